@@ -1,0 +1,3 @@
+//! The control API: HTTP/1.1 + JSON on `api.sock`.
+
+pub mod types;

@@ -1,0 +1,1 @@
+//! The gateway's answers: ARP, neighbour advertisements, echo replies, written into the scratch buffer.

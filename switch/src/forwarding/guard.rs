@@ -1,0 +1,1 @@
+//! The source guard: what a container may claim to be.

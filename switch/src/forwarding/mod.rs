@@ -1,0 +1,32 @@
+//! What happens to a frame. Pure: [`Network::ingress`] takes a frame and the time and gives a [`Decision`];
+//! it allocates nothing and waits for nothing.
+//!
+//! One [`Network`] is one broadcast domain as control last published it: its ports, their assigned MACs and
+//! leased addresses, its rules and limits. It is immutable; what traffic teaches (learned MACs, icc flows, fragments,
+//! claimed link-local addresses) lives in [`Tables`], which outlive every republication.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod answer;
+mod claims;
+mod decision;
+mod drop_reason;
+mod fdb;
+mod flows;
+mod fragments;
+mod guard;
+mod ids;
+mod limiter;
+mod neighbour;
+mod network;
+mod policy;
+mod static_macs;
+mod tables;
+
+pub use decision::{Decision, Scratch};
+pub use drop_reason::{DropReason, EgressDrop};
+pub use fdb::{Fdb, FdbLimits, LearnedEntry};
+pub use ids::{Instant, PortId, PortIndex};
+pub use limiter::{Limiter, Rate};
+pub use network::{Network, NetworkSpec, PortSpec};
+pub use policy::{Rule, RulePort};
+pub use tables::Tables;

@@ -1,0 +1,1 @@
+//! Who answers for whom: the neighbour rules.

@@ -1,0 +1,16 @@
+//! Checked views over borrowed bytes. Pure: no clock, no descriptor, no allocation.
+//!
+//! [`Frame::parse`] looks at a frame once and remembers what the forwarding path asks for: addresses,
+//! protocol, ports, fragment state. Everything above trusts it and never reads raw offsets again. The
+//! offload header that stands before a frame is parsed and rebuilt in [`offload`].
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+pub mod checksum;
+mod mac;
+pub mod offload;
+mod parse;
+pub mod segment;
+
+pub use mac::Mac;
+pub use offload::{Gso, Offload, OffloadHeader};
+pub use parse::{Arp, EtherType, Fragment, Frame, IcmpQuote, Layer4, Malformed, Packet, Payload, TcpFlags};

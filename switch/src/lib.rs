@@ -1,0 +1,20 @@
+//! tapswitch: a userspace virtual switch that takes docker0's place.
+//!
+//! The layers, lowest first; a lower one never imports a higher one (`tests/layers.rs` reads every
+//! `use crate::` and fails on an upward arrow):
+//!
+//! | layer | is |
+//! |---|---|
+//! | [`frame`] | checked views over borrowed bytes; the offload header; pure |
+//! | [`forwarding`] | what happens to a frame; pure, no allocation |
+//! | [`port`] | the two sides of a TAP, or of an in-memory cable |
+//! | [`engine`] | workers: wait, read a burst, decide, write |
+//! | [`daemon`] | keeper, networks, endpoints, state, control API |
+//! | [`cli`] | the commands |
+
+pub mod cli;
+pub mod daemon;
+pub mod engine;
+pub mod forwarding;
+pub mod frame;
+pub mod port;
