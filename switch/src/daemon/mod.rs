@@ -2,3 +2,6 @@
 
 pub mod api;
 pub mod keeper;
+pub mod name;
+pub mod settings;
+pub mod wanted;

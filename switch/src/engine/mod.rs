@@ -18,7 +18,8 @@ pub struct EngineConfig {
 }
 
 /// How workers read and write.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum IoChoice {
     /// io_uring where the kernel grants it, else plain.
     #[default]
