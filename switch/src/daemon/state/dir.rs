@@ -40,8 +40,8 @@ pub struct StateDir {
 pub struct Loaded<T> {
     /// Key and content of every good file, by key.
     pub entries: Vec<(String, T)>,
-    /// One line for every file that was moved aside.
-    pub warnings: Vec<String>,
+    /// Key of every file that was moved aside, and one line about it.
+    pub bad: Vec<(String, String)>,
 }
 
 impl StateDir {
@@ -86,11 +86,14 @@ impl StateDir {
     /// # Errors
     /// When the directory itself cannot be read.
     pub fn read_all<T: DeserializeOwned>(&self) -> io::Result<Loaded<T>> {
-        let mut loaded = Loaded { entries: Vec::new(), warnings: Vec::new() };
+        let mut loaded = Loaded { entries: Vec::new(), bad: Vec::new() };
         for key in self.keys()? {
             match self.read(&key) {
                 Ok(value) => loaded.entries.push((key, value)),
-                Err(why) => loaded.warnings.push(self.move_aside(&key, &why)),
+                Err(why) => {
+                    let warning = self.move_aside(&key, &why);
+                    loaded.bad.push((key, warning));
+                }
             }
         }
         Ok(loaded)
@@ -219,7 +222,7 @@ mod tests {
         state.remove("k0").unwrap();
         let loaded = state.read_all::<Value>().unwrap();
         assert_eq!(loaded.entries, [("k1".to_owned(), value(7)), ("k2".to_owned(), value(2))]);
-        assert!(loaded.warnings.is_empty());
+        assert!(loaded.bad.is_empty());
     }
 
     #[test]
@@ -233,9 +236,9 @@ mod tests {
         std::os::unix::fs::symlink(state.file("good"), state.file("link")).unwrap();
         let loaded = state.read_all::<Value>().unwrap();
         assert_eq!(loaded.entries, [("good".to_owned(), value(1))]);
-        assert_eq!(loaded.warnings.len(), 6, "{:?}", loaded.warnings);
-        assert!(loaded.warnings.iter().all(|w| w.contains(".json.bad") && !w.contains('\n')));
-        assert!(state.read_all::<Value>().unwrap().warnings.is_empty());
+        assert_eq!(loaded.bad.len(), 6, "{:?}", loaded.bad);
+        assert!(loaded.bad.iter().all(|(_, w)| w.contains(".json.bad") && !w.contains('\n')));
+        assert!(state.read_all::<Value>().unwrap().bad.is_empty());
     }
 
     #[test]

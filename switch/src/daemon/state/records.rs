@@ -5,8 +5,8 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
+use tapswitch_ipam::{GlobalId, Subnet, SubnetV6};
 use tapswitch_netns::NamespaceId;
 
 use crate::daemon::api::types::UplinkKind;
@@ -20,16 +20,10 @@ use crate::frame::Mac;
 pub struct NetworkRecord {
     /// Its name; the file's too.
     pub name: Name,
-    /// IPv4 subnet.
-    pub subnet: Ipv4Net,
-    /// IPv4 gateway.
-    pub gateway: Ipv4Addr,
-    /// Addresses leased from, where narrower than the subnet.
-    pub range: Option<Ipv4Net>,
-    /// IPv6 subnet.
-    pub subnet6: Option<Ipv6Net>,
-    /// IPv6 gateway.
-    pub gateway6: Option<Ipv6Addr>,
+    /// IPv4 subnet, gateway and range.
+    pub subnet: Subnet,
+    /// IPv6 subnet and gateway.
+    pub subnet6: Option<SubnetV6>,
     /// The switch's own MAC there, stable for the network's life.
     pub gateway_mac: Mac,
     /// Containers talk freely.
@@ -148,6 +142,14 @@ impl EndpointRecord {
     pub fn file_key(network: &Name, name: &Name) -> String {
         format!("{network}@{name}")
     }
+}
+
+/// What the daemon keeps for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SiteRecord {
+    /// Makes its unique local IPv6 subnets unlike everybody else's.
+    pub global_id: GlobalId,
 }
 
 /// The first port number that was never given out.
