@@ -91,6 +91,7 @@ pub struct Control {
     keeper: KeeperLink,
     jobs: BTreeMap<JobId, Job>,
     mtu_changes: Vec<MtuChange>,
+    next_change: u64,
     ports: Ports,
     /// Networks, for good.
     kept: StateDir,
