@@ -119,20 +119,12 @@ impl Host {
         Ok(occupied)
     }
 
-    /// One consistent dump, if there is one to be had.
     fn dump(
         &mut self,
         what: &'static str,
         request: RouteNetlinkMessage,
     ) -> Result<Vec<RouteNetlinkMessage>, HostError> {
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let (answer, interrupted) = self.dump_once(request.clone()).map_err(doing(what))?;
-            if !interrupted || tries == TRIES {
-                return Ok(answer);
-            }
-        }
+        consistent(|| self.dump_once(request.clone())).map_err(doing(what))
     }
 
     /// One dump, and whether the tables changed under it.
@@ -173,6 +165,18 @@ impl Host {
         let mut bytes = vec![0; message.buffer_len()];
         message.serialize(&mut bytes);
         self.socket.send_to(&bytes, &SocketAddr::new(0, 0), 0).map(drop)
+    }
+}
+
+/// A reading that was not interrupted, if there is one to be had; each comes with whether it was.
+fn consistent<T>(mut read: impl FnMut() -> io::Result<(T, bool)>) -> io::Result<T> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let (read, interrupted) = read()?;
+        if !interrupted || tries == TRIES {
+            return Ok(read);
+        }
     }
 }
 
@@ -393,6 +397,19 @@ mod tests {
         assert_eq!(classify(&message, AddressFamily::Inet6), None);
         message.header.flags = RouteFlags::Cloned;
         assert_eq!(classify(&message, V4), None);
+    }
+
+    #[test]
+    fn an_interrupted_reading_is_begun_again_but_not_for_ever() {
+        let readings = |interrupted: u32| {
+            let mut count = 0;
+            let read = || {
+                count += 1;
+                Ok((count, count <= interrupted))
+            };
+            consistent(read).unwrap()
+        };
+        assert_eq!([readings(0), readings(2), readings(1000)], [1, 3, TRIES]);
     }
 
     #[test]
