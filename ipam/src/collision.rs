@@ -94,12 +94,13 @@ impl Warning {
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Warning { subnet, collisions } = self;
+        let flag = if matches!(subnet, IpNet::V4(_)) { "--subnet" } else { "--ipv6" };
+        let list = List(collisions);
         write!(
             f,
-            "{subnet} overlaps {}: addresses of it outside the switch cannot be reached from its containers",
-            List(collisions)
-        )?;
-        write!(f, " (another range: --subnet)")
+            "{subnet} overlaps {list}: addresses of it outside the switch cannot be reached from its containers \
+             (another range: {flag})"
+        )
     }
 }
 
