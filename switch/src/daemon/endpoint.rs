@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tapswitch_netns::{DeviceSpec, OffloadMode};
+use tapswitch_netns::{DeviceSpec, OffloadMode, TapInfo};
 
 use super::api::types::{EndpointInfo, EndpointState};
 use super::keeper::message::EndpointKey;
@@ -20,6 +20,8 @@ pub struct Port {
     pub rx: Arc<RxCounters>,
     /// The write side.
     pub tx: Arc<TxPort>,
+    /// What the device is, for the next keeper.
+    pub info: TapInfo,
 }
 
 impl Port {
@@ -133,4 +135,3 @@ pub fn device(network: &NetworkRecord, endpoint: &EndpointRecord, offload: Offlo
         owner: nix::unistd::geteuid().as_raw(),
     }
 }
-

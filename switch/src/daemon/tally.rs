@@ -53,7 +53,8 @@ mod tests {
 
     #[test]
     fn sums_keep_both_laws_of_conservation() {
-        let mut counts = PortCounts { rx_frames: 5, unicast: 2, answered: 1, tx_decided: 4, tx_frames: 3, ..PortCounts::default() };
+        let mut counts =
+            PortCounts { rx_frames: 5, unicast: 2, answered: 1, tx_decided: 4, tx_frames: 3, ..PortCounts::default() };
         counts.rx_drops[DropReason::Icc.index()] = 2;
         counts.tx_drops[EgressDrop::Down.index()] = 1;
         let mut sum = PortStats::default();

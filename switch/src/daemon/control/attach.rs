@@ -160,8 +160,9 @@ impl Control {
             let Some(endpoint) = self.networks.get_mut(&at.network).and_then(|n| n.endpoints.get_mut(&at.name)) else {
                 continue;
             };
+            let info = tap.info.clone();
             let (rx, tx) = port::open(endpoint.record.port, tap, self.settings.workers);
-            endpoint.phase = Phase::Up(Port { rx: rx.counters().clone(), tx });
+            endpoint.phase = Phase::Up(Port { rx: rx.counters().clone(), tx, info });
             opened.push(rx);
             changed.push(at.network);
         }

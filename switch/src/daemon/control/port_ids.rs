@@ -25,7 +25,9 @@ impl Ports {
     pub(super) fn open(dir: StateDir, used: impl Iterator<Item = PortId>) -> (Self, Option<String>) {
         let loaded = dir.read_all::<PortIds>();
         let (stored, warning) = match loaded {
-            Ok(loaded) => (loaded.entries.first().map_or(1, |(_, ids)| ids.next), loaded.bad.into_iter().next().map(|b| b.1)),
+            Ok(loaded) => {
+                (loaded.entries.first().map_or(1, |(_, ids)| ids.next), loaded.bad.into_iter().next().map(|b| b.1))
+            }
             Err(error) => (1, Some(error.to_string())),
         };
         let next = used.map(|id| id.0.saturating_add(1)).fold(stored, u32::max);
@@ -35,7 +37,8 @@ impl Ports {
     /// A new number.
     pub(super) fn next(&mut self) -> Outcome<PortId> {
         if self.next == self.covered {
-            let ahead = self.next.checked_add(BLOCK).ok_or_else(|| Refusal::Failed("port numbers are used up".into()))?;
+            let ahead =
+                self.next.checked_add(BLOCK).ok_or_else(|| Refusal::Failed("port numbers are used up".into()))?;
             self.dir.write(KEY, &PortIds { next: ahead }).map_err(|e| Refusal::Failed(e.to_string()))?;
             self.covered = ahead;
         }

@@ -133,7 +133,8 @@ impl Control {
             return Ok(self.of_network(selection.network.as_ref())?.into_iter().flat_map(Network::visible).collect());
         };
         let network = target.network.clone().or_else(|| selection.network.clone());
-        let Place { network, name } = resolve::endpoint(&self.networks, &Target { network, name: target.name.clone() })?;
+        let Place { network, name } =
+            resolve::endpoint(&self.networks, &Target { network, name: target.name.clone() })?;
         Ok(vec![&self.networks[&network].endpoints[&name]])
     }
 }

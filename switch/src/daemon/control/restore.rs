@@ -185,7 +185,9 @@ fn handed_over(keeper: &OwnedFd) -> Result<BTreeMap<EndpointKey, Tap>, String> {
     let mut taps = BTreeMap::new();
     loop {
         match message::recv::<ToSwitch>(keeper.as_fd()) {
-            Ok(Some((ToSwitch::Kept { endpoint, tap: info }, Some(fd)))) => drop(taps.insert(endpoint, Tap { fd, info })),
+            Ok(Some((ToSwitch::Kept { endpoint, tap: info }, Some(fd)))) => {
+                drop(taps.insert(endpoint, Tap { fd, info }))
+            }
             Ok(Some((ToSwitch::KeptAll, _))) => break,
             Ok(Some((other, _))) => return Err(format!("take over from the keeper: unexpected message {other:?}")),
             Ok(None) => return Err("take over from the keeper: it is gone".into()),
@@ -244,7 +246,9 @@ impl Control {
             return Err(format!("its device is {by}'s"));
         }
         let network = self.networks.get_mut(&record.network).ok_or_else(|| format!("no network {}", record.network))?;
-        if let Some(other) = network.endpoints.values().find(|e| e.record.mac == record.mac || e.record.port == record.port) {
+        if let Some(other) =
+            network.endpoints.values().find(|e| e.record.mac == record.mac || e.record.port == record.port)
+        {
             return Err(format!("its MAC or port is {}'s", other.record.name));
         }
         if record.mac.is_group() || record.mac == network.record.gateway_mac {

@@ -4,4 +4,4 @@ mod dir;
 mod records;
 
 pub use dir::{Loaded, StateDir, Survives};
-pub use records::{EndpointRecord, NetworkRecord, PortIds, RulePortRecord, RuleRecord};
+pub use records::{EndpointRecord, NetworkRecord, PortIds, RulePortRecord, RuleRecord, SiteRecord};
