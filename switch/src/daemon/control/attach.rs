@@ -2,10 +2,9 @@
 //! the workers serve it, then its file is written. What fails is undone in reverse.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
 
 use tapswitch_ipam::Wanted;
-use tapswitch_netns::{DeviceSpec, NamespaceId, Tap};
+use tapswitch_netns::{DeviceSpec, Namespace, NamespaceId, Tap};
 
 use super::detach::Then;
 use super::jobs::Job;
@@ -26,14 +25,14 @@ use crate::port;
 const MAX_NETNS: usize = 4096;
 
 impl Control {
-    /// Attaches the namespace behind `fd` as `request` says; `reply` comes when it is served, or not at all.
-    pub fn attach(&mut self, request: &AttachRequest, fd: OwnedFd, namespace: NamespaceId, reply: Reply<EndpointInfo>) {
-        let at = match self.reserve(request, namespace) {
+    /// Attaches `namespace` as `request` says; `reply` comes when it is served, or will not be.
+    pub fn attach(&mut self, request: &AttachRequest, namespace: Namespace, reply: Reply<EndpointInfo>) {
+        let at = match self.reserve(request, namespace.id()) {
             Ok(at) => at,
             Err(refusal) => return reply.send(Err(refusal.during(&attaching(request)))),
         };
         let (endpoint, device) = (endpoint::key(&at.network, &at.name), self.device_of(&at));
-        match self.keeper.submit(|job| ToKeeper::Attach { job, endpoint, device }, Some(fd)) {
+        match self.keeper.submit(|job| ToKeeper::Attach { job, endpoint, device }, Some(namespace.into())) {
             Ok(job) => drop(self.jobs.insert(job, Job::Attach(at, reply))),
             Err(refusal) => {
                 self.forget(&at);

@@ -96,5 +96,6 @@ impl Control {
             let gone = self.keeper.check().map(|()| None);
             self.answered(id, gone);
         }
+        self.await_next_keeper();
     }
 }

@@ -20,6 +20,7 @@ mod queries;
 mod resolve;
 mod restore;
 mod rules;
+mod takeover;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -65,6 +66,8 @@ pub enum Ending {
     Stopped,
     /// `tapswitch down`: nothing is left.
     Down,
+    /// The next keeper has the devices, and waits for the end of this process.
+    TakenOver,
 }
 
 /// What control waits for.
@@ -110,6 +113,10 @@ pub struct Control {
     down: Option<Reply<()>>,
     ending: Option<Ending>,
     expire: Receiver<Instant>,
+    /// The listener of `keeper.sock`.
+    takeover: OwnedFd,
+    /// Somebody is there, after the keeper died.
+    knocks: Receiver<()>,
 }
 
 impl Control {
@@ -139,6 +146,10 @@ impl Control {
                     Err(_) => inputs.host = never(),
                 },
                 recv(self.expire) -> _ => self.expire_learned(),
+                recv(self.knocks) -> knock => match knock {
+                    Ok(()) => self.hand_over(),
+                    Err(_) => self.knocks = never(),
+                },
             }
         }
     }

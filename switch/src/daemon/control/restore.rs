@@ -49,6 +49,8 @@ pub struct Begin {
     pub keeper_pid: u32,
     /// How many switch processes this keeper had before.
     pub restarts: u32,
+    /// The listener of `keeper.sock`, for after the keeper's death.
+    pub takeover: OwnedFd,
     /// What the host uses.
     pub host: Occupied,
     /// Where workers tell what happens to ports.
@@ -94,6 +96,8 @@ pub fn begin(begin: Begin) -> Result<Control, String> {
         down: None,
         ending: None,
         expire: never(),
+        takeover: begin.takeover,
+        knocks: never(),
     };
     warnings.into_iter().for_each(|warning| control.warn(warning));
     control.make_missing_networks()?;
