@@ -65,9 +65,9 @@ fn dial(path: &Path) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// When the runtime cannot watch it.
-pub async fn serve(listener: OwnedFd, control: Handle, mut stop: Stop) -> io::Result<()> {
+pub(super) async fn serve(listener: OwnedFd, control: Handle, mut stop: Stop) -> io::Result<()> {
     set_nonblocking(&listener)?;
-    let listener = AsyncFd::register(listener)?;
+    let listener = watched(listener)?;
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let accepted = tokio::select! {
@@ -96,7 +96,7 @@ async fn accept(
             Ok(Ok(raw)) => {
                 // SAFETY: accept4 has just made this descriptor, and nobody else knows of it.
                 let connection = unsafe { OwnedFd::from_raw_fd(raw) };
-                return Ok((AsyncFd::register(connection)?, place));
+                return Ok((watched(connection)?, place));
             }
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Ok(Err(error)) => return Err(error),
@@ -155,6 +155,12 @@ async fn send(connection: &AsyncFd<OwnedFd>, reply: &AttachReply) -> io::Result<
             return sent;
         }
     }
+}
+
+fn watched(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` is open and the same until it is dropped, and the `AsyncFd` owns it.
+    let watched = unsafe { AsyncFd::register(fd) };
+    watched.map_err(|e| e.into_parts().1)
 }
 
 fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {

@@ -15,7 +15,7 @@ use crate::port::{PortCounts, RxCounters, TxPort, counts};
 
 /// What control keeps of a served port. The `TxPort` here is the last one to go, after every worker let go of it.
 #[derive(Debug)]
-pub struct Port {
+pub(crate) struct Port {
     /// Counters of the read side, which a worker owns.
     pub rx: Arc<RxCounters>,
     /// The write side.
@@ -26,14 +26,14 @@ pub struct Port {
 
 impl Port {
     /// Its counters now.
-    pub fn counts(&self) -> PortCounts {
+    pub(crate) fn counts(&self) -> PortCounts {
         counts(&self.rx, &self.tx)
     }
 }
 
 /// How far an endpoint is.
 #[derive(Debug)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// Its name and addresses are reserved; the keeper is making its device.
     Coming,
     /// It is served.
@@ -46,7 +46,7 @@ pub enum Phase {
 
 /// The endpoint.
 #[derive(Debug)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     /// What its file says.
     pub record: EndpointRecord,
     /// How far it is.
@@ -55,12 +55,12 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// The keeper's label for it.
-    pub fn key(&self) -> EndpointKey {
+    pub(crate) fn key(&self) -> EndpointKey {
         key(&self.record.network, &self.record.name)
     }
 
     /// Its port, while it is served.
-    pub fn port(&self) -> Option<&Port> {
+    pub(crate) fn port(&self) -> Option<&Port> {
         match &self.phase {
             Phase::Up(port) => Some(port),
             _ => None,
@@ -68,12 +68,12 @@ impl Endpoint {
     }
 
     /// Whether commands see it.
-    pub fn visible(&self) -> bool {
+    pub(crate) fn visible(&self) -> bool {
         matches!(self.phase, Phase::Up(_) | Phase::Lost)
     }
 
     /// As the forwarding core is told of it.
-    pub fn spec(&self) -> PortSpec {
+    pub(crate) fn spec(&self) -> PortSpec {
         let record = &self.record;
         PortSpec {
             id: record.port,
@@ -86,7 +86,7 @@ impl Endpoint {
     }
 
     /// As `ls` shows it.
-    pub fn info(&self) -> EndpointInfo {
+    pub(crate) fn info(&self) -> EndpointInfo {
         let counts = self.port().map(Port::counts).unwrap_or_default();
         let stats = tally::stats(&counts);
         let mut drops: BTreeMap<String, u64> = stats.rx_drops;
@@ -113,12 +113,12 @@ impl Endpoint {
 }
 
 /// The keeper's label for an endpoint.
-pub fn key(network: &Name, name: &Name) -> EndpointKey {
+pub(crate) fn key(network: &Name, name: &Name) -> EndpointKey {
     EndpointKey(format!("{network}/{name}"))
 }
 
 /// The device of `endpoint` on `network`.
-pub fn device(network: &NetworkRecord, endpoint: &EndpointRecord, offload: OffloadMode) -> DeviceSpec {
+pub(crate) fn device(network: &NetworkRecord, endpoint: &EndpointRecord, offload: OffloadMode) -> DeviceSpec {
     let v4 = ipnet::Ipv4Net::new(endpoint.ipv4, network.subnet.net().prefix_len()).expect("a subnet's own length");
     let v6 = network.subnet6.zip(endpoint.ipv6).map(|(subnet, address)| {
         ipnet::Ipv6Net::new(address, subnet.net().prefix_len()).expect("a subnet's own length").into()

@@ -15,11 +15,11 @@ use super::keeper::message::{JobId, ToKeeper, ToSwitch};
 use super::refusal::{Outcome, Refusal};
 
 /// Most jobs that the keeper has not answered. Its answers fit the channel to control, and all of it the socket's buffers.
-pub const MAX_UNDER_WAY: usize = 32;
+pub(crate) const MAX_UNDER_WAY: usize = 32;
 
 /// What the receiving thread hands over.
 #[derive(Debug)]
-pub enum FromKeeper {
+pub(crate) enum FromKeeper {
     /// A message, with the descriptor that came with it.
     Said(ToSwitch, Option<OwnedFd>),
     /// The keeper is gone, and this is the last.
@@ -28,7 +28,7 @@ pub enum FromKeeper {
 
 /// The sending side.
 #[derive(Debug)]
-pub struct KeeperLink {
+pub(crate) struct KeeperLink {
     /// `None` after the keeper died.
     socket: Option<OwnedFd>,
     pid: u32,
@@ -39,17 +39,17 @@ pub struct KeeperLink {
 
 impl KeeperLink {
     /// A link to the keeper `pid` behind `socket`.
-    pub fn new(socket: OwnedFd, pid: u32) -> Self {
+    pub(crate) fn new(socket: OwnedFd, pid: u32) -> Self {
         KeeperLink { socket: Some(socket), pid, waiting: VecDeque::new(), under_way: 0, next_job: 1 }
     }
 
     /// The keeper's process; `None` after it died.
-    pub fn pid(&self) -> Option<u32> {
+    pub(crate) fn pid(&self) -> Option<u32> {
         self.socket.as_ref().map(|_| self.pid)
     }
 
     /// An error that says so after the keeper died.
-    pub fn check(&self) -> Outcome<()> {
+    pub(crate) fn check(&self) -> Outcome<()> {
         match self.socket {
             Some(_) => Ok(()),
             None => Err(Refusal::Failed(
@@ -64,7 +64,7 @@ impl KeeperLink {
     ///
     /// # Errors
     /// When the keeper is gone.
-    pub fn submit(&mut self, job: impl FnOnce(JobId) -> ToKeeper, fd: Option<OwnedFd>) -> Outcome<JobId> {
+    pub(crate) fn submit(&mut self, job: impl FnOnce(JobId) -> ToKeeper, fd: Option<OwnedFd>) -> Outcome<JobId> {
         self.check()?;
         let id = JobId(self.next_job);
         self.next_job += 1;
@@ -74,13 +74,13 @@ impl KeeperLink {
     }
 
     /// Notes that a job was answered: the next one has its turn.
-    pub fn answered(&mut self) {
+    pub(crate) fn answered(&mut self) {
         self.under_way = self.under_way.saturating_sub(1);
         self.send_waiting();
     }
 
     /// Tells the keeper what is no job. A keeper that is gone needs to be told nothing.
-    pub fn tell(&self, what: &ToKeeper) {
+    pub(crate) fn tell(&self, what: &ToKeeper) {
         if let Some(socket) = &self.socket
             && let Err(error) = message::send(socket.as_fd(), what, None)
         {
@@ -89,7 +89,7 @@ impl KeeperLink {
     }
 
     /// Notes that the keeper is gone.
-    pub fn gone(&mut self) {
+    pub(crate) fn gone(&mut self) {
         self.socket = None;
         self.waiting.clear();
     }
@@ -112,7 +112,7 @@ impl KeeperLink {
 ///
 /// # Errors
 /// When it cannot be started.
-pub fn listen(socket: OwnedFd, to: Sender<FromKeeper>) -> io::Result<()> {
+pub(crate) fn listen(socket: OwnedFd, to: Sender<FromKeeper>) -> io::Result<()> {
     thread::Builder::new().name("keeper-link".into()).spawn(move || receive(&socket, &to))?;
     Ok(())
 }

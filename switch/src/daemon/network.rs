@@ -17,7 +17,7 @@ use crate::forwarding::{FdbLimits, Network as Forwarding, NetworkSpec, Rate, Rul
 
 /// The network. Control's one thread owns it.
 #[derive(Debug)]
-pub struct Network {
+pub(crate) struct Network {
     /// What its file says.
     pub record: NetworkRecord,
     /// Addresses given out.
@@ -38,7 +38,7 @@ pub struct Network {
 
 impl Network {
     /// The network of `record`, without endpoints.
-    pub fn new(record: NetworkRecord) -> Self {
+    pub(crate) fn new(record: NetworkRecord) -> Self {
         let limits = FdbLimits {
             ageing: Duration::from_secs(record.ageing.into()),
             entries: record.fdb_limit as usize,
@@ -59,18 +59,18 @@ impl Network {
     }
 
     /// Makes [`Network::view`] say what the network is now.
-    pub fn refresh_view(&mut self) {
+    pub(crate) fn refresh_view(&mut self) {
         self.view = view(&self.record, self.policy_generation, &self.endpoints, &self.tables);
     }
 
     /// Notes that icc or the rules changed: every flow is looked at again.
-    pub fn policy_changed(&mut self) {
+    pub(crate) fn policy_changed(&mut self) {
         self.policy_generation += 1;
     }
 
     /// Takes an endpoint out of the next view, and hands out its port if it has one: to be kept until that view is
     /// published, then given to [`Network::bury`].
-    pub fn retire(&mut self, name: &Name) -> Option<Port> {
+    pub(crate) fn retire(&mut self, name: &Name) -> Option<Port> {
         let endpoint = self.endpoints.get_mut(name)?;
         match std::mem::replace(&mut endpoint.phase, Phase::Going) {
             Phase::Up(port) => Some(port),
@@ -79,42 +79,42 @@ impl Network {
     }
 
     /// Forgets what was learned behind a port that no worker serves any more, keeps its counts, and closes it.
-    pub fn bury(&mut self, port: Port) {
+    pub(crate) fn bury(&mut self, port: Port) {
         self.tables.fdb.forget_port(port.tx.id());
         tally::add(&mut self.gone, &tally::stats(&port.counts()));
     }
 
     /// Removes the rules that name `endpoint`; whether there were any.
-    pub fn forget_rules_of(&mut self, endpoint: &Name) -> bool {
+    pub(crate) fn forget_rules_of(&mut self, endpoint: &Name) -> bool {
         let before = self.record.rules.len();
         self.record.rules.retain(|rule| !rule.names(endpoint));
         before != self.record.rules.len()
     }
 
     /// The endpoints that commands see.
-    pub fn visible(&self) -> impl Iterator<Item = &Endpoint> {
+    pub(crate) fn visible(&self) -> impl Iterator<Item = &Endpoint> {
         self.endpoints.values().filter(|endpoint| endpoint.visible())
     }
 
     /// Counters of the ports that are gone.
-    pub fn gone(&self) -> &PortStats {
+    pub(crate) fn gone(&self) -> &PortStats {
         &self.gone
     }
 
     /// Its subnets.
-    pub fn subnets(&self) -> impl Iterator<Item = IpNet> + use<> {
+    pub(crate) fn subnets(&self) -> impl Iterator<Item = IpNet> + use<> {
         let v6 = self.record.subnet6.map(|subnet| subnet.net().into());
         std::iter::once(self.record.subnet.net().into()).chain(v6)
     }
 
     /// Its subnets, as other networks must avoid them.
-    pub fn own_networks(&self) -> impl Iterator<Item = OwnNetwork> + '_ {
+    pub(crate) fn own_networks(&self) -> impl Iterator<Item = OwnNetwork> + '_ {
         let name = NetworkName::new(self.record.name.as_str());
         self.subnets().map(move |subnet| OwnNetwork { name: name.clone(), subnet })
     }
 
     /// As `network inspect` shows it.
-    pub fn info(&self) -> NetworkInfo {
+    pub(crate) fn info(&self) -> NetworkInfo {
         let record = &self.record;
         let (net, range) = (record.subnet.net(), record.subnet.range());
         NetworkInfo {
@@ -134,7 +134,7 @@ impl Network {
     }
 
     /// Its rules, as `rules` shows them.
-    pub fn rule_infos(&self) -> impl Iterator<Item = RuleInfo> + '_ {
+    pub(crate) fn rule_infos(&self) -> impl Iterator<Item = RuleInfo> + '_ {
         self.record.rules.iter().map(|rule| RuleInfo {
             network: self.record.name.to_string(),
             from: rule.from.to_string(),

@@ -7,7 +7,7 @@ use crate::forwarding::{DropReason, EgressDrop};
 use crate::port::PortCounts;
 
 /// `counts` as `stats` shows them: reasons by name, zeros left out.
-pub fn stats(counts: &PortCounts) -> PortStats {
+pub(crate) fn stats(counts: &PortCounts) -> PortStats {
     PortStats {
         rx_frames: counts.rx_frames,
         rx_bytes: counts.rx_bytes,
@@ -23,7 +23,7 @@ pub fn stats(counts: &PortCounts) -> PortStats {
 }
 
 /// Adds `more` to `sum`.
-pub fn add(sum: &mut PortStats, more: &PortStats) {
+pub(crate) fn add(sum: &mut PortStats, more: &PortStats) {
     for (to, from) in [
         (&mut sum.rx_frames, more.rx_frames),
         (&mut sum.rx_bytes, more.rx_bytes),

@@ -8,4 +8,4 @@ mod router;
 mod server;
 pub mod types;
 
-pub use server::{Stop, admitted, serve, stop_pair};
+pub(crate) use server::{Stop, admitted, serve, stop_pair};

@@ -81,11 +81,7 @@ async fn network(State(control): State<Handle>, name: Segment) -> Answer<Network
     answer(control.call(move |c| c.network_info(&name)).await)
 }
 
-async fn set_network(
-    State(control): State<Handle>,
-    name: Segment,
-    Sent(set): Sent<NetworkSet>,
-) -> Answer<NetworkInfo> {
+async fn set_network(State(control): State<Handle>, name: Segment, Sent(set): Sent<NetworkSet>) -> Answer<NetworkInfo> {
     let name = parse("network", &name?)?;
     answer(control.ask(move |c, reply| c.set_network(&name, &set, reply)).await)
 }

@@ -30,15 +30,15 @@ const NO_DESCRIPTOR: Duration = Duration::from_millis(100);
 const MAX_HEAD: usize = 8 * 1024;
 
 /// Tells servers to finish what they do and end.
-pub type Stop = watch::Receiver<bool>;
+pub(crate) type Stop = watch::Receiver<bool>;
 
 /// A stop, and who gives it.
-pub fn stop_pair() -> (watch::Sender<bool>, Stop) {
+pub(crate) fn stop_pair() -> (watch::Sender<bool>, Stop) {
     watch::channel(false)
 }
 
 /// Serves the API on `listener` until `stop`, then lets answers leave.
-pub async fn serve(listener: UnixListener, control: Handle, mut stop: Stop) {
+pub(crate) async fn serve(listener: UnixListener, control: Handle, mut stop: Stop) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let router = router(control);
     loop {
@@ -63,7 +63,7 @@ pub async fn serve(listener: UnixListener, control: Handle, mut stop: Stop) {
 }
 
 /// Whether a peer is the daemon's own user, or root.
-pub fn admitted(uid: io::Result<u32>) -> bool {
+pub(crate) fn admitted(uid: io::Result<u32>) -> bool {
     uid.is_ok_and(|uid| uid == 0 || uid == nix::unistd::geteuid().as_raw())
 }
 

@@ -26,7 +26,7 @@ const MAX_NETNS: usize = 4096;
 
 impl Control {
     /// Attaches `namespace` as `request` says; `reply` comes when it is served, or will not be.
-    pub fn attach(&mut self, request: &AttachRequest, namespace: Namespace, reply: Reply<EndpointInfo>) {
+    pub(crate) fn attach(&mut self, request: &AttachRequest, namespace: Namespace, reply: Reply<EndpointInfo>) {
         let at = match self.reserve(request, namespace.id()) {
             Ok(at) => at,
             Err(refusal) => return reply.send(Err(refusal.during(&attaching(request)))),

@@ -10,15 +10,15 @@ use crate::daemon::refusal::{Outcome, Refusal};
 const MAX_WAITING: usize = 256;
 
 /// Something for control to do.
-pub type Command = Box<dyn FnOnce(&mut Control) + Send>;
+pub(crate) type Command = Box<dyn FnOnce(&mut Control) + Send>;
 
 /// Where an answer is awaited.
 #[derive(Debug)]
-pub struct Reply<T>(oneshot::Sender<Outcome<T>>);
+pub(crate) struct Reply<T>(oneshot::Sender<Outcome<T>>);
 
 impl<T> Reply<T> {
     /// Answers. A client that gave up is told nothing.
-    pub fn send(self, outcome: Outcome<T>) {
+    pub(crate) fn send(self, outcome: Outcome<T>) {
         let _ = self.0.send(outcome);
     }
 }
@@ -26,7 +26,7 @@ impl<T> Reply<T> {
 #[cfg(test)]
 impl<T> Reply<T> {
     /// A reply, and where it arrives.
-    pub fn pair() -> (Self, oneshot::Receiver<Outcome<T>>) {
+    pub(crate) fn pair() -> (Self, oneshot::Receiver<Outcome<T>>) {
         let (sender, receiver) = oneshot::channel();
         (Reply(sender), receiver)
     }
@@ -34,10 +34,10 @@ impl<T> Reply<T> {
 
 /// Reaches control from any thread.
 #[derive(Clone, Debug)]
-pub struct Handle(Sender<Command>);
+pub(crate) struct Handle(Sender<Command>);
 
 /// A handle, and control's end of it.
-pub fn channel() -> (Handle, Receiver<Command>) {
+pub(crate) fn channel() -> (Handle, Receiver<Command>) {
     let (sender, receiver) = bounded(MAX_WAITING);
     (Handle(sender), receiver)
 }
@@ -47,7 +47,7 @@ impl Handle {
     ///
     /// # Errors
     /// As the command; and `Failed` when too many wait, or the daemon is ending.
-    pub async fn ask<T, F>(&self, command: F) -> Outcome<T>
+    pub(crate) async fn ask<T, F>(&self, command: F) -> Outcome<T>
     where
         T: Send + 'static,
         F: FnOnce(&mut Control, Reply<T>) + Send + 'static,
@@ -65,7 +65,7 @@ impl Handle {
     ///
     /// # Errors
     /// See [`Handle::ask`].
-    pub async fn call<T, F>(&self, command: F) -> Outcome<T>
+    pub(crate) async fn call<T, F>(&self, command: F) -> Outcome<T>
     where
         T: Send + 'static,
         F: FnOnce(&mut Control) -> Outcome<T> + Send + 'static,

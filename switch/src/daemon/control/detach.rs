@@ -28,7 +28,7 @@ pub(super) enum Then {
 
 impl Control {
     /// Detaches the endpoint that `target` means; its rules go with it.
-    pub fn detach(&mut self, target: &Target, reply: Reply<()>) {
+    pub(crate) fn detach(&mut self, target: &Target, reply: Reply<()>) {
         let place = resolve::endpoint(&self.networks, target).and_then(|at| self.keeper.check().map(|()| at));
         match place {
             Ok(at) => self.withdraw(vec![(at, Then::Confirm(reply))], false),
@@ -37,7 +37,7 @@ impl Control {
     }
 
     /// Detaches everything, keeps networks and rules, and ends.
-    pub fn go_down(&mut self, reply: Reply<()>) {
+    pub(crate) fn go_down(&mut self, reply: Reply<()>) {
         if self.down.is_some() {
             return reply.send(Err(Refusal::Conflict("the daemon is going down already".into())));
         }

@@ -30,10 +30,10 @@ use crossbeam_channel::{Receiver, never, select, tick};
 use tapswitch_ipam::{GlobalId, Occupied, Owner};
 use tapswitch_netns::{NamespaceId, OffloadMode};
 
-pub use command::{Command, Handle, Reply, channel};
-pub use queries::Selection;
-pub use resolve::Place;
-pub use restore::{Begin, begin};
+pub(crate) use command::{Command, Handle, Reply, channel};
+pub(crate) use queries::Selection;
+pub(crate) use resolve::Place;
+pub(crate) use restore::{Begin, begin};
 
 use super::api::types::EndpointInfo;
 use super::keeper::message::JobId;
@@ -61,7 +61,7 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 
 /// How control ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub(crate) enum Ending {
     /// Told to stop: devices stay, and the next start takes them over.
     Stopped,
     /// `tapswitch down`: nothing is left.
@@ -72,7 +72,7 @@ pub enum Ending {
 
 /// What control waits for.
 #[derive(Debug)]
-pub struct Inputs {
+pub(crate) struct Inputs {
     /// Of the API and of `attach.sock`.
     pub commands: Receiver<Command>,
     /// Of the workers.
@@ -85,7 +85,7 @@ pub struct Inputs {
 
 /// All that the daemon serves.
 #[derive(Debug)]
-pub struct Control {
+pub(crate) struct Control {
     settings: Settings,
     networks: BTreeMap<Name, Network>,
     /// Which endpoint has a device of that name in that namespace.
@@ -121,7 +121,7 @@ pub struct Control {
 
 impl Control {
     /// Serves until it is told to end.
-    pub fn run(mut self, mut inputs: Inputs) -> Ending {
+    pub(crate) fn run(mut self, mut inputs: Inputs) -> Ending {
         loop {
             self.settle();
             if let Some(ending) = self.ending {

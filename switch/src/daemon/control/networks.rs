@@ -23,7 +23,7 @@ impl Control {
     ///
     /// # Errors
     /// When its name is taken, a value cannot be, its subnet overlaps what it must not, or it cannot be kept.
-    pub fn create_network(&mut self, wanted: &NetworkCreate) -> Outcome<NetworkInfo> {
+    pub(crate) fn create_network(&mut self, wanted: &NetworkCreate) -> Outcome<NetworkInfo> {
         let name = wanted::check(wanted).map_err(Refusal::Impossible)?;
         let creating = format!("create network {name}");
         if self.networks.contains_key(&name) {
@@ -62,7 +62,7 @@ impl Control {
     ///
     /// # Errors
     /// When it is not there, or has endpoints, or its file stays.
-    pub fn remove_network(&mut self, name: &Name) -> Outcome<()> {
+    pub(crate) fn remove_network(&mut self, name: &Name) -> Outcome<()> {
         let network = self.network(name)?;
         if !network.endpoints.is_empty() {
             let names: Vec<&str> = network.endpoints.keys().take(5).map(Name::as_str).collect();
@@ -81,7 +81,7 @@ impl Control {
     }
 
     /// Changes a live network. icc is in force when `reply` comes, for live flows too; an MTU is on every device.
-    pub fn set_network(&mut self, name: &Name, set: &NetworkSet, reply: Reply<NetworkInfo>) {
+    pub(crate) fn set_network(&mut self, name: &Name, set: &NetworkSet, reply: Reply<NetworkInfo>) {
         match self.apply(name, set) {
             Ok(false) => reply.send(self.network_info(name)),
             Ok(true) => self.order_mtu(name, reply),

@@ -13,7 +13,7 @@ use crate::daemon::tally;
 
 /// Which endpoints a question is about.
 #[derive(Clone, Debug, Default)]
-pub struct Selection {
+pub(crate) struct Selection {
     /// Those of this network.
     pub network: Option<Name>,
     /// This one.
@@ -22,7 +22,7 @@ pub struct Selection {
 
 impl Control {
     /// The daemon itself.
-    pub fn status(&self) -> Status {
+    pub(crate) fn status(&self) -> Status {
         let mut warnings = self.warnings.clone();
         for network in self.networks.values() {
             warnings.extend(network.warnings.iter().map(|w| format!("network {}: {w}", network.record.name)));
@@ -47,7 +47,7 @@ impl Control {
     }
 
     /// Every network, by name.
-    pub fn network_infos(&self) -> Vec<NetworkInfo> {
+    pub(crate) fn network_infos(&self) -> Vec<NetworkInfo> {
         self.networks.values().map(Network::info).collect()
     }
 
@@ -55,7 +55,7 @@ impl Control {
     ///
     /// # Errors
     /// When it is not there.
-    pub fn network_info(&self, name: &Name) -> Outcome<NetworkInfo> {
+    pub(crate) fn network_info(&self, name: &Name) -> Outcome<NetworkInfo> {
         self.network(name).map(Network::info)
     }
 
@@ -63,7 +63,7 @@ impl Control {
     ///
     /// # Errors
     /// When what is selected is not there, or ambiguous.
-    pub fn endpoint_infos(&self, selection: &Selection) -> Outcome<Vec<EndpointInfo>> {
+    pub(crate) fn endpoint_infos(&self, selection: &Selection) -> Outcome<Vec<EndpointInfo>> {
         Ok(self.selected(selection)?.into_iter().map(Endpoint::info).collect())
     }
 
@@ -71,7 +71,7 @@ impl Control {
     ///
     /// # Errors
     /// See [`Control::endpoint_infos`].
-    pub fn stats(&self, selection: &Selection) -> Outcome<Stats> {
+    pub(crate) fn stats(&self, selection: &Selection) -> Outcome<Stats> {
         let mut stats = Stats::default();
         for endpoint in self.selected(selection)? {
             let port = tally::stats(&endpoint.port().map(Port::counts).unwrap_or_default());
@@ -91,7 +91,7 @@ impl Control {
     ///
     /// # Errors
     /// When the network is not there.
-    pub fn fdb(&self, network: Option<&Name>) -> Outcome<Vec<FdbEntry>> {
+    pub(crate) fn fdb(&self, network: Option<&Name>) -> Outcome<Vec<FdbEntry>> {
         let mut entries = Vec::new();
         for network in self.of_network(network)? {
             let from = entries.len();
@@ -117,7 +117,7 @@ impl Control {
     ///
     /// # Errors
     /// When the network is not there.
-    pub fn rules(&self, network: Option<&Name>) -> Outcome<Vec<RuleInfo>> {
+    pub(crate) fn rules(&self, network: Option<&Name>) -> Outcome<Vec<RuleInfo>> {
         Ok(self.of_network(network)?.into_iter().flat_map(Network::rule_infos).collect())
     }
 

@@ -10,7 +10,7 @@ use crate::daemon::refusal::{Outcome, Refusal};
 
 /// Where an endpoint is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub(crate) struct Place {
     /// Its network.
     pub network: Name,
     /// Its name there.

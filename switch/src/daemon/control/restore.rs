@@ -40,7 +40,7 @@ const HANDOVER: i64 = 10;
 
 /// What control begins with.
 #[derive(Debug)]
-pub struct Begin {
+pub(crate) struct Begin {
     /// The daemon's settings.
     pub settings: Settings,
     /// The channel to the keeper, which hands over what it kept.
@@ -61,7 +61,7 @@ pub struct Begin {
 ///
 /// # Errors
 /// One line, when the switch cannot start for good.
-pub fn begin(begin: Begin) -> Result<Control, String> {
+pub(crate) fn begin(begin: Begin) -> Result<Control, String> {
     let mut warnings = Vec::new();
     let Dirs { kept, spare, site, live, ports } = Dirs::open(&begin.settings).map_err(|e| e.to_string())?;
     let networks = networks(&kept, &spare, &mut warnings).map_err(|e| e.to_string())?;

@@ -44,7 +44,7 @@ impl Control {
     ///
     /// # Errors
     /// When it cannot be read, its network cannot be told, or it cannot be kept.
-    pub fn allow(&mut self, change: &RuleChange) -> Outcome<()> {
+    pub(crate) fn allow(&mut self, change: &RuleChange) -> Outcome<()> {
         let change = Change::read(change)?;
         let name = resolve::rule_network(&self.networks, &change.from, &change.to, |_| false)?;
         let network = self.network(&name)?;
@@ -63,7 +63,7 @@ impl Control {
     ///
     /// # Errors
     /// When there is no such rule, and as [`Control::allow`].
-    pub fn deny(&mut self, change: &RuleChange) -> Outcome<()> {
+    pub(crate) fn deny(&mut self, change: &RuleChange) -> Outcome<()> {
         let change = Change::read(change)?;
         let ruled = |n: &Network| n.record.rules.iter().any(|rule| change.denies(rule));
         let name = resolve::rule_network(&self.networks, &change.from, &change.to, ruled)?;

@@ -23,7 +23,8 @@ impl Control {
 
     /// Somebody is at `keeper.sock`. The workers forward on meanwhile.
     pub(super) fn hand_over(&mut self) {
-        let ports = self.networks.values().flat_map(|n| n.endpoints.values()).filter_map(|e| Some((e.key(), e.port()?)));
+        let ports =
+            self.networks.values().flat_map(|n| n.endpoints.values()).filter_map(|e| Some((e.key(), e.port()?)));
         let taps: Vec<_> = ports.filter_map(|(key, port)| Some((key, port.info.clone(), port.tx.fd()?))).collect();
         match serve_takeover(self.takeover.as_fd(), &taps) {
             Ok(Some(connection)) => {
