@@ -342,7 +342,7 @@ mod tests {
         for name in ["b", "c", "d"] {
             get(&mut leases, name, NOTHING);
         }
-        assert!(refused(&mut leases, "e", NOTHING).starts_with("no free address left in 172.20.5.0/30: 5 addresses"));
+        assert!(refused(&mut leases, "e", NOTHING).starts_with("no free address left in 172.20.5.0/30 (5 leased)"));
         leases.release(&owner("s"), NOW);
         assert!(refused(&mut leases, "e", NOTHING).contains("no free address"));
     }
