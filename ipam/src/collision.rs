@@ -1,8 +1,9 @@
 //! Where a subnet and the host overlap, and whether that is bearable.
 //!
-//! A packet of a container to an address inside its own subnet never leaves the switch, so whoever else has that address cannot be
-//! reached from there. With a network behind a gateway, as a VPN that routes all of 10.0.0.0/8, that is a loss one may choose to
-//! bear: a [`Warning`]. With the host's own addresses, its links and our other networks it is a mistake: [`Refused`].
+//! A packet of a container to an address inside its own subnet never leaves the switch, so whoever else has that
+//! address cannot be reached from there. With a network behind a gateway, as a VPN that routes all of 10.0.0.0/8,
+//! that is a loss one may choose to bear: a [`Warning`]. With the host's own addresses, its links and our other
+//! networks it is a mistake: [`Refused`].
 
 use std::fmt;
 use std::net::IpAddr;
@@ -32,7 +33,8 @@ impl Collision {
         !matches!(self, Collision::Routed(_))
     }
 
-    /// Whether this refuses a subnet the user gave. A nameserver does not: whoever gives a range has decided, and is warned.
+    /// Whether this refuses a subnet the user gave. A nameserver does not: whoever gives a range has decided, and
+    /// is warned.
     pub fn refuses_given(&self) -> bool {
         matches!(self, Collision::Network(_) | Collision::Address(_) | Collision::OnLink(_))
     }

@@ -1,8 +1,9 @@
 //! The host numbers that can be leased without asking for one: which are free, and which were released just now.
 //!
-//! Free ones are kept as spans, not one by one, so a /8 costs no more than a /24 and the lowest is found in O(log n). A released one cools first: peers may
-//! still hold its old owner's MAC in their ARP caches, or send to it. Cooling ones are given only when nothing is free, the one
-//! that has cooled longest first. Owned by [`Leases`](crate::Leases).
+//! Free ones are kept as spans, not one by one, so a /8 costs no more than a /24 and the lowest is found in O(log
+//! n). A released one cools first: peers may still hold its old owner's MAC in their ARP caches, or send to it.
+//! Cooling ones are given only when nothing is free, the one that has cooled longest first. Owned by
+//! [`Leases`](crate::Leases).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -28,7 +29,8 @@ impl Free {
         Free { spans, cooling: BTreeMap::new(), by_age: BTreeSet::new(), cools }
     }
 
-    /// The one to lease next: the lowest free one, or else the one released longest ago. It stays where it is until taken.
+    /// The one to lease next: the lowest free one, or else the one released longest ago. It stays where it is
+    /// until taken.
     pub(crate) fn next(&mut self, now: Duration) -> Option<u32> {
         self.thaw(now);
         let lowest = self.spans.first_key_value().map(|(first, _)| *first);

@@ -134,7 +134,8 @@ pub enum LeaseError {
     },
     /// No address is left.
     #[error(
-        "no free address left in {range}: {leased} addresses are leased; detach an endpoint, or make a network with a larger range"
+        "no free address left in {range} ({leased} leased); detach an endpoint, or make a network with a \
+         larger range"
     )]
     Exhausted {
         /// Where addresses come from.

@@ -1,17 +1,18 @@
 //! The leases of one network.
 //!
-//! An owner asks for addresses, and asking again gives the same ones. IPv4 addresses nobody asked for by number are the lowest free ones of the
-//! range, as with Docker, save that an address released less than [`COOLING`] ago is given only when nothing else is left.
+//! An owner asks for addresses, and asking again gives the same ones. IPv4 addresses nobody asked for by number
+//! are the lowest free ones of the range, as with Docker, save that an address released less than [`COOLING`] ago
+//! is given only when nothing else is left.
 //!
-//! The IPv6 address is the IPv4 one's mirror: the same host number in the IPv6 subnet, 172.17.1.5 with fd00::105. One table is then
-//! enough to hold both families, one exhaustion, one cooling; no duplicate detection is needed, as two mirrors are as
-//! different as their originals; and whoever knows one address knows the other. (An address made from the MAC would hold the same
-//! 32 bits and be longer; a random one would have to be remembered and checked.) Somebody may ask for another IPv6 address; if it is
-//! the mirror of an IPv4 address, that IPv4 address is not chosen for anybody while this lasts, and who asks for it by number is told
-//! who has its mirror.
+//! The IPv6 address is the IPv4 one's mirror: the same host number in the IPv6 subnet, 172.17.1.5 with fd00::105.
+//! One table is then enough to hold both families, one exhaustion, one cooling; no duplicate detection is needed,
+//! as two mirrors are as different as their originals; and whoever knows one address knows the other. (An address
+//! made from the MAC would hold the same 32 bits and be longer; a random one would have to be remembered and
+//! checked.) Somebody may ask for another IPv6 address; if it is the mirror of an IPv4 address, that IPv4 address
+//! is not chosen for anybody while this lasts, and who asks for it by number is told who has its mirror.
 //!
-//! Every operation is O(log n) in the number of leases, whatever the size of the subnet. Releases are forgotten with the
-//! process. One thread owns it: the daemon's control thread.
+//! Every operation is O(log n) in the number of leases, whatever the size of the subnet. Releases are forgotten
+//! with the process. One thread owns it: the daemon's control thread.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -22,7 +23,8 @@ use ipnet::IpNet;
 use crate::free::Free;
 use crate::{Lease, LeaseError, Owner, Reserved, Subnet, SubnetV6, Wanted};
 
-/// How long a released address is left alone: as long as Linux keeps a neighbour that nobody confirms (`gc_stale_time`, 60 s).
+/// How long a released address is left alone: as long as Linux keeps a neighbour that nobody confirms
+/// (`gc_stale_time`, 60 s).
 pub const COOLING: Duration = Duration::from_secs(60);
 
 /// Who has which address of one network.
@@ -50,8 +52,8 @@ impl Leases {
         Leases { subnet, subnet6, by_owner: BTreeMap::new(), by_ipv4: BTreeMap::new(), by_ipv6: BTreeMap::new(), free }
     }
 
-    /// The leases that stored endpoints held, and those among them that cannot be again, each with the reason: the first of two
-    /// that claim one address has it.
+    /// The leases that stored endpoints held, and those among them that cannot be again, each with the reason: the
+    /// first of two that claim one address has it.
     pub fn restore(
         subnet: Subnet,
         subnet6: Option<SubnetV6>,
@@ -166,7 +168,8 @@ impl Leases {
         self.by_owner.insert(lease.owner.clone(), lease.clone());
     }
 
-    /// The host numbers a lease keeps from others: its IPv4 address's, and the one its IPv6 address is the mirror of.
+    /// The host numbers a lease keeps from others: its IPv4 address's, and the one its IPv6 address is the mirror
+    /// of.
     fn hosts(&self, lease: &Lease) -> (u32, Option<u32>) {
         let host6 = self.subnet6.zip(lease.ipv6).and_then(|(subnet6, ipv6)| subnet6.host(ipv6));
         (self.subnet.host(lease.ipv4), host6)
@@ -339,7 +342,7 @@ mod tests {
         for name in ["b", "c", "d"] {
             get(&mut leases, name, NOTHING);
         }
-        assert!(refused(&mut leases, "e", NOTHING).starts_with("no free address left in 172.20.5.0/30: 5 addresses"));
+        assert!(refused(&mut leases, "e", NOTHING).starts_with("no free address left in 172.20.5.0/30 (5 leased)"));
         leases.release(&owner("s"), NOW);
         assert!(refused(&mut leases, "e", NOTHING).contains("no free address"));
     }

@@ -1,7 +1,8 @@
 //! Picks a range that overlaps nothing on the host, and leases its addresses.
 //!
-//! Everything here is arithmetic: what the host has arrives as [`Occupied`], the time as a [`Duration`](std::time::Duration),
-//! randomness as a [`GlobalId`]. Nothing is read, nothing is opened, no frame and no namespace is known.
+//! Everything here is arithmetic: what the host has arrives as [`Occupied`], the time as a
+//! [`Duration`](std::time::Duration), randomness as a [`GlobalId`]. Nothing is read, nothing is opened, no frame
+//! and no namespace is known.
 //!
 //! | question | answer |
 //! |---|---|

@@ -46,12 +46,12 @@ pub enum RouteKind {
 }
 
 impl Route {
-    /// Longest prefix that says "everything" rather than "a network": /0 is the default route, and a pair of /1 is how VPN
-    /// clients override it without replacing it.
+    /// Longest prefix that says "everything" rather than "a network": /0 is the default route, and a pair of /1 is
+    /// how VPN clients override it without replacing it.
     const DEFAULT_LEN: u8 = 1;
 
-    /// Whether somebody lives there. Default routes lead everywhere, and one that only discards leads nowhere: administrators
-    /// blackhole all of 10/8 or 172.16/12 as a matter of hygiene, and mean nobody by it.
+    /// Whether somebody lives there. Default routes lead everywhere, and one that only discards leads nowhere:
+    /// administrators blackhole all of 10/8 or 172.16/12 as a matter of hygiene, and mean nobody by it.
     pub fn counts(&self) -> bool {
         matches!(self.kind, RouteKind::OnLink | RouteKind::Gateway) && self.prefix.prefix_len() > Self::DEFAULT_LEN
     }

@@ -1,8 +1,9 @@
 //! The ranges a network may get by itself, and which of them it gets.
 //!
-//! Two passes over the list, in its order. The first wants a range that overlaps nothing at all: no route of any table, no address, no
-//! nameserver, no other network of ours. A host whose VPN routes all of 10/8, 172.16/12 and 192.168/16 through a gateway has no such range; refusing to
-//! start there would be useless, so the second pass lets routes through a gateway be overlapped, and says so in a [`Warning`].
+//! Two passes over the list, in its order. The first wants a range that overlaps nothing at all: no route of any
+//! table, no address, no nameserver, no other network of ours. A host whose VPN routes all of 10/8, 172.16/12 and
+//! 192.168/16 through a gateway has no such range; refusing to start there would be useless, so the second pass
+//! lets routes through a gateway be overlapped, and says so in a [`Warning`].
 
 use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
@@ -90,7 +91,8 @@ pub fn choose(pool: Pool, occupied: &Occupied) -> Result<Choice, AllTaken> {
 /// There is no default range left on this host.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "every one of the {} default ranges is taken on this host ({}); give a free one with --subnet, as --subnet 10.123.0.0/16",
+    "every one of the {} default ranges is taken on this host ({}); give a free one with --subnet, as \
+     --subnet 10.123.0.0/16",
     taken.len(), first_and_last(taken)
 )]
 pub struct AllTaken {

@@ -1,11 +1,13 @@
-//! The IPv4 side of a network: subnet, gateway and the range leased from, checked against each other once and for all.
+//! The IPv4 side of a network: subnet, gateway and the range leased from, checked against each other once and for
+//! all.
 
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-/// A subnet with its gateway and the range that addresses are leased from. It cannot be had unchecked, not even from a file.
+/// A subnet with its gateway and the range that addresses are leased from. It cannot be had unchecked, not even
+/// from a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Unchecked", into = "Unchecked")]
 pub struct Subnet {

@@ -1,7 +1,7 @@
 //! The IPv6 side of a network: subnet and gateway, checked.
 //!
-//! There is no range: an endpoint's host number is the one of its IPv4 address (see [`Leases`](crate::Leases)), so a subnet must
-//! leave at least 32 bits for it.
+//! There is no range: an endpoint's host number is the one of its IPv4 address (see [`Leases`](crate::Leases)), so
+//! a subnet must leave at least 32 bits for it.
 
 use std::net::Ipv6Addr;
 
@@ -29,7 +29,8 @@ const SPECIAL: [(Ipv6Net, &str); 3] = [
 ];
 
 impl SubnetV6 {
-    /// A subnet with this gateway, or with the one whose host number is that of the IPv4 gateway: `::1` beside `.0.1`.
+    /// A subnet with this gateway, or with the one whose host number is that of the IPv4 gateway: `::1` beside
+    /// `.0.1`.
     ///
     /// # Errors
     /// [`SubnetV6Error`] says which of them cannot be, and why.

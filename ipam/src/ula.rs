@@ -1,8 +1,9 @@
 //! The IPv6 subnet a network gets by itself: a unique local /64.
 //!
-//! RFC 4193 3.1: `fd`, a global id of 40 random bits, a subnet id of 16 bits. The caller makes the global id once and keeps it with its state; the
-//! subnet id follows from the network's name, so that a network made again under its name has its addresses again whatever else
-//! was made before it. Names whose ids meet, and ids that overlap something on the host, go on to the next id.
+//! RFC 4193 3.1: `fd`, a global id of 40 random bits, a subnet id of 16 bits. The caller makes the global id once
+//! and keeps it with its state; the subnet id follows from the network's name, so that a network made again under
+//! its name has its addresses again whatever else was made before it. Names whose ids meet, and ids that overlap
+//! something on the host, go on to the next id.
 //!
 //! The two passes are those of [`choose`](crate::choose).
 
@@ -98,8 +99,8 @@ fn within(prefix: Ipv6Net, occupied: &Occupied) -> Occupied {
     }
 }
 
-/// FNV-1a of the name, folded to 16 bits: the same on every host and in every version, which the standard library's hashers do
-/// not promise.
+/// FNV-1a of the name, folded to 16 bits: the same on every host and in every version, which the standard
+/// library's hashers do not promise.
 fn subnet_id(name: &NetworkName) -> u16 {
     let hash =
         name.as_str().bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));

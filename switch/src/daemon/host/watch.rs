@@ -1,10 +1,10 @@
 //! Tells when the host's routes, addresses or links change.
 //!
-//! The notifications are not read, only noticed: whoever is told reads everything again. So nothing can be missed in translation, and an
-//! overrun of the socket (ENOBUFS: the kernel had more to say than it holds) is a change like any other. Changes come in
-//! bursts, as a link with all its routes: a burst is told once, when it has been quiet for [`QUIET`], or goes on for [`LONGEST`].
-//! Links are watched because the routes that vanish with one are not announced. resolv.conf is not watched: it is read with the
-//! next change.
+//! The notifications are not read, only noticed: whoever is told reads everything again. So nothing can be missed
+//! in translation, and an overrun of the socket (ENOBUFS: the kernel had more to say than it holds) is a change
+//! like any other. Changes come in bursts, as a link with all its routes: a burst is told once, when it has been
+//! quiet for [`QUIET`], or goes on for [`LONGEST`]. Links are watched because the routes that vanish with one are
+//! not announced. resolv.conf is not watched: it is read with the next change.
 //!
 //! One thread owns it and blocks in it.
 
@@ -39,7 +39,8 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Subscribes, in the calling thread's network namespace. Opened before the first reading, it misses nothing in between.
+    /// Subscribes, in the calling thread's network namespace. Opened before the first reading, it misses nothing
+    /// in between.
     ///
     /// # Errors
     /// The kernel refused the socket.
@@ -53,8 +54,8 @@ impl Watch {
         Ok(Watch { socket })
     }
 
-    /// Blocks, and calls `on_change` after each burst of changes until it returns false. It is to read everything again, and
-    /// may find nothing new.
+    /// Blocks, and calls `on_change` after each burst of changes until it returns false. It is to read everything
+    /// again, and may find nothing new.
     ///
     /// # Errors
     /// The socket failed for good; there are no changes to be had from it any more.
