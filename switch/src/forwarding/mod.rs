@@ -17,6 +17,7 @@ mod guard;
 mod ids;
 mod limiter;
 mod neighbour;
+mod neighbour_message;
 mod network;
 mod policy;
 mod static_macs;

@@ -10,6 +10,8 @@ mod mac;
 pub mod offload;
 mod parse;
 pub mod segment;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use mac::Mac;
 pub use offload::{Gso, Offload, OffloadHeader};
