@@ -6,6 +6,8 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod checksum;
+mod ip;
+mod layer4;
 mod mac;
 pub mod offload;
 mod parse;
