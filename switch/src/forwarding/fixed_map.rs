@@ -4,7 +4,7 @@
 //! empty slot after a probe or two. Published inside an immutable [`super::Network`]: any thread may read it.
 
 use super::PortIndex;
-use super::seed::Seed;
+use super::seed::{Key, Seed};
 
 /// Who holds an address of the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,33 +13,6 @@ pub(super) enum Holder {
     Gateway,
     /// A port.
     Port(PortIndex),
-}
-
-/// What can be a key.
-pub(super) trait Key: Copy + Eq {
-    /// Its hash under `seed`.
-    fn hash(self, seed: Seed) -> u64;
-}
-
-impl Key for u32 {
-    #[inline]
-    fn hash(self, seed: Seed) -> u64 {
-        seed.hash(u64::from(self))
-    }
-}
-
-impl Key for u64 {
-    #[inline]
-    fn hash(self, seed: Seed) -> u64 {
-        seed.hash(self)
-    }
-}
-
-impl Key for u128 {
-    #[inline]
-    fn hash(self, seed: Seed) -> u64 {
-        seed.extend(seed.hash((self >> 64) as u64), self as u64)
-    }
 }
 
 /// The table.

@@ -24,7 +24,7 @@ impl Seed {
         self.mix(self.start ^ word)
     }
 
-    /// The hash of `words` after `before`, another hash.
+    /// The hash of one word more, `before` being that of the words before it.
     #[inline]
     pub(super) fn extend(self, before: u64, word: u64) -> u64 {
         self.mix(before.rotate_left(29) ^ word)
@@ -37,6 +37,33 @@ impl Seed {
         let folded = (product >> 64) as u64 ^ product as u64;
         let product = u128::from(folded ^ self.start.rotate_left(32)) * u128::from(0x9e37_79b9_7f4a_7c15_u64);
         (product >> 64) as u64 ^ product as u64
+    }
+}
+
+/// What can be a key.
+pub(super) trait Key: Copy + Eq {
+    /// Its hash under `seed`.
+    fn hash(self, seed: Seed) -> u64;
+}
+
+impl Key for u32 {
+    #[inline]
+    fn hash(self, seed: Seed) -> u64 {
+        seed.hash(u64::from(self))
+    }
+}
+
+impl Key for u64 {
+    #[inline]
+    fn hash(self, seed: Seed) -> u64 {
+        seed.hash(self)
+    }
+}
+
+impl Key for u128 {
+    #[inline]
+    fn hash(self, seed: Seed) -> u64 {
+        seed.extend(seed.hash((self >> 64) as u64), self as u64)
     }
 }
 
