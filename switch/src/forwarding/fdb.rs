@@ -15,6 +15,7 @@
 //! index. A refresh is one compare-and-swap of the value, and only when the coarse second changed: should the slot have
 //! been given to another MAC meanwhile, the value differs and nothing is written.
 
+use std::ops::Range;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::Duration;
@@ -218,29 +219,25 @@ struct Slots {
 }
 
 impl Slots {
-    /// Twice as many as there may be entries.
+    /// Twice as many as there may be entries, and two buckets at least.
     fn new(entries: usize) -> Self {
-        let buckets = (entries * 2).div_ceil(WAYS).next_power_of_two();
-        Slots {
-            seed: Seed::random(),
-            mask: buckets - 1,
-            slots: (0..buckets * WAYS).map(|_| Slot::default()).collect(),
-        }
+        let buckets = (entries * 2).div_ceil(WAYS).next_power_of_two().max(2);
+        Slots { seed: Seed::random(), mask: buckets - 1, slots: (0..buckets * WAYS).map(|_| Slot::default()).collect() }
     }
 
-    /// The slots in which `mac` may stand.
+    /// The two buckets in which `mac` may stand; never the same one twice.
     #[inline]
-    fn candidates(&self, mac: Mac) -> impl Iterator<Item = usize> + use<> {
+    fn buckets(&self, mac: Mac) -> [Range<usize>; 2] {
         let hash = self.seed.hash(mac.to_u64());
-        let first = (hash as usize & self.mask) * WAYS;
-        let second = ((hash >> 32) as usize & self.mask) * WAYS;
-        (first..first + WAYS).chain(second..second + WAYS)
+        let first = hash as usize & self.mask;
+        let second = first ^ ((hash >> 32) as usize & self.mask | 1);
+        [first, second].map(|bucket| bucket * WAYS..(bucket + 1) * WAYS)
     }
 
     #[inline]
     fn find(&self, mac: Mac) -> Option<(usize, Seen)> {
         let wanted = mac.to_u64() << 16 | OCCUPIED;
-        self.candidates(mac).find_map(|at| {
+        self.buckets(mac).into_iter().flatten().find_map(|at| {
             let slot = &self.slots[at];
             // Acquire: a value as new as this key, or newer.
             let key = slot.key.load(Ordering::Acquire);
@@ -259,12 +256,8 @@ impl Slots {
     fn refresh(&self, at: usize, old: Seen, fresh: Seen) {
         if fresh.second > old.second {
             // Relaxed: one word that nothing else hangs on. Failure means that somebody else wrote it: leave theirs.
-            let _ = self.slots[at].value.compare_exchange(
-                old.pack(),
-                fresh.pack(),
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            );
+            let _ =
+                self.slots[at].value.compare_exchange(old.pack(), fresh.pack(), Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 
@@ -273,9 +266,12 @@ impl Slots {
         self.slots[at].value.store(fresh.pack(), Ordering::Relaxed);
     }
 
+    /// A free slot in the emptier bucket: so all but never are both full.
     fn free_for(&self, mac: Mac) -> Option<usize> {
         // Relaxed: keys change only under the lock that the caller holds.
-        self.candidates(mac).find(|&at| self.slots[at].key.load(Ordering::Relaxed) & OCCUPIED == 0)
+        let is_free = |at: &usize| self.slots[*at].key.load(Ordering::Relaxed) & OCCUPIED == 0;
+        let emptier = self.buckets(mac).into_iter().max_by_key(|bucket| bucket.clone().filter(is_free).count())?;
+        emptier.into_iter().find(is_free)
     }
 
     fn give(&self, at: usize, mac: Mac, fresh: Seen) {

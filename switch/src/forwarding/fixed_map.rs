@@ -27,8 +27,7 @@ impl<K: Key> FixedMap<K> {
     /// A table of `entries`; of two with the same key the first counts. Says whether every key was unique.
     pub(super) fn new(entries: impl ExactSizeIterator<Item = (K, Holder)>) -> (Self, bool) {
         let size = (entries.len() * 2).next_power_of_two().max(2);
-        let mut map =
-            FixedMap { seed: Seed::random(), mask: size - 1, slots: vec![None; size].into_boxed_slice() };
+        let mut map = FixedMap { seed: Seed::random(), mask: size - 1, slots: vec![None; size].into_boxed_slice() };
         let mut unique = true;
         for (key, holder) in entries {
             let at = map.slot_of(key);
@@ -67,8 +66,9 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn of(entries: &BTreeMap<u128, u32>) -> FixedMap<u128> {
-        let (map, unique) =
-            FixedMap::new(entries.iter().map(|(&k, &v)| (k, Holder::Port(PortIndex(v)))).collect::<Vec<_>>().into_iter());
+        let (map, unique) = FixedMap::new(
+            entries.iter().map(|(&k, &v)| (k, Holder::Port(PortIndex(v)))).collect::<Vec<_>>().into_iter(),
+        );
         assert!(unique);
         map
     }
@@ -80,8 +80,7 @@ mod tests {
 
     #[test]
     fn of_a_key_given_twice_the_first_counts_and_it_is_told() {
-        let (map, unique) =
-            FixedMap::new([(5_u32, Holder::Gateway), (5, Holder::Port(PortIndex(1)))].into_iter());
+        let (map, unique) = FixedMap::new([(5_u32, Holder::Gateway), (5, Holder::Port(PortIndex(1)))].into_iter());
         assert!(!unique);
         assert_eq!(map.lookup(5), Some(Holder::Gateway));
     }

@@ -71,15 +71,7 @@ impl Fragments {
     }
 
     /// Notes that `packet`, the first fragment of datagram `id`, passed under `generation`.
-    pub(super) fn note(
-        &self,
-        from: PortId,
-        to: PortId,
-        packet: &Packet<'_>,
-        id: u32,
-        generation: u64,
-        now: Instant,
-    ) {
+    pub(super) fn note(&self, from: PortId, to: PortId, packet: &Packet<'_>, id: u32, generation: u64, now: Instant) {
         let key = Datagram::of(from, to, packet, id);
         let entry = Entry { key, value: generation, owner: from, expires: now + LIFETIME };
         self.0.with(&key, |mut set| set.insert(entry, now));

@@ -18,7 +18,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::fixed_map::Holder;
 use super::neighbour_message::NeighbourMessage;
 use super::{DropReason, Network, PortSpec, link_local};
-use crate::frame::{Arp, EtherType, Fragment, Frame, Layer4, Packet, Payload};
+use crate::frame::{Arp, Fragment, Frame, Layer4, Packet, Payload};
 
 /// RFC 2131 4.1.
 const DHCP_SERVER: u16 = 67;
@@ -53,8 +53,6 @@ impl Network {
             Payload::Ip(packet) => self.guard_ip(port, frame, packet),
             Payload::Arp(arp) => self.guard_arp(port, frame, arp).map(|()| None),
             Payload::Vlan => Err(DropReason::Vlan),
-            // Linux takes ARP for hardware type 6 (IEEE 802) as well: what we cannot read we cannot vouch for.
-            Payload::Other if frame.ethertype == EtherType::ARP => Err(DropReason::SpoofedArp),
             Payload::Other => Ok(None),
         }
     }
@@ -197,8 +195,8 @@ fn may_be_unspecified(packet: &Packet<'_>) -> bool {
     let IpAddr::V6(dst) = packet.dst else { return false };
     dst.is_multicast()
         && packet.fragment == Fragment::Whole
-        && matches!(
-            packet.l4,
-            Layer4::Icmp6 { kind: 135 | LISTENER_REPORT | LISTENER_DONE | LISTENER_REPORT_2, .. }
-        )
+        && matches!(packet.l4, Layer4::Icmp6 { kind: 135 | LISTENER_REPORT | LISTENER_DONE | LISTENER_REPORT_2, .. })
 }
+
+#[cfg(test)]
+mod tests;

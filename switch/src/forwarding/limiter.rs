@@ -125,8 +125,8 @@ mod tests {
         let mut bucket = Limiter::new(RATE, at(0));
         let low = Rate { bytes_per_second: 1, burst: 1 };
         assert!(bucket.take(1, low, at(0)));
-        assert!(!bucket.take(1, low, at(999)));
-        assert!(bucket.take(1, low, at(1001)));
+        assert!(!bucket.take(1, low, at(0)));
+        assert!(bucket.take(1, low, at(1000)));
     }
 
     proptest! {

@@ -27,6 +27,8 @@ mod policy;
 mod seed;
 mod static_macs;
 mod tables;
+#[cfg(test)]
+mod testing;
 mod to_gateway;
 
 pub use decision::{Decision, Scratch};

@@ -87,3 +87,6 @@ impl Network {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

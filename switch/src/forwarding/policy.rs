@@ -129,8 +129,8 @@ impl Policy {
             return Err(DropReason::Icc);
         }
         if let Fragment::Later { id } = packet.fragment {
-            let passes = self.opens(from, to, None)
-                || tables.fragments.follows(from, to, packet, id, self.generation, now);
+            let passes =
+                self.opens(from, to, None) || tables.fragments.follows(from, to, packet, id, self.generation, now);
             return if passes { Ok(()) } else { Err(DropReason::Fragment) };
         }
         // Asked first, and whatever the rules say: it notes the flow, so that replies pass.

@@ -66,3 +66,6 @@ fn is_answerable_echo(packet: &Packet<'_>) -> bool {
     };
     is_request && is_station && packet.fragment == Fragment::Whole
 }
+
+#[cfg(test)]
+mod tests;
