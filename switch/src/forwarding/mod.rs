@@ -23,6 +23,7 @@ mod policy;
 mod static_macs;
 mod tables;
 
+pub use answer::{gratuitous_arp, unsolicited_na};
 pub use decision::{Decision, Scratch};
 pub use drop_reason::{DropReason, EgressDrop};
 pub use fdb::{Fdb, FdbLimits, LearnedEntry};
