@@ -31,7 +31,7 @@ pub(super) fn arp_reply(request: &Arp, owner: Mac, out: &mut Vec<u8>) {
 }
 
 /// Tells everybody that `address` is at `owner` now. An ARP announcement: RFC 5227 3.
-pub(crate) fn gratuitous_arp(address: Ipv4Addr, owner: Mac, out: &mut Vec<u8>) {
+pub fn gratuitous_arp(address: Ipv4Addr, owner: Mac, out: &mut Vec<u8>) {
     let target = (Mac::new([0; 6]), address);
     arp(ArpOperation::Request, Mac::BROADCAST, (owner, address), target, out);
 }
@@ -53,7 +53,7 @@ pub(super) fn neighbour_advertisement(
 }
 
 /// Tells everybody that `address` is at `owner` now. RFC 4861 7.2.6.
-pub(crate) fn unsolicited_na(address: Ipv6Addr, owner: Mac, router: bool, out: &mut Vec<u8>) {
+pub fn unsolicited_na(address: Ipv6Addr, owner: Mac, router: bool, out: &mut Vec<u8>) {
     advertise(address, owner, ALL_NODES, role(router), out);
 }
 

@@ -31,6 +31,7 @@ mod tables;
 mod testing;
 mod to_gateway;
 
+pub use answer::{gratuitous_arp, unsolicited_na};
 pub use decision::{Decision, Scratch};
 pub use drop_reason::{DropReason, EgressDrop};
 pub use fdb::{Fdb, FdbLimits, LearnedEntry, MAX_AGEING, MIN_AGEING};

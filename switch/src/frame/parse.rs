@@ -5,11 +5,12 @@
 //! made. `etherparse` reads the headers; what they mean together (which part of a datagram, where it ends) is decided
 //! here and in [`super::ip`]. This runs for every frame: no branch is spent on what the switch does not ask for.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use etherparse::{ArpHardwareId, ArpPacketSlice, Ethernet2HeaderSlice};
 
-use super::{Mac, ip};
+use super::Mac;
+use super::ip::{self, Packet};
 
 /// Length of an Ethernet header, in bytes.
 pub(super) const ETHERNET_LEN: usize = 14;
@@ -75,124 +76,6 @@ pub struct Arp {
     pub target_ip: Ipv4Addr,
 }
 
-/// An IP packet.
-#[derive(Clone, Debug)]
-pub struct Packet<'a> {
-    /// Source address.
-    pub src: IpAddr,
-    /// Destination address.
-    pub dst: IpAddr,
-    /// The upper-layer protocol number, after all IPv6 extension headers; of a later fragment that of the first header
-    /// that was cut, which can be an extension header.
-    pub protocol: u8,
-    /// Hop limit or time to live.
-    pub hop_limit: u8,
-    /// Whether and which part of a datagram this is.
-    pub fragment: Fragment,
-    /// Offset of the network header from the start of the frame.
-    pub l3_offset: usize,
-    /// Offset of the upper-layer header from the start of the frame.
-    pub l4_offset: usize,
-    /// End of the IP packet from the start of the frame; Ethernet padding may follow.
-    pub end: usize,
-    /// The upper-layer header.
-    pub l4: Layer4<'a>,
-}
-
-/// A packet's place in its datagram.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fragment {
-    /// A whole datagram.
-    Whole,
-    /// The first part, which holds the whole upper-layer header.
-    First {
-        /// The datagram's identification; IPv4's 16 bits are widened.
-        id: u32,
-    },
-    /// A later part: no upper-layer header.
-    Later {
-        /// The datagram's identification; IPv4's 16 bits are widened.
-        id: u32,
-    },
-}
-
-/// TCP flags that the switch looks at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TcpFlags {
-    /// SYN.
-    pub syn: bool,
-    /// ACK.
-    pub ack: bool,
-    /// FIN.
-    pub fin: bool,
-    /// RST.
-    pub rst: bool,
-}
-
-/// The upper-layer header, as far as the switch looks.
-#[derive(Clone, Debug)]
-pub enum Layer4<'a> {
-    /// TCP.
-    Tcp {
-        /// Source port.
-        src_port: u16,
-        /// Destination port.
-        dst_port: u16,
-        /// Its flags.
-        flags: TcpFlags,
-        /// Header length with options, in bytes.
-        header_len: usize,
-    },
-    /// UDP.
-    Udp {
-        /// Source port.
-        src_port: u16,
-        /// Destination port.
-        dst_port: u16,
-    },
-    /// ICMP over IPv4.
-    Icmp4 {
-        /// Its type.
-        kind: u8,
-        /// Its code.
-        code: u8,
-        /// For an echo its identifier; else 0.
-        id: u16,
-        /// The packet that an error message quotes.
-        quote: Option<IcmpQuote>,
-    },
-    /// ICMPv6; the body after the 4-byte ICMPv6 header, for neighbour discovery.
-    Icmp6 {
-        /// Its type.
-        kind: u8,
-        /// Its code.
-        code: u8,
-        /// For an echo its identifier; else 0.
-        id: u16,
-        /// The packet that an error message quotes.
-        quote: Option<IcmpQuote>,
-        /// The whole ICMPv6 message, its header included.
-        message: &'a [u8],
-    },
-    /// Another protocol, or a later fragment.
-    Other,
-}
-
-/// The head of the packet that an ICMP error quotes, as far as it identifies a flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct IcmpQuote {
-    /// Source of the quoted packet.
-    pub src: IpAddr,
-    /// Destination of the quoted packet.
-    pub dst: IpAddr,
-    /// Its upper-layer protocol.
-    pub protocol: u8,
-    /// Its source port (TCP, UDP) or echo identifier; 0 otherwise.
-    pub src_port: u16,
-    /// Its destination port (TCP, UDP) or echo identifier; 0 otherwise.
-    pub dst_port: u16,
-}
-
 /// Why a frame could not be parsed; it is dropped and counted as `malformed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
@@ -250,6 +133,7 @@ fn parse_arp(bytes: &[u8]) -> Result<Arp, Malformed> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Layer4;
     use super::super::testing::{self, ACK, SYN, arp_request, mac, raw};
     use super::*;
     use proptest::prelude::*;
@@ -261,13 +145,6 @@ mod tests {
     const B4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
     const A6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
     const B6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
-
-    fn packet(bytes: &[u8]) -> Packet<'_> {
-        match Frame::parse(bytes).expect("well-formed").payload {
-            Payload::Ip(packet) => packet,
-            other => panic!("no IP packet: {other:?}"),
-        }
-    }
 
     fn is_malformed(bytes: &[u8]) -> bool {
         Frame::parse(bytes).is_err()
@@ -370,41 +247,6 @@ mod tests {
     }
 
     #[test]
-    fn tcp_over_ipv4_is_read() {
-        let bytes = testing::tcp4(A, B, A4, B4, 4000, 80, SYN | ACK, b"payload");
-        let packet = packet(&bytes);
-        assert_eq!((packet.src, packet.dst), (A4.into(), B4.into()));
-        assert_eq!((packet.protocol, packet.hop_limit, packet.fragment), (6, 64, Fragment::Whole));
-        assert_eq!((packet.l3_offset, packet.l4_offset, packet.end), (14, 34, bytes.len()));
-        let Layer4::Tcp { src_port: 4000, dst_port: 80, flags, header_len: 20 } = packet.l4 else {
-            panic!("{packet:?}")
-        };
-        assert_eq!(flags, TcpFlags { syn: true, ack: true, fin: false, rst: false });
-    }
-
-    #[test]
-    fn udp_over_ipv6_is_read() {
-        let bytes = testing::udp6(A, B, A6, B6, 4000, 53, b"query");
-        let packet = packet(&bytes);
-        assert_eq!((packet.src, packet.dst, packet.l4_offset), (A6.into(), B6.into(), 54));
-        assert!(matches!(packet.l4, Layer4::Udp { src_port: 4000, dst_port: 53 }));
-    }
-
-    #[test]
-    fn padding_behind_the_packet_is_no_part_of_it() {
-        let mut bytes = testing::udp4(A, B, A4, B4, 1, 2, b"x");
-        let end = bytes.len();
-        bytes.resize(60, 0xaa);
-        assert_eq!(packet(&bytes).end, end);
-        let mut bytes = testing::icmp_echo6(A, B, A6, B6, 1, b"x");
-        let end = bytes.len();
-        bytes.resize(80, 0xaa);
-        let packet = packet(&bytes);
-        let Layer4::Icmp6 { message, .. } = packet.l4 else { panic!("{packet:?}") };
-        assert_eq!((packet.end, message.len()), (end, end - packet.l4_offset));
-    }
-
-    #[test]
     fn lengths_that_contradict_the_frame_are_malformed() {
         let tcp4 = testing::tcp4(A, B, A4, B4, 1, 2, ACK, b"payload");
         let udp4 = testing::udp4(A, B, A4, B4, 1, 2, b"payload");
@@ -428,146 +270,5 @@ mod tests {
             frame[at] = value;
             assert!(is_malformed(&frame), "{what}");
         }
-    }
-
-    #[test]
-    fn unknown_protocols_are_other() {
-        assert!(matches!(packet(&testing::ip4(A, B, A4, B4, 132, &[])).l4, Layer4::Other));
-        for protocol in [50, 59, 132] {
-            let bytes = testing::ip6(A, B, A6, B6, protocol, &[]);
-            let packet = packet(&bytes);
-            assert!(matches!(packet.l4, Layer4::Other));
-            assert_eq!(packet.protocol, protocol);
-        }
-    }
-
-    #[test]
-    fn ipv4_fragments_are_told_apart() {
-        let udp = testing::udp(A4.into(), B4.into(), 1, 2, &[0; 64]);
-        let id = testing::IP_ID.into();
-        let first = testing::ip4_at(A, B, A4, B4, 17, 0x2000, &udp[..16]);
-        assert_eq!(packet(&first).fragment, Fragment::First { id });
-        assert!(matches!(packet(&first).l4, Layer4::Udp { src_port: 1, dst_port: 2 }));
-        for place in [0x2002, 0x0002] {
-            let later = testing::ip4_at(A, B, A4, B4, 17, place, &udp[16..]);
-            assert_eq!(packet(&later).fragment, Fragment::Later { id });
-            assert!(matches!(packet(&later).l4, Layer4::Other));
-        }
-    }
-
-    #[test]
-    fn a_first_fragment_without_its_whole_header_is_malformed() {
-        let tcp = testing::tcp(A4.into(), B4.into(), 1, 2, SYN, &[0; 64]);
-        assert!(is_malformed(&testing::ip4_at(A, B, A4, B4, 6, 0x2000, &tcp[..16])));
-        assert!(is_malformed(&testing::ip4_at(A, B, A4, B4, 17, 0x2000, &tcp[..7])));
-        let mut body = testing::fragment_header(6, 0, true, 7);
-        body.extend(&tcp[..16]);
-        assert!(is_malformed(&testing::ip6(A, B, A6, B6, 44, &body)));
-        // The upper-layer header hidden behind options that end in the next fragment: RFC 7112.
-        let body = [&*testing::fragment_header(60, 0, true, 7), &[6, 3, 0, 0, 0, 0, 0, 0]].concat();
-        assert!(is_malformed(&testing::ip6(A, B, A6, B6, 44, &body)));
-    }
-
-    #[test]
-    fn a_later_fragment_cannot_rewrite_tcp_flags() {
-        assert!(is_malformed(&testing::ip4_at(A, B, A4, B4, 6, 1, &[0; 32])));
-        assert!(!is_malformed(&testing::ip4_at(A, B, A4, B4, 17, 1, &[0; 32])));
-        let body = [&*testing::fragment_header(6, 1, false, 7), &[0; 32]].concat();
-        assert!(is_malformed(&testing::ip6(A, B, A6, B6, 44, &body)));
-    }
-
-    #[test]
-    fn ipv6_fragments_are_told_apart_and_atomic_ones_are_whole() {
-        let udp = testing::udp(A6.into(), B6.into(), 1, 2, &[0; 64]);
-        for (place, more, cut, expected) in [
-            (0, true, &udp[..16], Fragment::First { id: 7 }),
-            (2, true, &udp[16..32], Fragment::Later { id: 7 }),
-            (2, false, &udp[16..], Fragment::Later { id: 7 }),
-            (0, false, &udp[..], Fragment::Whole),
-        ] {
-            let bytes = testing::ip6(A, B, A6, B6, 44, &[&*testing::fragment_header(17, place, more, 7), cut].concat());
-            let packet = packet(&bytes);
-            assert_eq!((packet.fragment, packet.protocol, packet.l4_offset), (expected, 17, 62));
-            assert_eq!(matches!(packet.l4, Layer4::Udp { .. }), place == 0);
-        }
-    }
-
-    #[test]
-    fn a_second_fragment_header_is_malformed() {
-        let udp = testing::udp(A6.into(), B6.into(), 1, 2, b"");
-        let atomic = testing::fragment_header(17, 0, false, 8);
-        for more in [true, false] {
-            let body = [&*testing::fragment_header(44, 0, more, 7), &atomic, &udp].concat();
-            assert!(is_malformed(&testing::ip6(A, B, A6, B6, 44, &body)));
-        }
-    }
-
-    #[test]
-    fn up_to_eight_extension_headers_are_walked() {
-        let udp = testing::udp(A6.into(), B6.into(), 1, 2, b"");
-        for (count, is_read) in [(1, true), (8, true), (9, false), (100, false)] {
-            let mut body = [60, 0, 1, 4, 0, 0, 0, 0].repeat(count);
-            body[(count - 1) * 8] = 17;
-            body.extend(&udp);
-            let bytes = testing::ip6(A, B, A6, B6, 60, &body);
-            assert_eq!(!is_malformed(&bytes), is_read, "{count}");
-        }
-    }
-
-    #[test]
-    fn hop_by_hop_routing_and_authentication_headers_are_walked() {
-        let udp = testing::udp(A6.into(), B6.into(), 1, 2, b"");
-        // 16 bytes of authentication header: (2 + 2) words.
-        let body = [&[43, 0, 0, 0, 0, 0, 0, 0], &[51, 0, 0, 0, 0, 0, 0, 0], &[17, 2][..], &[0; 14], &udp].concat();
-        let bytes = testing::ip6(A, B, A6, B6, 0, &body);
-        let packet = packet(&bytes);
-        assert_eq!((packet.protocol, packet.l4_offset), (17, 54 + 32));
-        assert!(matches!(packet.l4, Layer4::Udp { src_port: 1, dst_port: 2 }));
-    }
-
-    #[test]
-    fn echoes_have_an_id() {
-        assert!(matches!(
-            packet(&testing::icmp_echo4(A, B, A4, B4, 77, b"")).l4,
-            Layer4::Icmp4 { kind: 8, code: 0, id: 77, quote: None }
-        ));
-        assert!(matches!(
-            packet(&testing::icmp_echo6(A, B, A6, B6, 77, b"")).l4,
-            Layer4::Icmp6 { kind: 128, code: 0, id: 77, quote: None, .. }
-        ));
-        assert!(is_malformed(&testing::ip4(A, B, A4, B4, 1, &[8, 0, 0, 0, 0, 77, 0])));
-    }
-
-    #[test]
-    fn icmp_errors_name_the_flow_they_quote() {
-        let quoted = testing::udp4(B, A, B4, A4, 53, 4000, b"answer");
-        for kind in [3, 11, 12] {
-            // Eight bytes behind the quoted header are what RFC 792 grants.
-            let bytes = testing::icmp_error4(A, B, A4, B4, kind, 0, &quoted[..14 + 20 + 8]);
-            let Layer4::Icmp4 { quote: Some(quote), .. } = packet(&bytes).l4 else { panic!("no quote") };
-            let expected = IcmpQuote { src: B4.into(), dst: A4.into(), protocol: 17, src_port: 53, dst_port: 4000 };
-            assert_eq!(quote, expected);
-        }
-        let quoted = testing::icmp_echo6(B, A, B6, A6, 77, b"");
-        for kind in 1..=4 {
-            let bytes = testing::icmp_error6(A, B, A6, B6, kind, 0, &quoted);
-            let Layer4::Icmp6 { quote: Some(quote), .. } = packet(&bytes).l4 else { panic!("no quote") };
-            let expected = IcmpQuote { src: B6.into(), dst: A6.into(), protocol: 58, src_port: 77, dst_port: 77 };
-            assert_eq!(quote, expected);
-        }
-    }
-
-    #[test]
-    fn a_quote_that_names_no_flow_is_none() {
-        let later = testing::ip4_at(B, A, B4, A4, 17, 2, &[0; 16]);
-        let short = &testing::udp4(B, A, B4, A4, 53, 4000, b"")[..14 + 20 + 3];
-        for quoted in [&later[..], short, &[0; 14], &[0xff; 60]] {
-            let bytes = testing::icmp_error4(A, B, A4, B4, 3, 3, quoted);
-            assert!(matches!(packet(&bytes).l4, Layer4::Icmp4 { kind: 3, quote: None, .. }));
-        }
-        // An echo's body is not a quote, whatever it looks like.
-        let quoted = testing::udp4(B, A, B4, A4, 53, 4000, b"");
-        let bytes = testing::icmp_echo4(A, B, A4, B4, 1, &quoted[14..]);
-        assert!(matches!(packet(&bytes).l4, Layer4::Icmp4 { quote: None, .. }));
     }
 }
