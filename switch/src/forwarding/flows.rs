@@ -40,8 +40,8 @@ const OTHER: Duration = Duration::from_secs(300);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Side {
     port: PortId,
-    /// IPv4 addresses in their mapped form.
-    address: u128,
+    /// IPv4 addresses in their mapped form; in two words, which align better than one of 128 bits.
+    address: [u64; 2],
     /// TCP or UDP port; [`Side::echo`] at the asking end of an echo; else 0.
     l4: u32,
 }
@@ -52,7 +52,8 @@ impl Side {
             IpAddr::V4(v4) => v4.to_ipv6_mapped(),
             IpAddr::V6(v6) => v6,
         };
-        Side { port, address: address.to_bits(), l4 }
+        let bits = address.to_bits();
+        Side { port, address: [(bits >> 64) as u64, bits as u64], l4 }
     }
 
     /// Marks the end that asks for echoes with identifier `id`, so that a request in the other direction, which may carry
@@ -88,8 +89,12 @@ impl Way {
 
     /// The same for both directions.
     fn key(&self) -> FlowKey {
-        let (low, high) = if self.from <= self.to { (self.from, self.to) } else { (self.to, self.from) };
+        let (low, high) = if self.is_from_low() { (self.from, self.to) } else { (self.to, self.from) };
         FlowKey { low, high, protocol: self.protocol }
+    }
+
+    fn is_from_low(&self) -> bool {
+        self.from < self.to
     }
 }
 
@@ -103,9 +108,8 @@ struct FlowKey {
 impl Key for FlowKey {
     fn hash(self, seed: Seed) -> u64 {
         let side = |before, side: Side| {
-            let word = seed.extend(before, (side.address >> 64) as u64);
-            let word = seed.extend(word, side.address as u64);
-            seed.extend(word, u64::from(side.port.0) << 32 | u64::from(side.l4))
+            let address = side.address.into_iter().fold(before, |hash, word| seed.extend(hash, word));
+            seed.extend(address, u64::from(side.port.0) << 32 | u64::from(side.l4))
         };
         side(side(seed.hash(self.protocol.into()), self.low), self.high)
     }
@@ -114,8 +118,8 @@ impl Key for FlowKey {
 /// What is known of a flow.
 #[derive(Clone, Copy, Debug)]
 struct Flow {
-    /// Whose packet opened it.
-    opener: Side,
+    /// The lower end opened it.
+    is_opener_low: bool,
     /// The policy that it passed under.
     generation: u64,
     tcp: TcpState,
@@ -132,7 +136,7 @@ struct TcpState {
 
 impl TcpState {
     fn note(&mut self, flags: TcpFlags, by_opener: bool) {
-        if by_opener && flags.syn && !flags.ack {
+        if by_opener && is_first(Some(flags)) {
             *self = TcpState::default();
         }
         self.answered |= !by_opener;
@@ -154,10 +158,19 @@ impl TcpState {
 }
 
 impl Flow {
+    /// One that a packet of `way` opens.
+    fn new(way: &Way, policy: &Policy) -> Self {
+        Flow { is_opener_low: way.is_from_low(), generation: policy.generation, tcp: TcpState::default() }
+    }
+
+    fn is_by_opener(&self, way: &Way) -> bool {
+        self.is_opener_low == way.is_from_low()
+    }
+
     /// Notes a packet of `way`; the time until which the flow now lives.
     fn note(&mut self, way: &Way, flags: Option<TcpFlags>, now: Instant) -> Instant {
         if let Some(flags) = flags {
-            self.tcp.note(flags, way.from == self.opener);
+            self.tcp.note(flags, self.is_by_opener(way));
         }
         now + match way.protocol {
             6 => self.tcp.idle_limit(),
@@ -172,11 +185,14 @@ impl Flow {
         if self.generation == policy.generation {
             return true;
         }
-        let opening = if way.from == self.opener { *way } else { way.reversed() };
-        let allowed = opens(policy, &opening);
         self.generation = policy.generation;
-        allowed
+        opens(policy, &if self.is_by_opener(way) { *way } else { way.reversed() })
     }
+}
+
+/// Whether these are the flags that begin a connection.
+fn is_first(flags: Option<TcpFlags>) -> bool {
+    flags.is_some_and(|flags| flags.syn && !flags.ack)
 }
 
 fn opens(policy: &Policy, way: &Way) -> bool {
@@ -210,14 +226,17 @@ impl Flows {
     ) -> bool {
         let key = way.key();
         let passes = self.0.with(&key, |mut set| {
+            let may_open = || may_open && opens(policy, way);
             if let Some(entry) = set.find(&key, now)
                 && entry.value.is_allowed(way, policy)
+                // A SYN of the other end, if it may, begins a connection of its own.
+                && (entry.value.is_by_opener(way) || !is_first(flags) || !may_open())
             {
                 entry.expires = entry.value.note(way, flags, now);
                 return true;
             }
-            if may_open && opens(policy, way) {
-                let mut flow = Flow { opener: way.from, generation: policy.generation, tcp: TcpState::default() };
+            if may_open() {
+                let mut flow = Flow::new(way, policy);
                 let expires = flow.note(way, flags, now);
                 set.insert(Entry { key, value: flow, owner: way.from.port, expires }, now);
                 return true;

@@ -16,17 +16,16 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::fixed_map::Holder;
-use super::neighbour_message::NeighbourMessage;
+use super::neighbour::ARP_REQUEST;
+use super::neighbour_message::{NeighbourMessage, SOLICITATION};
 use super::{DropReason, Network, PortSpec, link_local};
 use crate::frame::{Arp, Fragment, Frame, Layer4, Packet, Payload};
 
 /// RFC 2131 4.1.
-const DHCP_SERVER: u16 = 67;
+pub(super) const DHCP_SERVER: u16 = 67;
 const DHCP_CLIENT: u16 = 68;
 /// RFC 8415 7.2.
-const DHCP6_SERVER: u16 = 547;
-/// RFC 826: the operation of a request.
-const ARP_REQUEST: u16 = 1;
+pub(super) const DHCP6_SERVER: u16 = 547;
 /// RFC 792.
 const ICMP_REDIRECT: u8 = 5;
 /// RFC 4861 4: router solicitation to redirect.
@@ -157,8 +156,8 @@ impl Network {
                 if self.leases.holder6(target) == Some(Holder::Gateway) || target_mac == Some(self.spec.gateway_mac) {
                     return Err(DropReason::GatewayClaim);
                 }
-                let is_own = port.ipv6 == Some(target) || self.may_use_link_local(port, target);
-                if port.guard && (!is_own || target_mac.is_some_and(|mac| mac != frame.src)) {
+                let is_own = || port.ipv6 == Some(target) || self.may_use_link_local(port, target);
+                if port.guard && (target_mac.is_some_and(|mac| mac != frame.src) || !is_own()) {
                     return Err(DropReason::SpoofedNa);
                 }
             }
@@ -195,7 +194,10 @@ fn may_be_unspecified(packet: &Packet<'_>) -> bool {
     let IpAddr::V6(dst) = packet.dst else { return false };
     dst.is_multicast()
         && packet.fragment == Fragment::Whole
-        && matches!(packet.l4, Layer4::Icmp6 { kind: 135 | LISTENER_REPORT | LISTENER_DONE | LISTENER_REPORT_2, .. })
+        && matches!(
+            packet.l4,
+            Layer4::Icmp6 { kind: SOLICITATION | LISTENER_REPORT | LISTENER_DONE | LISTENER_REPORT_2, .. }
+        )
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@
 //! else's answer counts. ARP requests and neighbour solicitations, to a group or to one MAC, for
 //! - the gateway's addresses: always answered, with the gateway's MAC;
 //! - an address leased to another port: answered with that port's MAC, where policy lets anything pass between the two in
-//!   either direction; so is a probe or duplicate detection of somebody else's address;
+//!   either direction; so is a probe or duplicate detection of somebody else's address. Where nothing may pass, the
+//!   asker is not even told that the address is in use: the guard would not let it use it anyway;
 //! - an address leased to the asker: never answered, or duplicate detection would find the asker itself;
 //! - nobody's address: passed on where containers talk freely (an unguarded port may have it), else dropped.
 //!
@@ -18,7 +19,7 @@ use super::{Decision, DropReason, Network, PortIndex, Scratch, answer};
 use crate::frame::{Arp, Frame, Mac};
 
 /// RFC 826: the operation of a request.
-const ARP_REQUEST: u16 = 1;
+pub(super) const ARP_REQUEST: u16 = 1;
 
 /// What the rules say to a request.
 enum Verdict {

@@ -6,6 +6,9 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use super::guard::{DHCP_SERVER, DHCP6_SERVER};
+use super::neighbour::ARP_REQUEST;
+use super::neighbour_message::SOLICITATION;
 use super::{Decision, DropReason, Network, Scratch, answer};
 use crate::frame::{Fragment, Frame, Layer4, Packet, Payload};
 
@@ -18,11 +21,11 @@ impl Network {
         let packet = match &frame.payload {
             Payload::Ip(packet) => packet,
             // A request that was not answered: it asks for nobody's address, or for the asker's own.
-            Payload::Arp(arp) if arp.operation == 1 => return Err(DropReason::Unanswered),
+            Payload::Arp(arp) if arp.operation == ARP_REQUEST => return Err(DropReason::Unanswered),
             Payload::Arp(_) | Payload::Vlan | Payload::Other => return Err(DropReason::NoService),
         };
         match packet.l4 {
-            Layer4::Icmp6 { kind: 135, .. } => Err(DropReason::Unanswered),
+            Layer4::Icmp6 { kind: SOLICITATION, .. } => Err(DropReason::Unanswered),
             Layer4::Icmp6 { kind: 133..=137, .. } => Err(DropReason::NoService),
             _ if !self.leases.is_gateway(packet.dst) => Err(DropReason::NoUplink),
             _ if is_answerable_echo(packet) => {
@@ -41,10 +44,10 @@ impl Network {
         let Payload::Ip(packet) = &frame.payload else { return false };
         match (packet.dst, &packet.l4) {
             (IpAddr::V4(_), _) if packet.protocol == IGMP => true,
-            (IpAddr::V4(_), Layer4::Udp { dst_port: 67, .. }) | (IpAddr::V6(_), Layer4::Udp { dst_port: 547, .. }) => {
-                true
-            }
-            (IpAddr::V6(_), Layer4::Icmp6 { kind: 130..=133 | 143, .. }) => true,
+            (IpAddr::V4(_), Layer4::Udp { dst_port: DHCP_SERVER, .. })
+            | (IpAddr::V6(_), Layer4::Udp { dst_port: DHCP6_SERVER, .. })
+            // RFC 2710 3 (query, report, done), RFC 4861 4.1 (router solicitation), RFC 3810 5.2 (report).
+            | (IpAddr::V6(_), Layer4::Icmp6 { kind: 130..=133 | 143, .. }) => true,
             (IpAddr::V6(group), _) if is_routers_group(group) => true,
             (dst, _) => self.leases.is_gateway(dst),
         }

@@ -119,12 +119,32 @@ fn without_rules_there_is_no_table_and_no_flow() {
     assert!(!lan.network.tables().flows.pass(&way, true, None, &lan.network.policy, lan.now));
 }
 
+#[test]
+fn a_syn_of_the_other_end_begins_a_connection_of_its_own_where_it_may() {
+    let mut lan = Lan::new(isolated(&[(A, B, None), (B, A, None)]));
+    lan.tcp(A, B, 4000, 80, FIN | ACK);
+    lan.tcp(B, A, 80, 4000, FIN | ACK);
+    lan.tcp(B, A, 80, 4000, SYN);
+    lan.wait(200);
+    lan.publish_rules(&[(B, A, None)]);
+    assert_eq!(lan.tcp(A, B, 4000, 80, SYN | ACK), Decision::Unicast(B), "B's flow, and not closed");
+}
+
+#[test]
+fn a_full_table_takes_six_mebibytes() {
+    let entry = size_of::<Option<Entry<FlowKey, Flow>>>();
+    assert!(entry * CAPACITY <= 6 << 20, "{entry} bytes each");
+}
+
+/// An end of a flow in the model: container and port.
+type End = (u32, u16);
+
 /// UDP flows by their words: alive while not idle for 300 s and while their opener may still open them.
 #[derive(Default)]
-struct Model(BTreeMap<[(u32, u16); 2], ((u32, u16), u64)>);
+struct Model(BTreeMap<[End; 2], (End, u64)>);
 
 impl Model {
-    fn pass(&mut self, from: (u32, u16), to: (u32, u16), allows: impl Fn(u32, u32, u16) -> bool, now: u64) -> bool {
+    fn pass(&mut self, from: End, to: End, allows: impl Fn(u32, u32, u16) -> bool, now: u64) -> bool {
         let mut key = [from, to];
         key.sort_unstable();
         let alive = self.0.get(&key).copied().filter(|&(opener, last)| {
