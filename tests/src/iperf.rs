@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::container::Container;
 use crate::process::Background;
+use crate::switch::Switch;
 
 /// The port of the servers; each container is a namespace of its own, so it is always free.
 const PORT: u16 = 5201;
@@ -74,6 +75,14 @@ impl Run {
     /// Whether it still runs.
     pub fn is_running(&mut self) -> bool {
         self.client.is_running()
+    }
+
+    /// Whether bytes from `endpoint`, an end of it, still come in at the switch.
+    pub fn still_moves(&mut self, switch: &Switch, endpoint: &str) -> bool {
+        let count = || switch.endpoint(endpoint).and_then(|line| line["tx_bytes"].as_u64());
+        let before = count();
+        std::thread::sleep(Duration::from_millis(300));
+        self.is_running() && count() > before
     }
 }
 

@@ -109,7 +109,7 @@ impl Session {
 
     /// The control socket of the daemon of this session.
     pub fn socket(&self) -> PathBuf {
-        self.dir().join("run/api.sock")
+        self.dir().join("state/run/api.sock")
     }
 
     /// Its host network, to be entered by the harness; `None` is the machine's own.
