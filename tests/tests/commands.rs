@@ -83,7 +83,7 @@ as_root_and_user! {
     fn settings_come_from_a_file_and_flags_win(who: Who) {
         let session = std::rc::Rc::new(Session::new(who));
         let path = session.dir().join("tapswitch.toml");
-        let text = "workers = 1\n[networks.default]\nsubnet = \"192.168.227.0/24\"\nicc = false\nmtu = 9000\n";
+        let text = "workers = 1\n[[network]]\nname = \"default\"\nsubnet = \"192.168.227.0/24\"\nicc = false\nmtu = 9000\n";
         std::fs::write(&path, text).expect("write our own file");
         let file = path.to_str().expect("a plain path");
         let switch = Switch::start_in(session, &["--config", file, "--mtu", "1400"]);
