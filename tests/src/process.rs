@@ -169,38 +169,43 @@ impl Drop for Background {
 
 /// Kills every process of a session (setsid), and waits until none is left.
 pub(crate) fn kill_session(session: u32) {
-    let mut last = members(session);
+    kill_all(|pid| stat(pid).get(3) == Some(&session.to_string()));
+}
+
+/// Kills every process that is `wanted`, and waits until none is left. A killed one may have made another just before, so
+/// it looks again and again, though not for ever.
+pub(crate) fn kill_all(wanted: impl Fn(u32) -> bool) {
     let start = Instant::now();
-    while !last.is_empty() && start.elapsed() < Duration::from_secs(10) {
-        for pid in &last {
+    loop {
+        let Ok(entries) = std::fs::read_dir("/proc") else { return };
+        let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        let left: Vec<u32> = pids.filter(|pid| wanted(*pid) && is_alive(*pid)).collect();
+        if left.is_empty() || start.elapsed() > Duration::from_secs(10) {
+            return;
+        }
+        for pid in left {
             // It may have ended between the look and the kill.
             let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
         }
         std::thread::sleep(Duration::from_millis(5));
-        last = members(session);
     }
 }
 
-/// The processes of a session that are no zombies.
-fn members(session: u32) -> Vec<u32> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter(|pid| {
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            // PID (COMM) STATE PPID PGRP SESSION; COMM may hold anything, so cut after its last parenthesis.
-            let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-            fields.first().is_some_and(|state| *state != "Z") && fields.get(3) == Some(&session.to_string().as_str())
-        })
-        .collect()
+/// The fields of /proc/PID/stat from the third on: STATE PPID PGRP SESSION. Of a process that is gone, none.
+fn stat(pid: u32) -> Vec<String> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The second field, the name in parentheses, may hold anything: cut after the last parenthesis.
+    text.rsplit(')').next().unwrap_or_default().split_whitespace().map(str::to_owned).collect()
+}
+
+/// Neither gone nor a zombie.
+fn is_alive(pid: u32) -> bool {
+    stat(pid).first().is_some_and(|state| state != "Z")
 }
 
 /// Waits until process `pid` is gone.
 pub(crate) fn wait_for_end(pid: u32, deadline: Duration) {
-    eventually(&format!("the end of process {pid}"), deadline, || {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        stat.is_empty() || stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with('Z')
-    });
+    eventually(&format!("the end of process {pid}"), deadline, || !is_alive(pid));
 }
 
 fn code(status: ExitStatus) -> i32 {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use nix::unistd::{Gid, Uid};
 use tempfile::TempDir;
 
-use crate::process::{Background, run};
+use crate::process::{Background, kill_all, run};
 use crate::program::{program, tool};
 
 /// The throw-away user. It need not exist.
@@ -174,6 +174,17 @@ impl Session {
         let holder = Background::start(command);
         wait_for_sleep(holder.pid());
         holder
+    }
+}
+
+impl Drop for Session {
+    /// Ends what detached itself from us, known by our socket in its environment.
+    fn drop(&mut self) {
+        let ours = format!("TAPSWITCH_SOCKET={}", self.socket().display());
+        kill_all(|pid| {
+            let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            environment.split(|byte| *byte == 0).any(|variable| variable == ours.as_bytes())
+        });
     }
 }
 

@@ -35,7 +35,6 @@ as_root_and_user! {
             (vec!["detach", "nobody"], "nobody"),
             (vec!["detach", "nowhere/web"], "nowhere"),
             (vec!["detach", "web"], "closed/web"),
-            (vec!["exec", "nobody", "--", "true"], "nobody"),
             (vec!["stats", "nobody"], "nobody"),
             (vec!["network", "inspect", "nowhere"], "nowhere"),
             (vec!["network", "rm", "nowhere"], "nowhere"),
