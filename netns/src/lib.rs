@@ -1,68 +1,43 @@
 //! Network namespaces, and TAP devices born, moved and configured in them.
+//!
+//! # How a device is born
+//!
+//! One way for root and for an ordinary user. A [`Scratch`] is an empty network namespace owned by the same user
+//! namespace as the target. A forked [child](in_child) enters that user namespace and the scratch, opens `/dev/net/tun`
+//! there, makes the device, gives it MAC and MTU, moves it into the target under its name, and configures it
+//! ([`birth`]). It sends the descriptor back; only then does the parent set the owner and make the device persistent
+//! ([`Tap::persist`]), so that whatever fails before leaves nothing behind: the last descriptor is closed and the kernel
+//! removes the device.
+//!
+//! Nothing appears in the host namespace, where udev or NetworkManager would rewrite its MAC. And the descriptor pins the
+//! namespace `/dev/net/tun` was opened in, which is the scratch and not the container: when the container's namespace
+//! dies, the descriptor shows it at once (POLLERR).
+//!
+//! # Where functions may be called
+//!
+//! [`birth`], [`reattach`], [`set_mtu`] and [`remove`] leave the caller in another namespace. They are for a forked child
+//! that ends afterwards: [`Child::spawn`] or [`in_child`]. All else changes nothing of the caller.
+//!
+//! This crate knows no frames and no leases.
 
-use std::net::IpAddr;
-use std::os::fd::OwnedFd;
+mod birth;
+mod child;
+mod device;
+mod error;
+pub mod message;
+mod namespace;
+mod netlink;
+mod resolve;
+mod scratch;
+mod sysctl;
+mod tap;
+mod tun;
 
-use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
-
-/// A namespace's identity: what `stat` says of its nsfs file. Valid while the namespace lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct NamespaceId {
-    /// Device number of nsfs.
-    pub dev: u64,
-    /// Inode number.
-    pub ino: u64,
-}
-
-/// Whether a TAP carries the virtio-net header.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OffloadMode {
-    /// With all the kernel grants; plain where it grants nothing.
-    #[default]
-    Auto,
-    /// With it, or an error.
-    On,
-    /// Plain.
-    Off,
-}
-
-/// A device to be made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeviceSpec {
-    /// Its name in the namespace, as `eth0`.
-    pub ifname: String,
-    /// Its MAC.
-    pub mac: [u8; 6],
-    /// Largest IP packet, in bytes.
-    pub mtu: u32,
-    /// Addresses with their prefix lengths. IPv6 ones are set without DAD.
-    pub addresses: Vec<IpNet>,
-    /// Default routes; a family that has one already keeps it.
-    pub gateways: Vec<IpAddr>,
-    /// Offload wanted.
-    pub offload: OffloadMode,
-    /// TUNSETOWNER: the daemon's user, as seen from the host.
-    pub owner: u32,
-}
-
-/// What an opened TAP is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TapInfo {
-    /// Its name in its namespace.
-    pub ifname: String,
-    /// Bytes of virtio-net header before each frame; 0 is a plain TAP.
-    pub header_len: usize,
-    /// The TUN_F_* bits the kernel granted.
-    pub offload: u32,
-}
-
-/// An open TAP. Non-blocking; the send buffer was never set.
-#[derive(Debug)]
-pub struct Tap {
-    /// The descriptor.
-    pub fd: OwnedFd,
-    /// What it is.
-    pub info: TapInfo,
-}
+pub use birth::{birth, reattach, remove, set_mtu};
+pub use child::{Child, in_child};
+pub use device::{DeviceSpec, MTU_MAX, MTU_MIN, OffloadMode};
+pub use error::{Error, Os, Result};
+pub use namespace::{Namespace, NamespaceId, UserNamespace};
+pub use resolve::Found;
+pub use scratch::Scratch;
+pub use tap::{Tap, TapInfo};

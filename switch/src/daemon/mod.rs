@@ -3,5 +3,8 @@
 pub mod api;
 pub mod keeper;
 pub mod name;
+mod packet;
+mod refusal;
 pub mod settings;
+mod state;
 pub mod wanted;

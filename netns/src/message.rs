@@ -1,0 +1,149 @@
+//! Messages between our own processes: JSON in one message of a SOCK_SEQPACKET socket, with at most one descriptor.
+//!
+//! Limits: [`LIMIT`] bytes a message, one descriptor. A message that breaks them is refused, its descriptors are closed.
+//! On a non-blocking socket both directions return `WouldBlock`.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Longest message, in bytes. A device with 500 addresses fits; the kernel's default send buffer holds three.
+pub const LIMIT: usize = 64 * 1024;
+
+/// A connected pair, closed on exec.
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?)
+}
+
+/// Sends one message.
+///
+/// # Errors
+///
+/// `InvalidData` when it is longer than [`LIMIT`]; `BrokenPipe` when the peer is gone, without a signal.
+pub fn send<T: Serialize>(socket: BorrowedFd<'_>, message: &T, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    let bytes = serde_json::to_vec(message)?;
+    if bytes.len() > LIMIT {
+        return Err(invalid("message longer than 64 KiB"));
+    }
+    let raw: Vec<_> = fd.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&raw)];
+    let control = if raw.is_empty() { &rights[..0] } else { &rights[..] };
+    let parts = [IoSlice::new(&bytes)];
+    retry(|| sendmsg::<()>(socket.as_raw_fd(), &parts, control, MsgFlags::MSG_NOSIGNAL, None))?;
+    Ok(())
+}
+
+/// Receives one message and the descriptor that came with it; `None` when the peer closed.
+///
+/// # Errors
+///
+/// `InvalidData` when the message is too long, not what `T` is, or came with more than one descriptor. It is consumed.
+pub fn recv<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<(T, Option<OwnedFd>)>> {
+    let mut bytes = vec![0; LIMIT];
+    let Some((length, fd)) = recv_bytes(socket, &mut bytes)? else { return Ok(None) };
+    let message = serde_json::from_slice(&bytes[..length])?;
+    Ok(Some((message, fd)))
+}
+
+fn recv_bytes(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<Option<(usize, Option<OwnedFd>)>> {
+    let mut control = nix::cmsg_space!(std::os::fd::RawFd);
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let (length, flags, mut fds) = retry(|| {
+        let mut parts = [IoSliceMut::new(bytes)];
+        let received = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
+        let fds: Vec<OwnedFd> = received.cmsgs()?.flat_map(rights).collect();
+        Ok((received.bytes, received.flags, fds))
+    })?;
+    if flags.contains(MsgFlags::MSG_TRUNC) {
+        return Err(invalid("message longer than 64 KiB"));
+    }
+    // The space for one descriptor is rounded up and holds two; a third shows as MSG_CTRUNC.
+    if flags.contains(MsgFlags::MSG_CTRUNC) || fds.len() > 1 {
+        return Err(invalid("message with more than one descriptor"));
+    }
+    Ok((length > 0).then(|| (length, fds.pop())))
+}
+
+fn rights(message: ControlMessageOwned) -> Vec<OwnedFd> {
+    let ControlMessageOwned::ScmRights(fds) = message else { return Vec::new() };
+    let own = |fd| {
+        // SAFETY: the kernel installed this descriptor for this message; nobody else knows it.
+        unsafe { OwnedFd::from_raw_fd(fd) }
+    };
+    fds.into_iter().map(own).collect()
+}
+
+fn retry<R>(mut call: impl FnMut() -> nix::Result<R>) -> io::Result<R> {
+    loop {
+        match call() {
+            Err(Errno::EINTR) => {}
+            result => return Ok(result?),
+        }
+    }
+}
+
+fn invalid(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Read;
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn a_descriptor_arrives_open() {
+        let (a, b) = pair().unwrap();
+        let file = File::open("/proc/self/comm").unwrap();
+        send(a.as_fd(), &"hello", Some(file.as_fd())).unwrap();
+        let (text, fd): (String, _) = recv(b.as_fd()).unwrap().unwrap();
+        assert_eq!(text, "hello");
+        let mut read = String::new();
+        File::from(fd.unwrap()).read_to_string(&mut read).unwrap();
+        assert!(!read.is_empty());
+    }
+
+    #[test]
+    fn a_closed_peer_is_the_end() {
+        let (a, b) = pair().unwrap();
+        drop(a);
+        assert!(recv::<String>(b.as_fd()).unwrap().is_none());
+        assert_eq!(send(b.as_fd(), &"x", None).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn a_message_too_long_is_refused_on_both_sides() {
+        let (a, b) = pair().unwrap();
+        let long = "x".repeat(LIMIT);
+        assert_eq!(send(a.as_fd(), &long, None).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        nix::sys::socket::send(a.as_raw_fd(), &vec![b'1'; LIMIT + 1], MsgFlags::empty()).unwrap();
+        assert_eq!(recv::<u64>(b.as_fd()).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        send(a.as_fd(), &1, None).unwrap();
+        assert_eq!(recv::<u64>(b.as_fd()).unwrap().unwrap().0, 1);
+    }
+
+    #[test]
+    fn more_than_one_descriptor_is_refused_and_none_is_left_open() {
+        let (a, b) = pair().unwrap();
+        for count in [2, 3] {
+            let (read, write) = nix::unistd::pipe().unwrap();
+            let raw = vec![write.as_raw_fd(); count];
+            let parts = [IoSlice::new(b"1")];
+            let control = [ControlMessage::ScmRights(&raw)];
+            sendmsg::<()>(a.as_raw_fd(), &parts, &control, MsgFlags::empty(), None).unwrap();
+            drop(write);
+            assert_eq!(recv::<u64>(b.as_fd()).unwrap_err().kind(), io::ErrorKind::InvalidData);
+            // End of file: no writer is left.
+            assert_eq!(nix::unistd::read(&read, &mut [0; 1]).unwrap(), 0);
+        }
+    }
+}

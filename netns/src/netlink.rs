@@ -1,0 +1,223 @@
+//! Links, addresses and routes of one namespace, by route netlink.
+//!
+//! Blocking, in the calling thread. A socket speaks to the namespace it was opened in, wherever the thread is later. Each
+//! request waits for its acknowledgement; the kernel answers these from memory, so there is no deadline here beyond the
+//! forked child's own.
+
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use ipnet::IpNet;
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{Socket, SocketAddr};
+use nix::errno::Errno;
+
+use crate::error::Os;
+
+/// Longest datagram of the kernel: a dump is cut at 32 KiB (NLMSG_GOODSIZE grows to that).
+const DATAGRAM_MAX: usize = 64 * 1024;
+
+/// A result whose error is what the kernel said; the caller adds what was being done.
+pub(crate) type Result<T> = std::result::Result<T, Os>;
+
+/// A device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LinkIndex(u32);
+
+/// What is asked of a device's state.
+#[derive(Clone, Debug)]
+pub(crate) struct Link {
+    /// Its index.
+    pub(crate) index: LinkIndex,
+    /// Its hardware address.
+    pub(crate) address: Vec<u8>,
+}
+
+/// A socket to one namespace's route netlink.
+#[derive(Debug)]
+pub(crate) struct Netlink {
+    socket: Socket,
+    sequence: u32,
+}
+
+impl Netlink {
+    /// To the namespace the calling thread is in.
+    pub(crate) fn open() -> Result<Netlink> {
+        let socket = Socket::new(NETLINK_ROUTE)?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        Ok(Netlink { socket, sequence: 0 })
+    }
+
+    /// The device of that name, if there is one.
+    pub(crate) fn link(&mut self, ifname: &str) -> Result<Option<Link>> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(ifname.into()));
+        match self.request(RouteNetlinkMessage::GetLink(message), 0) {
+            Ok(answers) => Ok(answers.into_iter().find_map(as_link)),
+            Err(Os(errno)) if errno == Errno::ENODEV as i32 => Ok(None),
+            Err(os) => Err(os),
+        }
+    }
+
+    /// Sets the hardware address and MTU of a device.
+    pub(crate) fn set_address_and_mtu(&mut self, index: LinkIndex, mac: [u8; 6], mtu: u32) -> Result<()> {
+        self.set(index, vec![LinkAttribute::Address(mac.to_vec()), LinkAttribute::Mtu(mtu)])
+    }
+
+    /// Sets the MTU of a device.
+    pub(crate) fn set_mtu(&mut self, index: LinkIndex, mtu: u32) -> Result<()> {
+        self.set(index, vec![LinkAttribute::Mtu(mtu)])
+    }
+
+    /// Moves a device to another namespace and names it there.
+    pub(crate) fn move_to(&mut self, index: LinkIndex, namespace: BorrowedFd<'_>, ifname: &str) -> Result<()> {
+        self.set(index, vec![LinkAttribute::NetNsFd(namespace.as_raw_fd()), LinkAttribute::IfName(ifname.into())])
+    }
+
+    /// Brings a device up.
+    pub(crate) fn set_up(&mut self, index: LinkIndex) -> Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = index.0;
+        message.header.flags = LinkFlags::Up;
+        message.header.change_mask = LinkFlags::Up;
+        self.request(RouteNetlinkMessage::SetLink(message), 0).map(drop)
+    }
+
+    /// Removes a device.
+    pub(crate) fn delete(&mut self, index: LinkIndex) -> Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = index.0;
+        self.request(RouteNetlinkMessage::DelLink(message), 0).map(drop)
+    }
+
+    /// Adds an address; an IPv6 one is usable at once, without duplicate address detection: it is leased to nobody else.
+    pub(crate) fn add_address(&mut self, index: LinkIndex, address: IpNet) -> Result<()> {
+        let mut message = AddressMessage::default();
+        message.header.index = index.0;
+        message.header.prefix_len = address.prefix_len();
+        message.header.scope = AddressScope::Universe;
+        message.attributes.push(AddressAttribute::Address(address.addr()));
+        message.attributes.push(AddressAttribute::Local(address.addr()));
+        match address {
+            IpNet::V4(net) => {
+                message.header.family = AddressFamily::Inet;
+                // RFC 3021: a /31 has no broadcast address, and neither has a /32.
+                if net.prefix_len() < 31 {
+                    message.attributes.push(AddressAttribute::Broadcast(net.broadcast()));
+                }
+            }
+            IpNet::V6(_) => {
+                message.header.family = AddressFamily::Inet6;
+                message.header.flags = AddressHeaderFlags::Nodad;
+                message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+            }
+        }
+        self.request(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL).map(drop)
+    }
+
+    /// Whether the main table has a default route of the family of `like`.
+    pub(crate) fn has_default_route(&mut self, like: IpAddr) -> Result<bool> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family(like);
+        let routes = self.request(RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP)?;
+        Ok(routes.iter().any(|route| matches!(route, RouteNetlinkMessage::NewRoute(route) if is_default(route))))
+    }
+
+    /// Adds the default route by `gateway`; `onlink` when no prefix of the device's holds the gateway.
+    pub(crate) fn add_default_route(&mut self, index: LinkIndex, gateway: IpAddr, onlink: bool) -> Result<()> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family(gateway);
+        message.header.table = RouteHeader::RT_TABLE_MAIN;
+        message.header.protocol = RouteProtocol::Static;
+        message.header.scope = RouteScope::Universe;
+        message.header.kind = RouteType::Unicast;
+        if onlink {
+            message.header.flags = RouteFlags::Onlink;
+        }
+        message.attributes.push(RouteAttribute::Gateway(RouteAddress::from(gateway)));
+        message.attributes.push(RouteAttribute::Oif(index.0));
+        self.request(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_EXCL).map(drop)
+    }
+
+    fn set(&mut self, index: LinkIndex, attributes: Vec<LinkAttribute>) -> Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = index.0;
+        message.attributes = attributes;
+        self.request(RouteNetlinkMessage::SetLink(message), 0).map(drop)
+    }
+
+    /// Sends one request and gathers what comes before its end: the acknowledgement, or the last part of a dump.
+    fn request(&mut self, message: RouteNetlinkMessage, flags: u16) -> Result<Vec<RouteNetlinkMessage>> {
+        self.sequence += 1;
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST | flags | if flags & NLM_F_DUMP == NLM_F_DUMP { 0 } else { NLM_F_ACK };
+        header.sequence_number = self.sequence;
+        let mut request = NetlinkMessage::new(header, NetlinkPayload::from(message));
+        request.finalize();
+        let mut bytes = vec![0; request.buffer_len()];
+        request.serialize(&mut bytes);
+        self.socket.send(&bytes, 0)?;
+
+        let mut answers = Vec::new();
+        let mut buffer = vec![0; DATAGRAM_MAX];
+        loop {
+            let length = self.socket.recv(&mut &mut buffer[..], 0)?;
+            if self.take(&buffer[..length], &mut answers)? {
+                return Ok(answers);
+            }
+        }
+    }
+
+    /// Reads one datagram; true when it ends the answer.
+    fn take(&self, mut bytes: &[u8], answers: &mut Vec<RouteNetlinkMessage>) -> Result<bool> {
+        while !bytes.is_empty() {
+            let message =
+                NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes).map_err(|_| Os::from(Errno::EBADMSG))?;
+            // NLMSG_ALIGN; a length of 0 would not have been read.
+            let length = (message.header.length as usize).next_multiple_of(4);
+            bytes = bytes.get(length..).unwrap_or_default();
+            if message.header.sequence_number != self.sequence {
+                continue;
+            }
+            match message.payload {
+                NetlinkPayload::InnerMessage(answer) => answers.push(answer),
+                NetlinkPayload::Done(_) => return Ok(true),
+                NetlinkPayload::Error(error) => {
+                    // Negative, and 0 for an acknowledgement.
+                    return if error.raw_code() == 0 { Ok(true) } else { Err(Os(-error.raw_code())) };
+                }
+                _ => {}
+            }
+        }
+        Ok(false)
+    }
+}
+
+fn family(address: IpAddr) -> AddressFamily {
+    if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
+}
+
+fn as_link(message: RouteNetlinkMessage) -> Option<Link> {
+    let RouteNetlinkMessage::NewLink(link) = message else { return None };
+    let address = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Address(address) => Some(address.clone()),
+        _ => None,
+    });
+    Some(Link { index: LinkIndex(link.header.index), address: address.unwrap_or_default() })
+}
+
+/// A unicast route to anywhere in the main table: an `unreachable default`, which every IPv6 loopback has, is none.
+fn is_default(route: &RouteMessage) -> bool {
+    route.header.destination_prefix_length == 0
+        && route.header.kind == RouteType::Unicast
+        && route.header.table == RouteHeader::RT_TABLE_MAIN
+}

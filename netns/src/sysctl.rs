@@ -1,0 +1,21 @@
+//! IPv6 settings of a device in the calling thread's namespace.
+//!
+//! `/proc/sys/net` shows each thread its own namespace, so no mount is needed.
+
+use std::{fs, io};
+
+/// Sets what a container of ours wants before its device comes up: no router is listened to or asked for, the switch
+/// has configured it; IPv6 is on where an IPv6 address is to be set.
+///
+/// A kernel without IPv6, or a read-only `/proc/sys`, leaves the settings as they are: what then cannot work fails with
+/// its own error when the address is set.
+pub(crate) fn prepare_ipv6(ifname: &str, wanted: bool) {
+    let mut settings = vec![("accept_ra", "0"), ("router_solicitations", "0")];
+    if wanted {
+        settings.push(("disable_ipv6", "0"));
+    }
+    for (key, value) in settings {
+        // See above: best effort.
+        let _: io::Result<()> = fs::write(format!("/proc/sys/net/ipv6/conf/{ifname}/{key}"), value);
+    }
+}

@@ -1,0 +1,176 @@
+//! What the files say of a network and of an endpoint.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+use ipnet::{Ipv4Net, Ipv6Net};
+use serde::{Deserialize, Serialize};
+use tapswitch_netns::NamespaceId;
+
+use crate::daemon::api::types::UplinkKind;
+use crate::daemon::name::{Name, printable};
+use crate::forwarding::{PortId, RulePort};
+use crate::frame::Mac;
+
+/// A network as it is kept: every default resolved, so that it stays what it was when a default changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkRecord {
+    /// Its name; the file's too.
+    pub name: Name,
+    /// IPv4 subnet.
+    pub subnet: Ipv4Net,
+    /// IPv4 gateway.
+    pub gateway: Ipv4Addr,
+    /// Addresses leased from, where narrower than the subnet.
+    pub range: Option<Ipv4Net>,
+    /// IPv6 subnet.
+    pub subnet6: Option<Ipv6Net>,
+    /// IPv6 gateway.
+    pub gateway6: Option<Ipv6Addr>,
+    /// The switch's own MAC there, stable for the network's life.
+    pub gateway_mac: Mac,
+    /// Containers talk freely.
+    pub icc: bool,
+    /// Largest IP packet, in bytes.
+    pub mtu: u32,
+    /// The way out.
+    pub uplink: UplinkKind,
+    /// Seconds after which a learned MAC is forgotten.
+    pub ageing: u32,
+    /// Most learned MACs.
+    pub fdb_limit: u32,
+    /// Full-sized flooded copies a second that one port may cause.
+    pub flood_limit: u32,
+    /// What is open while `icc` is false.
+    #[serde(default)]
+    pub rules: BTreeSet<RuleRecord>,
+}
+
+/// One `allow`, by names: it may be given before its endpoints come.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuleRecord {
+    /// Who opens.
+    pub from: Name,
+    /// Towards whom.
+    pub to: Name,
+    /// What; absent is any IP packet.
+    pub what: Option<RulePortRecord>,
+}
+
+impl RuleRecord {
+    /// Whether it speaks of `endpoint`.
+    pub fn names(&self, endpoint: &Name) -> bool {
+        self.from == *endpoint || self.to == *endpoint
+    }
+}
+
+/// [`RulePort`] as text: `tcp/5432`, `udp/53`, `icmp`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RulePortRecord(pub RulePort);
+
+impl fmt::Display for RulePortRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            RulePort::Tcp(port) => write!(f, "tcp/{port}"),
+            RulePort::Udp(port) => write!(f, "udp/{port}"),
+            RulePort::Icmp => f.write_str("icmp"),
+        }
+    }
+}
+
+impl FromStr for RulePortRecord {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // `parse` would take a sign.
+        let port = |digits: &str| {
+            let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+            digits.parse::<u16>().ok().filter(|port| plain && *port != 0)
+        };
+        let rule = match text.split_once('/') {
+            None if text == "icmp" => Some(RulePort::Icmp),
+            Some(("tcp", digits)) => port(digits).map(RulePort::Tcp),
+            Some(("udp", digits)) => port(digits).map(RulePort::Udp),
+            _ => None,
+        };
+        rule.map(RulePortRecord)
+            .ok_or_else(|| format!("`{}` is neither tcp/PORT, udp/PORT nor icmp, PORT 1 to 65535", printable(text)))
+    }
+}
+
+impl TryFrom<String> for RulePortRecord {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<RulePortRecord> for String {
+    fn from(rule: RulePortRecord) -> String {
+        rule.to_string()
+    }
+}
+
+/// An endpoint as it is kept: its lease and where its device is. The rest follows from its network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndpointRecord {
+    /// Its network.
+    pub network: Name,
+    /// Its name there.
+    pub name: Name,
+    /// What the client called its namespace.
+    pub netns: String,
+    /// Which namespace that is.
+    pub namespace: NamespaceId,
+    /// Its device's name there.
+    pub ifname: String,
+    /// Its MAC.
+    pub mac: Mac,
+    /// Leased to it.
+    pub ipv4: Ipv4Addr,
+    /// Leased to it.
+    pub ipv6: Option<Ipv6Addr>,
+    /// The source guard is on.
+    pub guard: bool,
+    /// Its port.
+    pub port: PortId,
+}
+
+impl EndpointRecord {
+    /// The file's name. `@` is in no [`Name`], so no two endpoints share one.
+    pub fn file_key(network: &Name, name: &Name) -> String {
+        format!("{network}@{name}")
+    }
+}
+
+/// The first port number that was never given out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PortIds {
+    /// It.
+    pub next: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_rule_opens_is_text_both_ways() {
+        for text in ["tcp/5432", "udp/53", "icmp"] {
+            assert_eq!(text.parse::<RulePortRecord>().unwrap().to_string(), text);
+        }
+        for text in
+            ["", "tcp", "tcp/", "tcp/0", "tcp/65536", "tcp/+1", "tcp/ 1", "sctp/1", "icmp/8", "TCP/1", "tcp/1/2"]
+        {
+            assert!(text.parse::<RulePortRecord>().is_err(), "{text}");
+        }
+    }
+}
