@@ -97,7 +97,7 @@ fn uplink_kind() -> impl TypedValueParser<Value = UplinkKind> {
 
 /// The MAC a container may be given.
 pub(super) fn unicast_mac(text: &str) -> Result<Mac, String> {
-    let mac: Mac = text.parse().map_err(|e: crate::frame::BadMac| e.to_string())?;
+    let mac: Mac = text.parse().map_err(|e| format!("{e}"))?;
     if mac.is_group() { Err(format!("`{mac}` is a group address, which no station can have")) } else { Ok(mac) }
 }
 

@@ -1,20 +1,19 @@
 //! `tapswitch attach`, and the client's end of `attach.sock`: the client opens the namespace, the daemon never does.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow, bail};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
-use tapswitch_netns::Namespace;
+use tapswitch_netns::{Namespace, message};
 
 use super::args::{EndpointFlags, unicast_mac};
 use super::{Outcome, output};
 use crate::daemon::api::client::{Client, no_daemon};
 use crate::daemon::api::types::{AttachReply, AttachRequest, EndpointInfo};
 use crate::daemon::name::Name;
-use crate::daemon::packet;
 use crate::frame::Mac;
 
 /// Seconds to wait for the daemon's answer; making a device takes some 20 ms.
@@ -47,12 +46,8 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args, client: &Client) -> Outcome {
     let namespace = Namespace::resolve(&args.netns).context("attach")?;
-    let request = AttachRequest {
-        mac: args.mac,
-        ifname: Some(args.ifname),
-        netns: args.netns,
-        ..request(&args.endpoint)
-    };
+    let request =
+        AttachRequest { mac: args.mac, ifname: Some(args.ifname), netns: args.netns, ..request(&args.endpoint) };
     let endpoint = attach(client, &request, namespace.as_fd())?;
     if args.json {
         output::json(&endpoint)?;
@@ -83,22 +78,19 @@ pub(super) fn attach(
     namespace: BorrowedFd<'_>,
 ) -> anyhow::Result<EndpointInfo> {
     let socket = connected(&client.socket().with_file_name("attach.sock"))?;
-    packet::send(socket.as_fd(), &serde_json::to_vec(request)?, Some(namespace)).context("attach: send the request")?;
-    let answer = packet::receive(socket.as_fd(), &mut vec![0; packet::MAX_MESSAGE]).context("attach: no answer")?;
-    if answer.bytes.is_empty() {
-        bail!("attach: the daemon closed the connection without an answer (its log says why)");
-    }
-    match serde_json::from_slice(&answer.bytes).context("attach: read the answer")? {
-        AttachReply::Attached(endpoint) => Ok(*endpoint),
-        AttachReply::Error(error) => Err(anyhow!(error)),
+    message::send(socket.as_fd(), request, Some(namespace)).context("attach: send the request")?;
+    match message::recv(socket.as_fd()).context("attach: read the answer")? {
+        Some((AttachReply::Attached(endpoint), _)) => Ok(*endpoint),
+        Some((AttachReply::Error(error), _)) => Err(anyhow!(error)),
+        None => bail!("attach: the daemon closed the connection without an answer (its log says why)"),
     }
 }
 
 fn connected(path: &Path) -> anyhow::Result<OwnedFd> {
     let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
-    setsockopt(&socket, &sockopt::ReceiveTimeout, &TimeVal::seconds(DEADLINE))?;
+    setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::seconds(DEADLINE))?;
     let address = UnixAddr::new(path).with_context(|| format!("socket {}", path.display()))?;
-    connect(std::os::fd::AsRawFd::as_raw_fd(&socket), &address).map_err(|e| no_daemon(path, &e.into()))?;
+    connect(socket.as_raw_fd(), &address).map_err(|e| no_daemon(path, &e.into()))?;
     Ok(socket)
 }
 

@@ -61,16 +61,15 @@ mod tests {
     #[test]
     fn the_gateway_has_no_port_and_static_lines_no_age() {
         let mac = Mac::of_ipv4([172, 17, 0, 1].into());
-        let gateway = FdbEntry {
-            mac,
-            network: "default".into(),
-            port: None,
-            endpoint: None,
-            kind: FdbKind::Static,
-            age_ms: 0,
+        let gateway =
+            FdbEntry { mac, network: "default".into(), port: None, endpoint: None, kind: FdbKind::Static, age_ms: 0 };
+        let learned = FdbEntry {
+            port: Some(3),
+            endpoint: Some("web".into()),
+            kind: FdbKind::Learned,
+            age_ms: 1_250,
+            ..gateway.clone()
         };
-        let learned =
-            FdbEntry { port: Some(3), endpoint: Some("web".into()), kind: FdbKind::Learned, age_ms: 1_250, ..gateway.clone() };
         let text = table(&[gateway, learned]);
         let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(lines[1], ["02:42:ac:11:00:01", "default", "-", "(gateway)", "static", "-"]);

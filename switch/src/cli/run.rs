@@ -5,7 +5,7 @@
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::AsFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -127,15 +127,13 @@ fn become_command(
     Err((format!("{shown}: {}", error.desc().to_lowercase()), status))
 }
 
-/// As text, for messages.
-#[cfg(test)]
-fn os(text: &str) -> OsString {
-    OsString::from_vec(text.into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn os(text: &str) -> OsString {
+        text.into()
+    }
 
     #[test]
     fn the_default_name_is_the_command_s_and_the_process_s() {

@@ -50,8 +50,16 @@ fn fetch(args: &Args, client: &Client) -> anyhow::Result<Stats> {
 pub(super) fn text(stats: &Stats) -> String {
     let rows = rows(stats);
     let mut counters = Table::new(&[
-        "ENDPOINT", ">RX FRAMES", ">RX BYTES", ">UNICAST", ">FLOODED", ">ANSWERED", ">RX DROPS", ">TX FRAMES",
-        ">TX BYTES", ">TX DROPS",
+        "ENDPOINT",
+        ">RX FRAMES",
+        ">RX BYTES",
+        ">UNICAST",
+        ">FLOODED",
+        ">ANSWERED",
+        ">RX DROPS",
+        ">TX FRAMES",
+        ">TX BYTES",
+        ">TX DROPS",
     ]);
     let mut drops = Table::new(&["ENDPOINT", "SIDE", "REASON", ">DROPS"]);
     let mut any = false;
