@@ -76,12 +76,11 @@ struct CreateArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[group(id = "change", required = true, multiple = true, args = ["icc", "mtu"])]
 struct SetArgs {
     /// The network
     name: Name,
     /// Containers talk freely
-    #[arg(long, value_name = "true|false")]
+    #[arg(long, value_name = "true|false", required_unless_present = "mtu")]
     icc: Option<bool>,
     /// Largest IP packet, in bytes
     #[arg(long, value_name = "N")]

@@ -3,7 +3,7 @@
 //! Nothing here may start a thread: the keeper forks the switch, and enters user namespaces in forked children.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -22,8 +22,8 @@ use crate::daemon::settings::{Flags, Settings};
 
 /// At this length the log of a detached daemon starts anew with the daemon, in bytes.
 const MAX_LOG: u64 = 4 << 20;
-/// What the detached daemon says when it serves; anything else is why it does not.
-const SERVES: &[u8] = b"serves";
+/// The line a detached daemon says when it serves; any other says why it does not.
+const SERVES: &str = "ok";
 
 /// Start the switch
 #[derive(Debug, clap::Args)]
@@ -123,13 +123,13 @@ fn detached(settings: Settings) -> Outcome {
     }
 }
 
-fn await_serving(mut reader: File) -> anyhow::Result<()> {
-    let mut said = Vec::new();
-    reader.read_to_end(&mut said)?;
-    match said.as_slice() {
+fn await_serving(reader: impl Read) -> anyhow::Result<()> {
+    let mut said = String::new();
+    BufReader::new(reader).read_line(&mut said)?;
+    match said.trim_end() {
         SERVES => Ok(()),
-        [] => bail!("up: the daemon died while it started (its log says why)"),
-        error => Err(anyhow!(String::from_utf8_lossy(error).into_owned())),
+        "" => bail!("up: the daemon died while it started (its log says why)"),
+        error => Err(anyhow!(error.to_owned())),
     }
 }
 
@@ -153,7 +153,7 @@ fn in_background(settings: Settings, writer: File) -> i32 {
             let line = super::output::one_line(&error);
             eprintln!("tapswitch: {line}");
             // Once it served nobody listens any more.
-            let _ = copy.write_all(line.as_bytes());
+            let _ = writeln!(copy, "{line}");
             1
         }
     }
@@ -196,13 +196,8 @@ mod tests {
 
     #[test]
     fn the_daemon_s_word_decides() {
-        let said = |text: &[u8]| {
-            let mut file = tempfile::tempfile().unwrap();
-            file.write_all(text).unwrap();
-            std::io::Seek::rewind(&mut file).unwrap();
-            await_serving(file).map_err(|e| e.to_string())
-        };
-        assert_eq!(said(SERVES), Ok(()));
+        let said = |text: &[u8]| await_serving(text).map_err(|e| e.to_string());
+        assert_eq!(said(b"ok\n"), Ok(()));
         assert_eq!(said(b"state in use").unwrap_err(), "state in use");
         assert!(said(b"").unwrap_err().contains("died"));
     }
