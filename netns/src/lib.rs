@@ -11,7 +11,7 @@
 //!
 //! Nothing appears in the host namespace, where udev or NetworkManager would rewrite its MAC. And the descriptor pins the
 //! namespace `/dev/net/tun` was opened in, which is the scratch and not the container: when the container's namespace
-//! dies, the descriptor shows it at once (POLLERR).
+//! dies, the descriptor shows it at once: POLLERR, for who waits for POLLIN (the driver wakes nobody else).
 //!
 //! # Where functions may be called
 //!

@@ -4,7 +4,7 @@
 //! On a non-blocking socket both directions return `WouldBlock`.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -15,6 +15,9 @@ use serde::de::DeserializeOwned;
 
 /// Longest message, in bytes. A device with 500 addresses fits; the kernel's default send buffer holds three.
 pub const LIMIT: usize = 64 * 1024;
+
+/// Most descriptors the kernel passes in one message: include/net/scm.h.
+const SCM_MAX_FD: usize = 253;
 
 /// A connected pair, closed on exec.
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
@@ -52,7 +55,8 @@ pub fn recv<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<(T
 }
 
 fn recv_bytes(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<Option<(usize, Option<OwnedFd>)>> {
-    let mut control = nix::cmsg_space!(std::os::fd::RawFd);
+    // Room for all one message can carry: where the control data is cut, nix does not say which descriptors came.
+    let mut control = nix::cmsg_space!([RawFd; SCM_MAX_FD]);
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;
     let (length, flags, mut fds) = retry(|| {
         let mut parts = [IoSliceMut::new(bytes)];
@@ -63,7 +67,6 @@ fn recv_bytes(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<Option<(us
     if flags.contains(MsgFlags::MSG_TRUNC) {
         return Err(invalid("message longer than 64 KiB"));
     }
-    // The space for one descriptor is rounded up and holds two; a third shows as MSG_CTRUNC.
     if flags.contains(MsgFlags::MSG_CTRUNC) || fds.len() > 1 {
         return Err(invalid("message with more than one descriptor"));
     }
@@ -134,7 +137,7 @@ mod tests {
     #[test]
     fn more_than_one_descriptor_is_refused_and_none_is_left_open() {
         let (a, b) = pair().unwrap();
-        for count in [2, 3] {
+        for count in [2, 3, SCM_MAX_FD] {
             let (read, write) = nix::unistd::pipe().unwrap();
             let raw = vec![write.as_raw_fd(); count];
             let parts = [IoSlice::new(b"1")];

@@ -2,7 +2,7 @@
 
 /// A request that is not done, and that changed nothing unless its message says so.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// It cannot be read. HTTP 400.
     #[error("{0}")]
     Malformed(String),
@@ -23,7 +23,7 @@ pub enum Refusal {
 impl Refusal {
     /// Says before the message what was being done.
     #[must_use]
-    pub fn during(mut self, what: &str) -> Self {
+    pub(crate) fn during(mut self, what: &str) -> Self {
         let text = match &mut self {
             Refusal::Malformed(text)
             | Refusal::Unknown(text)
@@ -37,4 +37,4 @@ impl Refusal {
 }
 
 /// What a request comes to.
-pub type Outcome<T> = Result<T, Refusal>;
+pub(crate) type Outcome<T> = Result<T, Refusal>;

@@ -85,6 +85,8 @@ pub struct Settings {
     pub io: IoChoice,
     /// The networks asked for. One that is stored already stays as it is stored.
     pub networks: Vec<NetworkCreate>,
+    /// What flags alone said of one of them: a stored network must not contradict it.
+    pub flags: Option<NetworkCreate>,
 }
 
 /// The configuration file.
@@ -114,13 +116,16 @@ impl Settings {
             None => File::default(),
         };
         let (state_dir, run_dir) = directories(flags.state.as_ref().or(file.state.as_ref()))?;
+        let tables = file.network.into_iter().map(toml::Spanned::into_inner).collect();
+        let alone = networks(flags, Vec::new())?.into_iter().next();
         Ok(Settings {
             state_dir,
             run_dir,
             workers: workers(flags.workers.or(file.workers))?,
             offload: flags.offload.or(file.offload).unwrap_or_default(),
             io: file.io,
-            networks: networks(flags, file.network.into_iter().map(toml::Spanned::into_inner).collect())?,
+            networks: networks(flags, tables)?,
+            flags: alone.filter(|_| speaks_of_a_network(flags)),
         })
     }
 

@@ -62,8 +62,8 @@ impl Engine {
     ///
     /// # Errors
     /// When a thread, or a ring that was asked for, cannot be made.
-    pub fn start(config: EngineConfig, events: Sender<EngineEvent>) -> io::Result<Engine> {
-        let _ = (config, events);
+    pub fn start(config: EngineConfig, forward: Snapshot, events: Sender<EngineEvent>) -> io::Result<Engine> {
+        let _ = (config, events, forward);
         unimplemented!()
     }
 
@@ -75,12 +75,6 @@ impl Engine {
 
     /// Gives a read side to a worker. Its port is in the published snapshot already, else its frames are dropped as `detached`.
     pub fn attach(&mut self, port: RxPort) {
-        let _ = port;
-        unimplemented!()
-    }
-
-    /// Takes the read side back and drops it; unknown ids are ignored. The caller still holds the `TxPort`, and closes it last.
-    pub fn detach(&mut self, port: PortId) {
         let _ = port;
         unimplemented!()
     }

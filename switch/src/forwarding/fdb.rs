@@ -1,14 +1,41 @@
 //! Learned MACs.
+//!
+//! How it works: a MAC may stand in any of the eight slots of two buckets, found by a keyed hash, so that a table at
+//! most half full has a place for each and nobody can choose MACs that collide. A slot is two words: the key (MAC and a
+//! version) and the value (port and the coarse second of the last sight). Beside the slots an index says which of
+//! them each port has; it is what limits and evicts.
+//!
+//! Limits: [`FdbLimits::entries`] in all and [`FdbLimits::per_port`] of one port. At its own limit a port loses its own
+//! oldest entry; when the whole table is full, the port with most entries loses its oldest. So a flood of MACs costs only
+//! its sender. The slots are made by [`Fdb::prepare`], before any port that learns is published; before that the table
+//! is empty and learns nothing, so that the many networks where no port learns hold no memory for it.
+//!
+//! Thread-safety: [`Fdb::lookup`] and the refreshing of a known MAC take no lock. A slot is read as by a seqlock: key,
+//! value, key again; it is rewritten key = 0, value, key with the next version, under the mutex, which also guards the
+//! index. A refresh is one compare-and-swap of the value, and only when the coarse second changed: should the slot have
+//! been given to another MAC meanwhile, the value differs and nothing is written.
 
+use std::ops::Range;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
+use super::seed::Seed;
 use super::{Instant, PortId};
 use crate::frame::Mac;
+
+/// Shortest ageing time: IEEE 802.1D-2004 table 7-5 allows 10 s; 15 leaves room for hosts that speak every ten.
+pub const MIN_AGEING: Duration = Duration::from_secs(15);
+/// Longest ageing time: an hour; the assigned MACs, which are the many, do not age at all.
+pub const MAX_AGEING: Duration = Duration::from_secs(3600);
 
 /// The table's limits, all settable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FdbLimits {
-    /// Entries not seen for this long are forgotten. IEEE 802.1D-2004 7.9.2: 300 s by default.
+    /// Entries not seen for this long are forgotten: from [`MIN_AGEING`] to [`MAX_AGEING`]. IEEE 802.1D-2004 7.9.2: 300 s
+    /// by default.
     pub ageing: Duration,
     /// Most entries in all.
     pub entries: usize,
@@ -36,42 +63,314 @@ pub struct LearnedEntry {
 /// The table.
 #[derive(Debug)]
 pub struct Fdb {
-    limits: FdbLimits,
+    ageing: u32,
+    entries: usize,
+    per_port: usize,
+    slots: OnceLock<Slots>,
+    /// Guards the index, and is held by whoever gives a slot to another MAC or port.
+    index: Mutex<Index>,
 }
 
 impl Fdb {
-    /// An empty table.
+    /// An empty table. An ageing time outside its range is brought to the nearer end; control refuses it before.
     pub fn new(limits: FdbLimits) -> Self {
-        Fdb { limits }
+        let ageing = limits.ageing.clamp(MIN_AGEING, MAX_AGEING).as_secs();
+        Fdb {
+            ageing: u32::try_from(ageing).expect("an hour fits"),
+            entries: limits.entries,
+            per_port: limits.per_port,
+            slots: OnceLock::new(),
+            index: Mutex::default(),
+        }
+    }
+
+    /// Makes the slots, once; called by control before a port that learns is published.
+    pub(super) fn prepare(&self) {
+        self.slots.get_or_init(|| Slots::new(self.entries));
     }
 
     /// Where `mac` was seen last, unless too long ago. Lock-free.
+    #[inline]
     pub fn lookup(&self, mac: Mac, now: Instant) -> Option<PortId> {
-        let _ = (mac, now, self.limits);
-        unimplemented!()
+        let (_, seen) = self.slots.get()?.find(mac)?;
+        (seen.age(now) <= self.ageing).then_some(seen.port)
     }
 
-    /// Notes that `mac` was seen behind `port`. `port_limit` is how many the port may have.
+    /// Notes that `mac` was seen behind `port`.
+    #[inline]
     pub fn learn(&self, mac: Mac, port: PortId, now: Instant) {
-        let _ = (mac, port, now);
-        unimplemented!()
+        let Some(slots) = self.slots.get() else { return };
+        let fresh = Seen { port, second: now.coarse_seconds() };
+        match slots.find(mac) {
+            Some((at, old)) if old.port == port => slots.refresh(at, old, fresh),
+            _ => self.learn_slowly(slots, mac, fresh),
+        }
+    }
+
+    /// A MAC that is new, or moved.
+    #[cold]
+    fn learn_slowly(&self, slots: &Slots, mac: Mac, fresh: Seen) {
+        if self.per_port == 0 || self.entries == 0 {
+            return;
+        }
+        let mut index = self.index.lock();
+        // Another thread may have been quicker: look again, now that nobody can move it.
+        let known = slots.find(mac);
+        if let Some((at, old)) = known
+            && old.port == fresh.port
+        {
+            return slots.refresh(at, old, fresh);
+        }
+        if index.of(fresh.port).len() >= self.per_port {
+            index.evict_oldest(slots, fresh.port);
+        }
+        if let Some((at, old)) = known {
+            slots.move_to(at, fresh);
+            index.remove(old.port, at);
+            index.add(fresh.port, at);
+            return;
+        }
+        if index.total >= self.entries {
+            let fullest = index.fullest(fresh.port);
+            index.evict_oldest(slots, fullest);
+        }
+        // With both buckets full, which a keyed hash at half load all but excludes, the MAC stays unknown: it is flooded.
+        if let Some(at) = slots.free_for(mac) {
+            slots.give(at, mac, fresh);
+            index.add(fresh.port, at);
+        }
     }
 
     /// Forgets all that was learned behind `port`.
     pub fn forget_port(&self, port: PortId) {
-        let _ = port;
-        unimplemented!()
+        let Some(slots) = self.slots.get() else { return };
+        let mut index = self.index.lock();
+        for at in index.forget(port) {
+            slots.free(at);
+        }
     }
 
     /// Frees entries that aged out; called now and then by control.
     pub fn expire(&self, now: Instant) {
-        let _ = now;
-        unimplemented!()
+        let Some(slots) = self.slots.get() else { return };
+        self.index.lock().retain(|at| {
+            let keep = slots.seen(at).age(now) <= self.ageing;
+            if !keep {
+                slots.free(at);
+            }
+            keep
+        });
     }
 
     /// All live entries, by MAC.
     pub fn entries(&self, now: Instant) -> Vec<LearnedEntry> {
-        let _ = now;
-        unimplemented!()
+        let Some(slots) = self.slots.get() else { return Vec::new() };
+        let index = self.index.lock();
+        let mut entries: Vec<_> = (index.ports.iter())
+            .flat_map(|(_, held)| held)
+            .map(|&at| (slots.mac(at), slots.seen(at)))
+            .filter(|(_, seen)| seen.age(now) <= self.ageing)
+            .map(|(mac, seen)| LearnedEntry { mac, port: seen.port, age: Duration::from_secs(seen.age(now).into()) })
+            .collect();
+        entries.sort_by_key(|entry| entry.mac);
+        entries
     }
 }
+
+/// A slot's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Seen {
+    port: PortId,
+    second: u32,
+}
+
+impl Seen {
+    const fn pack(self) -> u64 {
+        (self.port.0 as u64) << 32 | self.second as u64
+    }
+
+    const fn unpack(word: u64) -> Self {
+        Seen { port: PortId((word >> 32) as u32), second: word as u32 }
+    }
+
+    const fn age(self, now: Instant) -> u32 {
+        now.coarse_seconds().saturating_sub(self.second)
+    }
+}
+
+/// Slots per bucket: one cache line of keys and one of values.
+const WAYS: usize = 8;
+/// Key bit: the slot holds something. The 15 bits above are its version, the 48 above those the MAC.
+const OCCUPIED: u64 = 1;
+const VERSION: u64 = 0xfffe;
+
+#[derive(Debug, Default)]
+struct Slot {
+    key: AtomicU64,
+    value: AtomicU64,
+}
+
+/// The slots. All that changes a key is called with the index locked.
+#[derive(Debug)]
+struct Slots {
+    seed: Seed,
+    mask: usize,
+    slots: Box<[Slot]>,
+}
+
+impl Slots {
+    /// Twice as many as there may be entries, and two buckets at least.
+    fn new(entries: usize) -> Self {
+        let buckets = (entries * 2).div_ceil(WAYS).next_power_of_two().max(2);
+        Slots { seed: Seed::random(), mask: buckets - 1, slots: (0..buckets * WAYS).map(|_| Slot::default()).collect() }
+    }
+
+    /// The two buckets in which `mac` may stand; never the same one twice.
+    #[inline]
+    fn buckets(&self, mac: Mac) -> [Range<usize>; 2] {
+        let hash = self.seed.hash(mac.to_u64());
+        let first = hash as usize & self.mask;
+        let second = first ^ ((hash >> 32) as usize & self.mask | 1);
+        [first, second].map(|bucket| bucket * WAYS..(bucket + 1) * WAYS)
+    }
+
+    #[inline]
+    fn find(&self, mac: Mac) -> Option<(usize, Seen)> {
+        let wanted = mac.to_u64() << 16 | OCCUPIED;
+        self.buckets(mac).into_iter().flatten().find_map(|at| {
+            let slot = &self.slots[at];
+            // Acquire: a value as new as this key, or newer.
+            let key = slot.key.load(Ordering::Acquire);
+            if key & !VERSION != wanted {
+                return None;
+            }
+            // Relaxed: the fence below puts it before the second look at the key.
+            let value = slot.value.load(Ordering::Relaxed);
+            fence(Ordering::Acquire);
+            // Relaxed: ordered by that fence. Unchanged, version and all: the value was this key's.
+            (slot.key.load(Ordering::Relaxed) == key).then(|| (at, Seen::unpack(value)))
+        })
+    }
+
+    #[inline]
+    fn refresh(&self, at: usize, old: Seen, fresh: Seen) {
+        if fresh.second > old.second {
+            // Relaxed: one word that nothing else hangs on. Failure means that somebody else wrote it: leave theirs.
+            let _ =
+                self.slots[at].value.compare_exchange(old.pack(), fresh.pack(), Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
+    fn move_to(&self, at: usize, fresh: Seen) {
+        // Relaxed: the key stays, and either value is one that was true.
+        self.slots[at].value.store(fresh.pack(), Ordering::Relaxed);
+    }
+
+    /// A free slot in the emptier bucket: so all but never are both full.
+    fn free_for(&self, mac: Mac) -> Option<usize> {
+        // Relaxed: keys change only under the lock that the caller holds.
+        let is_free = |at: &usize| self.slots[*at].key.load(Ordering::Relaxed) & OCCUPIED == 0;
+        let emptier = self.buckets(mac).into_iter().max_by_key(|bucket| bucket.clone().filter(is_free).count())?;
+        emptier.into_iter().find(is_free)
+    }
+
+    fn give(&self, at: usize, mac: Mac, fresh: Seen) {
+        let slot = &self.slots[at];
+        // Relaxed: keys change only under the lock that the caller holds.
+        let version = slot.key.load(Ordering::Relaxed).wrapping_add(2) & VERSION;
+        // Release: whoever reads this value sees at its second look that the key had been taken away before.
+        fence(Ordering::Release);
+        // Relaxed: ordered by the fence above and the release below.
+        slot.value.store(fresh.pack(), Ordering::Relaxed);
+        // Release: whoever sees the key sees the value.
+        slot.key.store(mac.to_u64() << 16 | version | OCCUPIED, Ordering::Release);
+    }
+
+    /// Empties the slot; its version stays, so that the next key there differs from all recent ones.
+    fn free(&self, at: usize) {
+        let slot = &self.slots[at];
+        // Relaxed: the lock and the fence in `give` put it before the next value.
+        slot.key.store(slot.key.load(Ordering::Relaxed) & VERSION, Ordering::Relaxed);
+    }
+
+    fn seen(&self, at: usize) -> Seen {
+        // Relaxed: one word; the caller holds the lock, so its key stays.
+        Seen::unpack(self.slots[at].value.load(Ordering::Relaxed))
+    }
+
+    fn mac(&self, at: usize) -> Mac {
+        // Relaxed: keys change only under the lock that the caller holds.
+        Mac::from_u64(self.slots[at].key.load(Ordering::Relaxed) >> 16)
+    }
+}
+
+/// Which slots each port has. The lists keep their capacity, so that only a port's first entries allocate.
+#[derive(Debug, Default)]
+struct Index {
+    /// Sorted by port.
+    ports: Vec<(PortId, Vec<usize>)>,
+    total: usize,
+}
+
+impl Index {
+    fn place(&self, port: PortId) -> Result<usize, usize> {
+        self.ports.binary_search_by_key(&port, |(id, _)| *id)
+    }
+
+    fn of(&self, port: PortId) -> &[usize] {
+        self.place(port).map_or(&[], |at| &self.ports[at].1)
+    }
+
+    fn add(&mut self, port: PortId, slot: usize) {
+        let at = self.place(port).unwrap_or_else(|at| {
+            self.ports.insert(at, (port, Vec::new()));
+            at
+        });
+        self.ports[at].1.push(slot);
+        self.total += 1;
+    }
+
+    fn remove(&mut self, port: PortId, slot: usize) {
+        if let Ok(at) = self.place(port)
+            && let Some(n) = self.ports[at].1.iter().position(|&held| held == slot)
+        {
+            self.ports[at].1.swap_remove(n);
+            self.total -= 1;
+        }
+    }
+
+    fn evict_oldest(&mut self, slots: &Slots, port: PortId) {
+        if let Some(&oldest) = self.of(port).iter().min_by_key(|&&at| (slots.seen(at).second, slots.mac(at))) {
+            slots.free(oldest);
+            self.remove(port, oldest);
+        }
+    }
+
+    /// The port with most entries, `asking` itself where it is among them. Looks at every port, which only a full table
+    /// asks for; an ordered set would allocate for each frame of a flood instead.
+    fn fullest(&self, asking: PortId) -> PortId {
+        let most = self.ports.iter().map(|(_, held)| held.len()).max().unwrap_or(0);
+        if self.of(asking).len() == most {
+            return asking;
+        }
+        self.ports.iter().find(|(_, held)| held.len() == most).map_or(asking, |(port, _)| *port)
+    }
+
+    fn forget(&mut self, port: PortId) -> Vec<usize> {
+        let Ok(at) = self.place(port) else { return Vec::new() };
+        let (_, held) = self.ports.remove(at);
+        self.total -= held.len();
+        held
+    }
+
+    fn retain(&mut self, mut keep: impl FnMut(usize) -> bool) {
+        for (_, held) in &mut self.ports {
+            held.retain(|&at| keep(at));
+        }
+        self.ports.retain(|(_, held)| !held.is_empty());
+        self.total = self.ports.iter().map(|(_, held)| held.len()).sum();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,22 @@
 //! One broadcast domain as control last published it, and the way of a frame through it.
+//!
+//! The way: size, [guard](super::guard), learning, [neighbour answers](super::neighbour), then by destination. The gateway's
+//! MAC: [the gateway itself](super::to_gateway), which is no way to another container. A group: everyone whom policy
+//! permits. An assigned or learned MAC: that port, if policy permits. Any other: the ports behind which there may be MACs
+//! that nobody assigned, or nobody. A flood is charged copies x bytes to its sender before it goes out.
+//!
+//! Thread-safety: a [`Network`] is immutable and shared by all workers; what changes is in [`Tables`], each of which
+//! says how it is shared.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use super::{Decision, Instant, Limiter, PortId, PortIndex, Rate, Rule, Scratch, Tables};
-use crate::frame::{Frame, Mac, Offload};
+use super::fixed_map::Holder;
+use super::leases::Leases;
+use super::policy::Policy;
+use super::static_macs::StaticMacs;
+use super::{Decision, DropReason, Instant, Limiter, PortId, PortIndex, Rate, Rule, Scratch, Tables};
+use crate::frame::{Frame, Gso, Mac, Offload, Payload};
 
 /// What control publishes of a network; checked by control, trusted here.
 #[derive(Clone, Debug)]
@@ -53,17 +65,46 @@ pub struct PortSpec {
 /// A published network.
 #[derive(Debug)]
 pub struct Network {
-    spec: NetworkSpec,
-    tables: Arc<Tables>,
+    pub(super) spec: NetworkSpec,
+    pub(super) tables: Arc<Tables>,
+    pub(super) macs: StaticMacs,
+    pub(super) leases: Leases,
+    pub(super) policy: Policy,
+    /// The ports behind which there may be MACs that nobody assigned; ascending.
+    opaque: Box<[PortIndex]>,
+}
+
+impl PortSpec {
+    /// Whether MACs that nobody assigned may be behind it.
+    fn is_opaque(&self) -> bool {
+        self.learn || !self.guard
+    }
 }
 
 impl Network {
-    /// Makes the look-up structures of `spec`.
+    /// Makes the look-up structures of `spec`, and the room in `tables` that it needs.
     ///
     /// # Panics
     /// When `spec.ports` is not sorted by id or assigns a MAC twice: control has checked both.
     pub fn new(spec: NetworkSpec, tables: Arc<Tables>) -> Self {
-        Network { spec, tables }
+        assert!(spec.ports.is_sorted_by(|a, b| a.id < b.id), "ports are sorted by id");
+        let opaque: Box<[_]> =
+            (0..).zip(&spec.ports).filter(|(_, port)| port.is_opaque()).map(|(at, _)| PortIndex(at)).collect();
+        if !opaque.is_empty() {
+            tables.fdb.prepare();
+        }
+        if !spec.icc && !spec.rules.is_empty() {
+            tables.flows.prepare();
+            tables.fragments.prepare();
+        }
+        Network {
+            macs: StaticMacs::new(&spec),
+            leases: Leases::new(&spec),
+            policy: Policy::new(&spec),
+            opaque,
+            spec,
+            tables,
+        }
     }
 
     /// What it was made of.
@@ -92,7 +133,183 @@ impl Network {
         now: Instant,
         scratch: &mut Scratch,
     ) -> Decision {
-        let _ = (from, limiter, frame, offload, now, scratch, Mac::BROADCAST);
-        unimplemented!()
+        let Some(port) = self.spec.ports.get(from.get()) else { return Decision::Drop(DropReason::Detached) };
+        let arrival = Arrival { from, port, frame, offload, now };
+        self.decide(&arrival, limiter, scratch).unwrap_or_else(Decision::Drop)
+    }
+
+    fn decide(
+        &self,
+        arrival: &Arrival<'_>,
+        limiter: &mut Limiter,
+        scratch: &mut Scratch,
+    ) -> Result<Decision, DropReason> {
+        let Arrival { from, port, frame, offload, now } = *arrival;
+        self.check_size(frame, offload)?;
+        let message = self.guard(port, frame)?;
+        if port.is_opaque() {
+            self.learn(port, frame.src, now);
+        }
+        let answer = match (&frame.payload, &message) {
+            (Payload::Arp(arp), _) => self.answer_arp(from, arp, scratch),
+            (_, Some(message)) => self.answer_neighbour(from, frame, message, scratch),
+            _ => None,
+        };
+        if let Some(decision) = answer {
+            return Ok(decision);
+        }
+        if frame.dst.is_group() {
+            return self.group(arrival, limiter, scratch);
+        }
+        match self.macs.holder(frame.dst) {
+            Some(Holder::Port(to)) => self.unicast(arrival, to),
+            Some(Holder::Gateway) => self.to_gateway(frame, scratch),
+            None => match self.learned(frame.dst, now) {
+                Some(to) => self.unicast(arrival, to),
+                None => self.unknown(arrival, limiter, scratch),
+            },
+        }
+    }
+
+    /// A packet that the sender's kernel shall cut is checked by [`Offload::check`] instead. What follows the packet in its
+    /// frame is padding; it must not smuggle more than the network carries.
+    #[inline]
+    fn check_size(&self, frame: &Frame<'_>, offload: &Offload) -> Result<(), DropReason> {
+        if offload.gso != Gso::None {
+            return Ok(());
+        }
+        let mtu = self.spec.mtu as usize;
+        let fits = match &frame.payload {
+            Payload::Ip(packet) => packet.end - packet.l3_offset <= mtu,
+            Payload::Arp(_) | Payload::Vlan | Payload::Other => true,
+        };
+        if fits && frame.bytes().len() <= mtu + FRAME_OVERHEAD { Ok(()) } else { Err(DropReason::TooBig) }
+    }
+
+    /// Notes an address that nobody assigned; zero is no station's (it marks an unknown one in ARP).
+    fn learn(&self, port: &PortSpec, mac: Mac, now: Instant) {
+        if mac.to_u64() != 0 && self.macs.holder(mac).is_none() {
+            self.tables.fdb.learn(mac, port.id, now);
+        }
+    }
+
+    /// The port behind which `mac` was seen, if it still learns.
+    fn learned(&self, mac: Mac, now: Instant) -> Option<PortIndex> {
+        if self.opaque.is_empty() {
+            return None;
+        }
+        let at = self.index_of(self.tables.fdb.lookup(mac, now)?)?;
+        self.spec.ports[at.get()].is_opaque().then_some(at)
+    }
+
+    #[inline]
+    fn unicast(&self, arrival: &Arrival<'_>, to: PortIndex) -> Result<Decision, DropReason> {
+        if to == arrival.from {
+            return Err(DropReason::SamePort);
+        }
+        if !self.policy.is_open() {
+            let Payload::Ip(packet) = &arrival.frame.payload else { return Err(DropReason::Icc) };
+            self.policy.admit(&self.tables, arrival.port, &self.spec.ports[to.get()], packet, arrival.now)?;
+        }
+        Ok(Decision::Unicast(to))
+    }
+
+    /// To everyone who may have it, except for what only routers listen to.
+    fn group(
+        &self,
+        arrival: &Arrival<'_>,
+        limiter: &mut Limiter,
+        scratch: &mut Scratch,
+    ) -> Result<Decision, DropReason> {
+        if self.is_for_gateway_only(arrival.frame) {
+            return Err(DropReason::NoService);
+        }
+        if self.spec.ports.len() == 1 {
+            return Err(DropReason::NoListener);
+        }
+        scratch.recipients.clear();
+        if self.policy.is_open() {
+            let all = 0..u32::try_from(self.spec.ports.len()).expect("fewer than 2^32 ports");
+            scratch.recipients.extend(all.map(PortIndex).filter(|&to| to != arrival.from));
+        } else {
+            self.permitted(arrival, scratch)?;
+        }
+        self.flood(arrival, limiter, scratch)
+    }
+
+    /// Those towards whom a rule lets this group packet pass.
+    fn permitted(&self, arrival: &Arrival<'_>, scratch: &mut Scratch) -> Result<(), DropReason> {
+        let Payload::Ip(packet) = &arrival.frame.payload else { return Err(DropReason::Icc) };
+        let from = arrival.port.id;
+        let mut denied = DropReason::Icc;
+        for id in self.policy.targets(from) {
+            let Some(to) = self.index_of(id).filter(|&to| to != arrival.from) else { continue };
+            match self.policy.admit_group(&self.tables, from, id, packet, arrival.now) {
+                Ok(()) => scratch.recipients.push(to),
+                Err(reason) => denied = reason,
+            }
+        }
+        if scratch.recipients.is_empty() { Err(denied) } else { Ok(()) }
+    }
+
+    /// A MAC that nobody has: it can only be behind a port where nobody knows the MACs.
+    fn unknown(
+        &self,
+        arrival: &Arrival<'_>,
+        limiter: &mut Limiter,
+        scratch: &mut Scratch,
+    ) -> Result<Decision, DropReason> {
+        scratch.recipients.clear();
+        let mut denied = DropReason::UnknownUnicast;
+        for &to in self.opaque.iter().filter(|&&to| to != arrival.from) {
+            match self.unicast(arrival, to) {
+                Ok(_) => scratch.recipients.push(to),
+                Err(reason) => denied = reason,
+            }
+        }
+        if scratch.recipients.is_empty() {
+            return Err(denied);
+        }
+        self.flood(arrival, limiter, scratch)
+    }
+
+    /// Charges the copies to the sender, and floods if they are paid.
+    fn flood(
+        &self,
+        arrival: &Arrival<'_>,
+        limiter: &mut Limiter,
+        scratch: &mut Scratch,
+    ) -> Result<Decision, DropReason> {
+        let bytes = (scratch.recipients.len() as u64).saturating_mul(arrival.bytes());
+        if limiter.take(bytes, self.spec.flood_rate, arrival.now) {
+            Ok(Decision::Flood)
+        } else {
+            Err(DropReason::FloodLimit)
+        }
     }
 }
+
+/// The Ethernet header, and a tag that the kernel may have left in the frame.
+const FRAME_OVERHEAD: usize = 14 + 4;
+
+/// A frame, and where and when it came in.
+#[derive(Clone, Copy)]
+struct Arrival<'a> {
+    from: PortIndex,
+    port: &'a PortSpec,
+    frame: &'a Frame<'a>,
+    offload: &'a Offload,
+    now: Instant,
+}
+
+impl Arrival<'_> {
+    /// What a copy costs: each segment has the headers.
+    fn bytes(&self) -> u64 {
+        let len = self.frame.bytes().len();
+        let more = self.offload.segments(len).saturating_sub(1) * usize::from(self.offload.header_len);
+        (len + more) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -6,11 +6,17 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod checksum;
+mod ip;
+mod layer4;
 mod mac;
 pub mod offload;
 mod parse;
 pub mod segment;
+#[cfg(test)]
+pub(crate) mod testing;
 
+pub use ip::{Fragment, Packet};
+pub use layer4::{IcmpQuote, Layer4, TcpFlags};
 pub use mac::Mac;
 pub use offload::{Gso, Offload, OffloadHeader};
-pub use parse::{Arp, EtherType, Fragment, Frame, IcmpQuote, Layer4, Malformed, Packet, Payload, TcpFlags};
+pub use parse::{Arp, EtherType, Frame, Malformed, Payload};

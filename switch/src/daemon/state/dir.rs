@@ -21,7 +21,7 @@ const MAGIC: &str = "tapswitch 1 crc32";
 
 /// What a directory's files must outlive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Survives {
+pub(crate) enum Survives {
     /// A killed process: what a file says is void after a restart of the machine, so nothing waits for the disk.
     Process,
     /// The machine losing power.
@@ -30,18 +30,18 @@ pub enum Survives {
 
 /// The directory.
 #[derive(Clone, Debug)]
-pub struct StateDir {
+pub(crate) struct StateDir {
     path: PathBuf,
     survives: Survives,
 }
 
 /// What [`StateDir::read_all`] found.
 #[derive(Debug)]
-pub struct Loaded<T> {
+pub(crate) struct Loaded<T> {
     /// Key and content of every good file, by key.
     pub entries: Vec<(String, T)>,
-    /// One line for every file that was moved aside.
-    pub warnings: Vec<String>,
+    /// Key of every file that was moved aside, and one line about it.
+    pub bad: Vec<(String, String)>,
 }
 
 impl StateDir {
@@ -49,7 +49,7 @@ impl StateDir {
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn open(path: impl Into<PathBuf>, survives: Survives) -> io::Result<Self> {
+    pub(crate) fn open(path: impl Into<PathBuf>, survives: Survives) -> io::Result<Self> {
         let path = path.into();
         DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|e| about("make directory", &path, e))?;
         Ok(StateDir { path, survives })
@@ -59,7 +59,7 @@ impl StateDir {
     ///
     /// # Errors
     /// When the disk does not take it; the old file is unchanged then.
-    pub fn write<T: Serialize>(&self, key: &str, value: &T) -> io::Result<()> {
+    pub(crate) fn write<T: Serialize>(&self, key: &str, value: &T) -> io::Result<()> {
         let target = self.file(key);
         let temporary = self.path.join(format!(".{key}.tmp"));
         self.replace(&temporary, &target, &sealed(value)).map_err(|e| {
@@ -73,7 +73,7 @@ impl StateDir {
     ///
     /// # Errors
     /// When it is there and stays.
-    pub fn remove(&self, key: &str) -> io::Result<()> {
+    pub(crate) fn remove(&self, key: &str) -> io::Result<()> {
         let target = self.file(key);
         match fs::remove_file(&target) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(about("remove", &target, e)),
@@ -85,19 +85,22 @@ impl StateDir {
     ///
     /// # Errors
     /// When the directory itself cannot be read.
-    pub fn read_all<T: DeserializeOwned>(&self) -> io::Result<Loaded<T>> {
-        let mut loaded = Loaded { entries: Vec::new(), warnings: Vec::new() };
+    pub(crate) fn read_all<T: DeserializeOwned>(&self) -> io::Result<Loaded<T>> {
+        let mut loaded = Loaded { entries: Vec::new(), bad: Vec::new() };
         for key in self.keys()? {
             match self.read(&key) {
                 Ok(value) => loaded.entries.push((key, value)),
-                Err(why) => loaded.warnings.push(self.move_aside(&key, &why)),
+                Err(why) => {
+                    let warning = self.move_aside(&key, &why);
+                    loaded.bad.push((key, warning));
+                }
             }
         }
         Ok(loaded)
     }
 
     /// Moves the file of `key` aside because of `why`, and says so in one line.
-    pub fn move_aside(&self, key: &str, why: &str) -> String {
+    pub(crate) fn move_aside(&self, key: &str, why: &str) -> String {
         let file = self.file(key);
         let bad = self.path.join(format!("{key}.json.bad"));
         match fs::rename(&file, &bad) {
@@ -110,7 +113,7 @@ impl StateDir {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn read<T: DeserializeOwned>(&self, key: &str) -> Result<T, String> {
+    pub(crate) fn read<T: DeserializeOwned>(&self, key: &str) -> Result<T, String> {
         // Not through a link, and without waiting for somebody to write a pipe.
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
         let file = OpenOptions::new().read(true).custom_flags(flags).open(self.file(key)).map_err(|e| e.to_string())?;
@@ -219,7 +222,7 @@ mod tests {
         state.remove("k0").unwrap();
         let loaded = state.read_all::<Value>().unwrap();
         assert_eq!(loaded.entries, [("k1".to_owned(), value(7)), ("k2".to_owned(), value(2))]);
-        assert!(loaded.warnings.is_empty());
+        assert!(loaded.bad.is_empty());
     }
 
     #[test]
@@ -233,9 +236,9 @@ mod tests {
         std::os::unix::fs::symlink(state.file("good"), state.file("link")).unwrap();
         let loaded = state.read_all::<Value>().unwrap();
         assert_eq!(loaded.entries, [("good".to_owned(), value(1))]);
-        assert_eq!(loaded.warnings.len(), 6, "{:?}", loaded.warnings);
-        assert!(loaded.warnings.iter().all(|w| w.contains(".json.bad") && !w.contains('\n')));
-        assert!(state.read_all::<Value>().unwrap().warnings.is_empty());
+        assert_eq!(loaded.bad.len(), 6, "{:?}", loaded.bad);
+        assert!(loaded.bad.iter().all(|(_, w)| w.contains(".json.bad") && !w.contains('\n')));
+        assert!(state.read_all::<Value>().unwrap().bad.is_empty());
     }
 
     #[test]

@@ -3,5 +3,5 @@
 mod dir;
 mod records;
 
-pub use dir::{Loaded, StateDir, Survives};
-pub use records::{EndpointRecord, NetworkRecord, PortIds, RulePortRecord, RuleRecord};
+pub(crate) use dir::{Loaded, StateDir, Survives};
+pub(crate) use records::{EndpointRecord, NetworkRecord, PortIds, RulePortRecord, RuleRecord, SiteRecord};

@@ -5,8 +5,8 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
+use tapswitch_ipam::{GlobalId, Subnet, SubnetV6};
 use tapswitch_netns::NamespaceId;
 
 use crate::daemon::api::types::UplinkKind;
@@ -17,19 +17,13 @@ use crate::frame::Mac;
 /// A network as it is kept: every default resolved, so that it stays what it was when a default changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct NetworkRecord {
+pub(crate) struct NetworkRecord {
     /// Its name; the file's too.
     pub name: Name,
-    /// IPv4 subnet.
-    pub subnet: Ipv4Net,
-    /// IPv4 gateway.
-    pub gateway: Ipv4Addr,
-    /// Addresses leased from, where narrower than the subnet.
-    pub range: Option<Ipv4Net>,
-    /// IPv6 subnet.
-    pub subnet6: Option<Ipv6Net>,
-    /// IPv6 gateway.
-    pub gateway6: Option<Ipv6Addr>,
+    /// IPv4 subnet, gateway and range.
+    pub subnet: Subnet,
+    /// IPv6 subnet and gateway.
+    pub subnet6: Option<SubnetV6>,
     /// The switch's own MAC there, stable for the network's life.
     pub gateway_mac: Mac,
     /// Containers talk freely.
@@ -52,7 +46,7 @@ pub struct NetworkRecord {
 /// One `allow`, by names: it may be given before its endpoints come.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RuleRecord {
+pub(crate) struct RuleRecord {
     /// Who opens.
     pub from: Name,
     /// Towards whom.
@@ -63,7 +57,7 @@ pub struct RuleRecord {
 
 impl RuleRecord {
     /// Whether it speaks of `endpoint`.
-    pub fn names(&self, endpoint: &Name) -> bool {
+    pub(crate) fn names(&self, endpoint: &Name) -> bool {
         self.from == *endpoint || self.to == *endpoint
     }
 }
@@ -71,7 +65,7 @@ impl RuleRecord {
 /// [`RulePort`] as text: `tcp/5432`, `udp/53`, `icmp`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct RulePortRecord(pub RulePort);
+pub(crate) struct RulePortRecord(pub RulePort);
 
 impl fmt::Display for RulePortRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -120,7 +114,7 @@ impl From<RulePortRecord> for String {
 /// An endpoint as it is kept: its lease and where its device is. The rest follows from its network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct EndpointRecord {
+pub(crate) struct EndpointRecord {
     /// Its network.
     pub network: Name,
     /// Its name there.
@@ -145,15 +139,23 @@ pub struct EndpointRecord {
 
 impl EndpointRecord {
     /// The file's name. `@` is in no [`Name`], so no two endpoints share one.
-    pub fn file_key(network: &Name, name: &Name) -> String {
+    pub(crate) fn file_key(network: &Name, name: &Name) -> String {
         format!("{network}@{name}")
     }
+}
+
+/// What the daemon keeps for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SiteRecord {
+    /// Makes its unique local IPv6 subnets unlike everybody else's.
+    pub global_id: GlobalId,
 }
 
 /// The first port number that was never given out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PortIds {
+pub(crate) struct PortIds {
     /// It.
     pub next: u32,
 }

@@ -1,0 +1,279 @@
+use proptest::prelude::*;
+
+use super::super::testing::*;
+use super::*;
+use crate::forwarding::FdbLimits;
+use crate::frame::testing::{self, *};
+
+fn data(src: Mac, dst: Mac) -> Vec<u8> {
+    raw(src, dst, 0x88b5, b"data")
+}
+
+#[test]
+fn known_unicast_goes_to_the_port_that_the_mac_is_assigned_to() {
+    let mut lan = Lan::new(spec());
+    assert_eq!(lan.tcp(A, B, 1000, 80, SYN), Decision::Unicast(B));
+    assert_eq!(lan.udp(B, C, 1000, 53), Decision::Unicast(C));
+    assert_eq!(lan.send(A, &tcp6(A_MAC, B_MAC, A6, B6, 1000, 80, SYN, b"")), Decision::Unicast(B));
+    assert_eq!(lan.send(C, &data(C_MAC, A_MAC)), Decision::Unicast(A), "any ethertype while icc is on");
+}
+
+#[test]
+fn broadcast_and_multicast_flood_all_but_ingress() {
+    let mut lan = Lan::new(spec());
+    assert_eq!(lan.send(B, &data(B_MAC, Mac::BROADCAST)), Decision::Flood);
+    assert_eq!(lan.recipients(), [A, C]);
+    let group = Ipv4Addr::new(224, 0, 0, 251);
+    let frame = udp4(A_MAC, Mac::new([1, 0, 0x5e, 0, 0, 0xfb]), A4, group, 5353, 5353, b"");
+    assert_eq!(lan.send(A, &frame), Decision::Flood);
+    assert_eq!(lan.recipients(), [B, C]);
+}
+
+#[test]
+fn a_group_frame_of_a_lone_port_has_no_listener() {
+    let mut spec = spec();
+    spec.ports.truncate(1);
+    assert_eq!(Lan::new(spec).send(A, &data(A_MAC, Mac::BROADCAST)), drop(DropReason::NoListener));
+}
+
+#[test]
+fn a_frame_to_its_own_sender_is_dropped() {
+    let mut lan = Lan::new(spec());
+    assert_eq!(lan.tcp(A, A, 1, 2, SYN), drop(DropReason::SamePort));
+}
+
+#[test]
+fn unknown_unicast_is_dropped_where_every_mac_is_assigned() {
+    let mut lan = Lan::new(spec());
+    assert_eq!(lan.send(A, &data(A_MAC, X_MAC)), drop(DropReason::UnknownUnicast));
+}
+
+#[test]
+fn unknown_unicast_floods_to_the_ports_that_may_have_it_but_not_to_ingress() {
+    let mut lan = Lan::new(nested(&[B, C]));
+    assert_eq!(lan.send(A, &data(A_MAC, X_MAC)), Decision::Flood);
+    assert_eq!(lan.recipients(), [B, C]);
+    assert_eq!(lan.send(B, &data(B_MAC, X_MAC)), Decision::Flood);
+    assert_eq!(lan.recipients(), [C]);
+    let mut lan = Lan::new(nested(&[B]));
+    assert_eq!(lan.send(B, &data(B_MAC, X_MAC)), drop(DropReason::UnknownUnicast));
+}
+
+#[test]
+fn a_learned_mac_is_found_until_it_ages_out() {
+    let mut lan = Lan::new(nested(&[B]));
+    assert_eq!(lan.send(B, &data(X_MAC, A_MAC)), Decision::Unicast(A));
+    assert_eq!(lan.send(A, &data(A_MAC, X_MAC)), Decision::Unicast(B));
+    assert_eq!(lan.send(B, &data(B_MAC, X_MAC)), drop(DropReason::SamePort), "behind the same port");
+    lan.wait(301);
+    assert_eq!(lan.send(A, &data(A_MAC, X_MAC)), Decision::Flood);
+}
+
+#[test]
+fn an_assigned_mac_is_never_learned_elsewhere() {
+    let mut lan = Lan::new(nested(&[B]));
+    lan.send(B, &data(A_MAC, C_MAC));
+    assert_eq!(lan.send(C, &data(C_MAC, A_MAC)), Decision::Unicast(A));
+    assert!(lan.network.tables().fdb.entries(lan.now).is_empty());
+}
+
+#[test]
+fn a_guarded_port_teaches_nothing_and_neither_does_the_zero_mac() {
+    let mut lan = Lan::new(nested(&[B]));
+    lan.send(A, &data(X_MAC, C_MAC));
+    lan.send(B, &data(Mac::new([0; 6]), C_MAC));
+    assert!(lan.network.tables().fdb.entries(lan.now).is_empty());
+}
+
+#[test]
+fn a_mac_learned_behind_a_port_that_is_gone_is_unknown() {
+    let mut lan = Lan::new(nested(&[B, C]));
+    lan.send(C, &data(X_MAC, A_MAC));
+    let mut spec = nested(&[B, C]);
+    spec.ports.pop();
+    lan.publish(spec);
+    assert_eq!(lan.send(A, &data(A_MAC, X_MAC)), Decision::Flood);
+    assert_eq!(lan.recipients(), [B]);
+}
+
+#[test]
+fn a_packet_longer_than_the_mtu_is_too_big() {
+    let mut lan = Lan::new(spec());
+    let udp = |payload: usize| udp4(A_MAC, B_MAC, A4, B4, 1, 2, &vec![0; payload]);
+    assert_eq!(lan.send(A, &udp(1500 - 28)), Decision::Unicast(B));
+    assert_eq!(lan.send(A, &udp(1500 - 27)), drop(DropReason::TooBig));
+    let other = |len: usize| raw(A_MAC, B_MAC, 0x88b5, &vec![0; len]);
+    assert_eq!(lan.send(A, &other(1504)), Decision::Unicast(B));
+    assert_eq!(lan.send(A, &other(1505)), drop(DropReason::TooBig));
+}
+
+#[test]
+fn padding_does_not_smuggle_more_than_the_mtu() {
+    let mut lan = Lan::new(spec());
+    let mut frame = udp4(A_MAC, B_MAC, A4, B4, 1, 2, b"");
+    frame.resize(1518, 0xaa);
+    assert_eq!(lan.send(A, &frame), Decision::Unicast(B));
+    frame.resize(1519, 0xaa);
+    assert_eq!(lan.send(A, &frame), drop(DropReason::TooBig));
+}
+
+#[test]
+fn a_frame_that_the_kernel_will_cut_may_be_longer_than_the_mtu() {
+    let mut lan = Lan::new(spec());
+    let frame = gso(&tcp4(A_MAC, B_MAC, A4, B4, 1, 2, ACK, &[0; 60_000]), 1400);
+    assert_eq!(lan.send_offloaded(A, &frame), Decision::Unicast(B));
+}
+
+#[test]
+fn a_flood_is_charged_copies_times_bytes_to_its_sender_alone() {
+    let mut spec = spec();
+    let frame = data(A_MAC, Mac::BROADCAST);
+    let cost = 2 * frame.len() as u64;
+    spec.flood_rate = Rate { bytes_per_second: cost, burst: 3 * cost };
+    let mut lan = Lan::new(spec);
+    for _ in 0..3 {
+        assert_eq!(lan.send(A, &frame), Decision::Flood);
+    }
+    assert_eq!(lan.send(A, &frame), drop(DropReason::FloodLimit));
+    assert_eq!(lan.send(B, &data(B_MAC, Mac::BROADCAST)), Decision::Flood, "another's budget is untouched");
+    assert_eq!(lan.send(A, &data(A_MAC, B_MAC)), Decision::Unicast(B), "unicast is not charged");
+    lan.wait(1);
+    assert_eq!(lan.send(A, &frame), Decision::Flood);
+    assert_eq!(lan.send(A, &frame), drop(DropReason::FloodLimit));
+}
+
+#[test]
+fn a_flood_to_be_cut_is_charged_the_headers_of_each_segment() {
+    let group = Ipv4Addr::new(239, 1, 1, 1);
+    let frame = gso(&udp4(A_MAC, Mac::new([1, 0, 0x5e, 1, 1, 1]), A4, group, 1, 2, &[0; 1000]), 10);
+    let plain = frame.0.len() as u64;
+    let mut spec = spec();
+    spec.flood_rate = Rate { bytes_per_second: 0, burst: 2 * (plain + 99 * 42) + 1 };
+    let mut lan = Lan::new(spec);
+    assert_eq!(lan.send_offloaded(A, &frame), Decision::Flood);
+    assert_eq!(lan.send(A, &data(A_MAC, Mac::BROADCAST)), Decision::Flood, "one byte was left, and overdrawn");
+    assert_eq!(lan.send(A, &data(A_MAC, Mac::BROADCAST)), drop(DropReason::FloodLimit));
+}
+
+#[test]
+fn a_port_that_is_not_in_the_publication_is_detached() {
+    let lan = Lan::new(spec());
+    let bytes = data(A_MAC, B_MAC);
+    let mut scratch = Scratch::with_ports(3);
+    let mut limiter = Limiter::new(lan.network.spec().flood_rate, lan.now);
+    let frame = Frame::parse(&bytes).unwrap();
+    let decision = lan.network.ingress(PortIndex(3), &mut limiter, &frame, &Offload::NONE, lan.now, &mut scratch);
+    assert_eq!(decision, drop(DropReason::Detached));
+}
+
+#[test]
+#[should_panic(expected = "a MAC is assigned once")]
+fn assigning_a_mac_twice_panics() {
+    let mut spec = spec();
+    spec.ports[1].mac = A_MAC;
+    Lan::new(spec);
+}
+
+#[test]
+#[should_panic(expected = "ports are sorted")]
+fn unsorted_ports_panic() {
+    let mut spec = spec();
+    spec.ports.swap(0, 1);
+    Lan::new(spec);
+}
+
+#[test]
+fn forgetting_a_port_frees_its_link_local_addresses_and_learned_macs() {
+    let mut lan = Lan::new(nested(&[B]));
+    lan.send(B, &data(X_MAC, A_MAC));
+    let link_local = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 7);
+    assert_eq!(lan.send(A, &udp6(A_MAC, C_MAC, link_local, C6, 1, 2, b"")), Decision::Unicast(C));
+    assert_eq!(lan.send(C, &udp6(C_MAC, A_MAC, link_local, A6, 1, 2, b"")), drop(DropReason::SpoofedIpv6));
+    lan.network.tables().forget_port(id(A));
+    lan.network.tables().forget_port(id(B));
+    assert_eq!(lan.send(C, &udp6(C_MAC, A_MAC, link_local, A6, 1, 2, b"")), Decision::Unicast(A));
+    assert!(lan.network.tables().fdb.entries(lan.now).is_empty());
+}
+
+/// Frames of every kind, from and to anybody; then bent.
+fn any_frame() -> impl Strategy<Value = Vec<u8>> {
+    let macs = prop::sample::select(vec![A_MAC, B_MAC, C_MAC, X_MAC, GATEWAY_MAC, Mac::BROADCAST, multicast_mac(A6)]);
+    let v4 = prop::sample::select(vec![A4, B4, C4, X4, GATEWAY4, FAR4, Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST]);
+    let v6 = prop::sample::select(vec![A6, B6, C6, X6, GATEWAY6, ALL_NODES, Ipv6Addr::UNSPECIFIED]);
+    let ports = prop::sample::select(vec![1_u16, 53, 67, 80, 547]);
+    (0_u8..11, macs.clone(), macs, (v4.clone(), v4), (v6.clone(), v6), (ports.clone(), ports), any::<u8>())
+        .prop_flat_map(|(kind, src, dst, (from4, to4), (from6, to6), (from, to), n)| {
+            let bytes = match kind {
+                0 => arp(src, dst, u16::from(n % 3), (src, from4), (dst, to4)),
+                1 => tcp4(src, dst, from4, to4, from, to, n, b"data"),
+                2 => udp4(src, dst, from4, to4, from, to, b"data"),
+                3 => tcp6(src, dst, from6, to6, from, to, n, b"data"),
+                4 => udp6(src, dst, from6, to6, from, to, b"data"),
+                5 => icmp_echo4(src, dst, from4, to4, from, b"ping"),
+                6 => icmp_echo6(src, dst, from6, to6, from, b"ping"),
+                7 => ns_to(src, dst, from6, to6, from6),
+                8 => na(src, dst, from6, to6, from6, n & 1 == 1),
+                9 => ip4_at(
+                    src,
+                    dst,
+                    from4,
+                    to4,
+                    17,
+                    u16::from(n) << 7,
+                    &testing::udp(from4.into(), to4.into(), from, to, b"data"),
+                ),
+                _ => raw(src, dst, 0x88b5, &[n]),
+            };
+            let bend = (any::<prop::sample::Index>(), any::<u8>(), 0_u8..3);
+            bend.prop_map(move |(at, value, bent)| {
+                let mut bytes = bytes.clone();
+                if bent == 0 {
+                    let at = at.index(bytes.len());
+                    bytes[at] = value;
+                }
+                bytes
+            })
+        })
+}
+
+proptest! {
+    /// The first law of conservation, invariant 1 (checked by [`Lan::send`]), and nothing to whom it is forbidden.
+    #[test]
+    fn every_frame_gets_one_decision_and_reaches_no_forbidden_port(
+        frames in prop::collection::vec((0_u32..3, any_frame()), 1..40),
+        icc: bool, unguarded in 0_u32..4, rule: bool,
+    ) {
+        let mut spec = if unguarded < 3 { nested(&[PortIndex(unguarded)]) } else { spec() };
+        spec.icc = icc;
+        if rule {
+            spec.rules = vec![Rule { from: id(A), to: id(B), port: None }];
+        }
+        let mut lan = Lan::new(spec);
+        for (from, bytes) in frames {
+            let from = PortIndex(from);
+            if Frame::parse(&bytes).is_err() {
+                continue;
+            }
+            let reached = match lan.send(from, &bytes) {
+                Decision::Unicast(to) => vec![to],
+                Decision::Flood => lan.recipients().to_vec(),
+                Decision::Answer | Decision::Drop(_) => vec![],
+            };
+            if !icc {
+                let permitted = |to| rule && from != C && to != C;
+                prop_assert!(reached.iter().all(|&to| permitted(to)), "{from:?} reached {reached:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn tables_are_made_only_where_they_are_needed() {
+    let tables = Arc::new(Tables::new(FdbLimits::default()));
+    Network::new(spec(), tables.clone());
+    tables.fdb.learn(X_MAC, id(A), Instant(0));
+    assert!(tables.fdb.entries(Instant(0)).is_empty(), "no port learns");
+    Network::new(nested(&[A]), tables.clone());
+    tables.fdb.learn(X_MAC, id(A), Instant(0));
+    assert_eq!(tables.fdb.entries(Instant(0)).len(), 1);
+}

@@ -1,0 +1,74 @@
+//! What is addressed to the gateway: an echo is answered, the rest has no taker yet.
+//!
+//! The gateway is no way around icc: a packet to its MAC that carries another container's address is dropped like one for
+//! anywhere else that no uplink takes. ARP and neighbour requests were answered before ([`super::neighbour`]). Pure;
+//! called by the worker that owns the sender's port.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use super::guard::{DHCP_SERVER, DHCP6_SERVER};
+use super::neighbour::ARP_REQUEST;
+use super::neighbour_message::SOLICITATION;
+use super::{Decision, DropReason, Network, Scratch, answer};
+use crate::frame::{Fragment, Frame, Layer4, Packet, Payload};
+
+/// RFC 2236: a membership report has protocol 2.
+const IGMP: u8 = 2;
+
+impl Network {
+    /// A frame to the gateway's own MAC.
+    pub(super) fn to_gateway(&self, frame: &Frame<'_>, scratch: &mut Scratch) -> Result<Decision, DropReason> {
+        let packet = match &frame.payload {
+            Payload::Ip(packet) => packet,
+            // A request that was not answered: it asks for nobody's address, or for the asker's own.
+            Payload::Arp(arp) if arp.operation == ARP_REQUEST => return Err(DropReason::Unanswered),
+            Payload::Arp(_) | Payload::Vlan | Payload::Other => return Err(DropReason::NoService),
+        };
+        match packet.l4 {
+            Layer4::Icmp6 { kind: SOLICITATION, .. } => Err(DropReason::Unanswered),
+            Layer4::Icmp6 { kind: 133..=137, .. } => Err(DropReason::NoService),
+            _ if !self.leases.is_gateway(packet.dst) => Err(DropReason::NoUplink),
+            _ if is_answerable_echo(packet) => {
+                answer::echo_reply(frame, packet, self.spec.gateway_mac, packet.dst, &mut scratch.answer);
+                Ok(Decision::Answer)
+            }
+            _ => Err(DropReason::NoService),
+        }
+    }
+
+    /// Whether a frame to a group is for routers alone, of which the gateway is the only one: it is not flooded. Membership
+    /// reports and router solicitations are such, for the switch sends every group to everyone and nobody else
+    /// advertises routes; requests to DHCP servers, whose replies the guard drops; and packets to the gateway's own
+    /// addresses, which it does not take from a group: nobody shall be made to answer by a broadcast.
+    pub(super) fn is_for_gateway_only(&self, frame: &Frame<'_>) -> bool {
+        let Payload::Ip(packet) = &frame.payload else { return false };
+        match (packet.dst, &packet.l4) {
+            (IpAddr::V4(_), _) if packet.protocol == IGMP => true,
+            (IpAddr::V4(_), Layer4::Udp { dst_port: DHCP_SERVER, .. })
+            | (IpAddr::V6(_), Layer4::Udp { dst_port: DHCP6_SERVER, .. })
+            // RFC 2710 3 (query, report, done), RFC 4861 4.1 (router solicitation), RFC 3810 5.2 (report).
+            | (IpAddr::V6(_), Layer4::Icmp6 { kind: 130..=133 | 143, .. }) => true,
+            (IpAddr::V6(group), _) if is_routers_group(group) => true,
+            (dst, _) => self.leases.is_gateway(dst),
+        }
+    }
+}
+
+/// ff02::2 (RFC 4291 2.7.1) and ff02::16 (RFC 3810 12).
+fn is_routers_group(address: Ipv6Addr) -> bool {
+    matches!(address.segments(), [0xff02, 0, 0, 0, 0, 0, 0, 0x2 | 0x16])
+}
+
+/// A whole echo request from an address that can be answered. One in fragments is not put together for a ping.
+fn is_answerable_echo(packet: &Packet<'_>) -> bool {
+    let is_request =
+        matches!(packet.l4, Layer4::Icmp4 { kind: 8, code: 0, .. } | Layer4::Icmp6 { kind: 128, code: 0, .. });
+    let is_station = match packet.src {
+        IpAddr::V4(src) => !src.is_unspecified() && !src.is_multicast() && !src.is_broadcast(),
+        IpAddr::V6(src) => !src.is_unspecified() && !src.is_multicast(),
+    };
+    is_request && is_station && packet.fragment == Fragment::Whole
+}
+
+#[cfg(test)]
+mod tests;

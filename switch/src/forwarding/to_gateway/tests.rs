@@ -1,0 +1,113 @@
+use std::net::Ipv4Addr;
+
+use super::super::testing::*;
+use super::super::{DropReason, link_local};
+use super::*;
+use crate::frame::Mac;
+use crate::frame::testing::*;
+
+fn lan() -> Lan {
+    Lan::new(spec())
+}
+
+#[test]
+fn the_gateway_answers_echoes_at_each_of_its_addresses() {
+    for spec in [spec(), isolated(&[])] {
+        let mut lan = Lan::new(spec);
+        assert_eq!(lan.send(A, &icmp_echo4(A_MAC, GATEWAY_MAC, A4, GATEWAY4, 7, b"ping")), Decision::Answer);
+        assert_eq!(addresses(&lan.scratch.answer), (GATEWAY4.into(), A4.into()));
+        for (asker, target) in [(A6, GATEWAY6), (link_local::eui64(A_MAC), link_local::eui64(GATEWAY_MAC))] {
+            assert_eq!(lan.send(A, &icmp_echo6(A_MAC, GATEWAY_MAC, asker, target, 7, b"ping")), Decision::Answer);
+            assert_eq!(addresses(&lan.scratch.answer), (target.into(), asker.into()));
+        }
+    }
+}
+
+#[test]
+fn a_fragmented_echo_is_not_answered() {
+    let whole = icmp_echo4(A_MAC, GATEWAY_MAC, A4, GATEWAY4, 7, &[0; 64]);
+    for place in [0x2000, 8] {
+        let part = ip4_at(A_MAC, GATEWAY_MAC, A4, GATEWAY4, 1, place, &whole[34..]);
+        assert_eq!(lan().send(A, &part), drop(DropReason::NoService));
+    }
+}
+
+#[test]
+fn echoes_from_no_station_are_not_answered() {
+    for src in [Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST, Ipv4Addr::new(224, 0, 0, 1)] {
+        let frame = icmp_echo4(A_MAC, GATEWAY_MAC, src, GATEWAY4, 7, b"");
+        assert_eq!(Lan::new(nested(&[A])).send(A, &frame), drop(DropReason::NoService));
+    }
+}
+
+#[test]
+fn an_echo_reply_is_not_answered() {
+    let reply = icmp4(A_MAC, GATEWAY_MAC, A4, GATEWAY4, 0, 0, [0; 4], b"");
+    assert_eq!(lan().send(A, &reply), drop(DropReason::NoService));
+}
+
+#[test]
+fn other_services_of_the_gateway_do_not_exist() {
+    let mut lan = lan();
+    assert_eq!(lan.send(A, &udp4(A_MAC, GATEWAY_MAC, A4, GATEWAY4, 9, 53, b"")), drop(DropReason::NoService));
+    assert_eq!(lan.send(A, &tcp6(A_MAC, GATEWAY_MAC, A6, GATEWAY6, 9, 80, SYN, b"")), drop(DropReason::NoService));
+    assert_eq!(lan.send(A, &raw(A_MAC, GATEWAY_MAC, 0x88b5, b"")), drop(DropReason::NoService));
+}
+
+#[test]
+fn what_is_for_beyond_has_no_uplink() {
+    let mut lan = lan();
+    assert_eq!(lan.send(A, &tcp4(A_MAC, GATEWAY_MAC, A4, FAR4, 9, 80, SYN, b"")), drop(DropReason::NoUplink));
+    assert_eq!(lan.send(A, &icmp_echo4(A_MAC, GATEWAY_MAC, A4, FAR4, 9, b"")), drop(DropReason::NoUplink));
+}
+
+#[test]
+fn the_gateway_is_no_way_around_icc() {
+    for spec in [spec(), isolated(&[]), isolated(&[(A, B, None)])] {
+        let mut lan = Lan::new(spec);
+        assert_eq!(lan.send(A, &tcp4(A_MAC, GATEWAY_MAC, A4, B4, 9, 80, SYN, b"")), drop(DropReason::NoUplink));
+        assert_eq!(lan.send(A, &icmp_echo6(A_MAC, GATEWAY_MAC, A6, B6, 9, b"")), drop(DropReason::NoUplink));
+    }
+}
+
+#[test]
+fn requests_for_nobodys_address_sent_to_the_gateway_alone_are_unanswered() {
+    let mut lan = lan();
+    let arp = arp(A_MAC, GATEWAY_MAC, 1, (A_MAC, A4), (Mac::new([0; 6]), X4));
+    assert_eq!(lan.send(A, &arp), drop(DropReason::Unanswered));
+    assert_eq!(lan.send(A, &ns_to(A_MAC, GATEWAY_MAC, A6, GATEWAY6, X6)), drop(DropReason::Unanswered));
+}
+
+#[test]
+fn reports_and_solicitations_for_routers_are_not_flooded() {
+    let routers = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
+    let reports = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x16);
+    let igmp = Ipv4Addr::new(224, 0, 0, 22);
+    for frame in [
+        icmp6(A_MAC, multicast_mac(routers), A6, routers, 133, 0, [0; 4], &[]),
+        icmp6(A_MAC, multicast_mac(reports), A6, reports, 143, 0, [0; 4], &[]),
+        ip4(A_MAC, Mac::new([1, 0, 0x5e, 0, 0, 22]), A4, igmp, 2, &[0x22, 0, 0, 0, 0, 0, 0, 0]),
+        udp4(A_MAC, Mac::BROADCAST, A4, Ipv4Addr::BROADCAST, 68, 67, b"discover"),
+        udp6(A_MAC, multicast_mac(ALL_NODES), A6, ALL_NODES, 546, 547, b"solicit"),
+    ] {
+        assert_eq!(lan().send(A, &frame), drop(DropReason::NoService));
+        assert_eq!(Lan::new(isolated(&[(A, B, None)])).send(A, &frame), drop(DropReason::NoService));
+    }
+}
+
+#[test]
+fn a_group_frame_with_the_gateways_address_is_neither_answered_nor_flooded() {
+    let echo = icmp_echo4(A_MAC, Mac::BROADCAST, A4, GATEWAY4, 7, b"");
+    assert_eq!(lan().send(A, &echo), drop(DropReason::NoService));
+    let echo = icmp_echo6(A_MAC, multicast_mac(ALL_NODES), A6, GATEWAY6, 7, b"");
+    assert_eq!(lan().send(A, &echo), drop(DropReason::NoService));
+}
+
+#[test]
+fn an_echo_to_a_group_floods_and_the_gateway_is_silent() {
+    let mut lan = lan();
+    let echo = icmp_echo6(A_MAC, multicast_mac(ALL_NODES), A6, ALL_NODES, 7, b"");
+    assert_eq!(lan.send(A, &echo), Decision::Flood);
+    assert_eq!(lan.recipients(), [B, C]);
+    assert_eq!(lan.send(A, &icmp_echo4(A_MAC, Mac::BROADCAST, A4, Ipv4Addr::BROADCAST, 7, b"")), Decision::Flood);
+}

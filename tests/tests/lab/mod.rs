@@ -1,0 +1,101 @@
+//! Namespaces for a test, asked about with `ip -json`.
+
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tapswitch_netns::{DeviceSpec, Namespace, OffloadMode};
+
+/// More than any step here takes, on a loaded machine.
+pub(crate) const LIMIT: Duration = Duration::from_secs(10);
+
+/// A named network namespace, deleted with this value.
+pub(crate) struct Netns(pub(crate) String);
+
+impl Netns {
+    pub(crate) fn new() -> Netns {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("tswlab-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        run(&["ip", "netns", "add", &name]);
+        Netns(name)
+    }
+
+    pub(crate) fn open(&self) -> Namespace {
+        Namespace::resolve(&self.0).unwrap()
+    }
+
+    /// `ip -n NS -j ARGS`.
+    pub(crate) fn ip(&self, args: &str) -> Value {
+        let mut command = vec!["ip", "-n", &self.0, "-d", "-j"];
+        command.extend(args.split(' '));
+        json(&run(&command))
+    }
+
+    /// The device, or null.
+    pub(crate) fn link(&self, ifname: &str) -> Value {
+        let links = self.ip("addr");
+        links.as_array().unwrap().iter().find(|link| link["ifname"] == ifname).cloned().unwrap_or_default()
+    }
+
+    /// What `command` prints inside.
+    pub(crate) fn exec(&self, command: &str) -> String {
+        let mut words = vec!["ip", "netns", "exec", &self.0];
+        words.extend(command.split(' '));
+        run(&words)
+    }
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        // A test that deleted it itself has nothing left to delete.
+        let _ = Command::new("ip").args(["netns", "del", &self.0]).stderr(std::process::Stdio::null()).status();
+    }
+}
+
+/// `eth0` with an address of each family.
+pub(crate) fn spec() -> DeviceSpec {
+    DeviceSpec {
+        ifname: "eth0".into(),
+        mac: [0x02, 0x42, 0xac, 0x11, 0, 2],
+        mtu: 1400,
+        addresses: vec!["172.17.0.2/16".parse().unwrap(), "fd00:17::2/64".parse().unwrap()],
+        gateways: vec!["172.17.0.1".parse().unwrap(), "fd00:17::1".parse().unwrap()],
+        offload: OffloadMode::Auto,
+        owner: nix::unistd::getuid().as_raw(),
+    }
+}
+
+/// Whether somebody holds the TAP's descriptor. Not `operstate`: a TAP's is "unknown" until its carrier first changes.
+pub(crate) fn has_carrier(link: &Value) -> bool {
+    link["flags"].as_array().is_some_and(|flags| flags.contains(&"LOWER_UP".into()))
+}
+
+/// The addresses a link has that are not link-local.
+pub(crate) fn addresses(link: &Value) -> Vec<String> {
+    let infos = link["addr_info"].as_array().cloned().unwrap_or_default();
+    let global = infos.iter().filter(|info| info["scope"] == "global");
+    global.map(|info| format!("{}/{}", info["local"].as_str().unwrap(), info["prefixlen"])).collect()
+}
+
+/// Runs a command that must succeed; what it printed.
+pub(crate) fn run(command: &[&str]) -> String {
+    let output = Command::new(command[0]).args(&command[1..]).output();
+    let output = output.unwrap_or_else(|error| panic!("{command:?}: {error} (apt-get install iproute2 util-linux)"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// `ip -j` prints nothing for an empty list.
+pub(crate) fn json(text: &str) -> Value {
+    if text.trim().is_empty() { Value::Array(vec![]) } else { serde_json::from_str(text).unwrap() }
+}
+
+/// Waits for a condition.
+pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + LIMIT;
+    while !condition() {
+        assert!(Instant::now() < end, "timed out: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
