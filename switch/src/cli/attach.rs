@@ -1,23 +1,18 @@
-//! `tapswitch attach`, and the client's end of `attach.sock`: the client opens the namespace, the daemon never does.
+//! `tapswitch attach`: the client opens the namespace, the daemon never does.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitCode;
 
-use anyhow::{Context, anyhow, bail};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket, sockopt};
-use nix::sys::time::{TimeVal, TimeValLike};
-use tapswitch_netns::{Namespace, message};
+use anyhow::Context;
+use tapswitch_netns::Namespace;
 
 use super::args::{EndpointFlags, unicast_mac};
 use super::{Outcome, output};
-use crate::daemon::api::client::{Client, no_daemon};
-use crate::daemon::api::types::{AttachReply, AttachRequest, EndpointInfo};
+use crate::daemon::api::client::{Client, ClientError};
+use crate::daemon::api::types::{AttachRequest, EndpointInfo};
+use crate::daemon::attach_socket;
 use crate::daemon::name::Name;
 use crate::frame::Mac;
-
-/// Seconds to wait for the daemon's answer; making a device takes some 20 ms.
-const DEADLINE: i64 = 60;
 
 /// Give a namespace a device on a network
 #[derive(Debug, clap::Args)]
@@ -76,22 +71,8 @@ pub(super) fn attach(
     client: &Client,
     request: &AttachRequest,
     namespace: BorrowedFd<'_>,
-) -> anyhow::Result<EndpointInfo> {
-    let socket = connected(&client.socket().with_file_name("attach.sock"))?;
-    message::send(socket.as_fd(), request, Some(namespace)).context("attach: send the request")?;
-    match message::recv(socket.as_fd()).context("attach: read the answer")? {
-        Some((AttachReply::Attached(endpoint), _)) => Ok(*endpoint),
-        Some((AttachReply::Error(error), _)) => Err(anyhow!(error)),
-        None => bail!("attach: the daemon closed the connection without an answer (its log says why)"),
-    }
-}
-
-fn connected(path: &Path) -> anyhow::Result<OwnedFd> {
-    let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
-    setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::seconds(DEADLINE))?;
-    let address = UnixAddr::new(path).with_context(|| format!("socket {}", path.display()))?;
-    connect(socket.as_raw_fd(), &address).map_err(|e| no_daemon(path, &e.into()))?;
-    Ok(socket)
+) -> Result<EndpointInfo, ClientError> {
+    attach_socket::attach(&client.socket().with_file_name("attach.sock"), request, namespace)
 }
 
 /// Name, addresses and network in one line.

@@ -63,7 +63,7 @@ fn attach_container(args: &Args, client: &Client, container: &Container) -> anyh
     let name = args.endpoint.name.clone().or_else(|| default_name(&args.command[0], pid.as_raw()));
     let flags = EndpointFlags { name, ..args.endpoint.clone() };
     let request = AttachRequest { netns: format!("{NETNS_PREFIX}{pid}"), ..attach::request(&flags) };
-    attach::attach(client, &request, container.namespace()?.as_fd())
+    Ok(attach::attach(client, &request, container.namespace()?.as_fd())?)
 }
 
 /// `CMD-PID`.

@@ -4,7 +4,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
@@ -19,6 +19,7 @@ use super::{Outcome, status};
 use crate::daemon::api::client::Client;
 use crate::daemon::name::Name;
 use crate::daemon::settings::{Flags, Settings};
+use crate::daemon::{keeper, log, switch_main};
 
 /// At this length the log of a detached daemon starts anew with the daemon, in bytes.
 const MAX_LOG: u64 = 4 << 20;
@@ -71,7 +72,7 @@ fn offload_mode(text: &str) -> Result<OffloadMode, String> {
 pub(super) fn run(args: Args, socket: Option<&Path>) -> Outcome {
     let detach = args.detach;
     let settings = settings(args, socket)?;
-    if detach { detached(settings) } else { serve(settings, None) }
+    if detach { detached(&settings) } else { serve(&settings, None) }
 }
 
 fn settings(args: Args, socket: Option<&Path>) -> anyhow::Result<Settings> {
@@ -105,14 +106,14 @@ fn flags(args: Args) -> Flags {
 }
 
 /// Forks, and returns in the parent when the child serves or has failed.
-fn detached(settings: Settings) -> Outcome {
+fn detached(settings: &Settings) -> Outcome {
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
     let client = Client::new(settings.api_socket());
     // SAFETY: this process has one thread, so the child may do all that the parent may.
     match unsafe { fork() }.context("up: fork")? {
         ForkResult::Child => {
             drop(reader);
-            process::exit(in_background(settings, File::from(writer)));
+            process::exit(in_background(settings, writer));
         }
         ForkResult::Parent { .. } => {
             drop(writer);
@@ -141,19 +142,19 @@ fn report_warnings(client: &Client) {
     }
 }
 
-fn in_background(settings: Settings, writer: File) -> i32 {
-    let mut copy = match writer.try_clone() {
-        Ok(copy) => copy,
-        Err(_) => return 1,
-    };
-    let served = leave_terminal(&settings.run_dir).and_then(|()| serve(settings, Some(writer)));
-    match served {
+fn in_background(settings: &Settings, writer: OwnedFd) -> i32 {
+    // Only for what goes wrong before the keeper has the pipe: whoever waits reads one line.
+    let Ok(mut early) = writer.try_clone().map(File::from) else { return 1 };
+    if let Err(error) = leave_terminal(&settings.run_dir) {
+        // Who waited may have been interrupted.
+        let _ = writeln!(early, "{}", super::output::one_line(&error));
+        return 1;
+    }
+    drop(early);
+    match serve(settings, Some(writer)) {
         Ok(_) => 0,
         Err(error) => {
-            let line = super::output::one_line(&error);
-            eprintln!("tapswitch: {line}");
-            // Once it served nobody listens any more.
-            let _ = writeln!(copy, "{line}");
+            eprintln!("tapswitch: {}", super::output::one_line(&error));
             1
         }
     }
@@ -184,10 +185,17 @@ fn open_log(run_dir: &Path) -> anyhow::Result<File> {
     Ok(log)
 }
 
-/// The daemon's whole life. `ready` is told when it serves, and closed.
-fn serve(settings: Settings, ready: Option<File>) -> Outcome {
-    let _ = (settings, ready);
-    bail!("up: not wired")
+/// The daemon's whole life. `ready` is told when it serves, or why it does not.
+fn serve(settings: &Settings, ready: Option<OwnedFd>) -> Outcome {
+    log::start();
+    let config = keeper::Config {
+        run_dir: settings.run_dir.clone(),
+        state_dir: settings.state_dir.clone(),
+        api_socket: settings.api_socket(),
+        ready,
+    };
+    keeper::run(config, |start| switch_main(start, settings))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]
