@@ -15,13 +15,20 @@
 //! 4. The length of the headers is recomputed. DATA_VALID and what else the flags say is forgotten without a drop:
 //!    kernels set it rightly, and nobody here takes one tenant's word for another's bytes.
 //!
-//! What is left of a frame that fits one segment is no segmentation, as the kernel treats it too.
+//! Segmentation of a frame that fits one segment is none, as the kernel sees it too.
+//!
+//! Limit: a tunnel that a container builds for itself (VXLAN with no outer sum) asks for the sum of its inner packet, which
+//! is beyond our parse, and is dropped by rule 1. `ethtool -K DEVICE tx off` on the tunnel's device is the remedy.
 
 use super::parse::ETHERNET_LEN;
 use super::{Fragment, Frame, Layer4, Packet, Payload};
 
 /// Length of the header on every port that has one, in bytes (`struct virtio_net_hdr`).
 pub const HEADER_LEN: usize = 10;
+
+/// Most segments that a receiver's kernel is asked to cut one frame into. More of UDP is refused (UDP_MAX_SEGMENTS of
+/// Linux); more of TCP is legal, for a path with a small MSS, and is for [`super::segment::segment`] to cut.
+pub const MAX_SEGMENTS: usize = 128;
 
 // Flags and types of `struct virtio_net_hdr`. Virtio 1.2, 5.1.6.
 const NEEDS_CSUM: u8 = 1;
@@ -39,8 +46,6 @@ const UDP_LEN: usize = 8;
 
 /// Fewest payload bytes of a TCP segment: TCP_MIN_SND_MSS of Linux, its smallest MSS.
 const TCP_MIN_SIZE: u16 = 48;
-/// Most segments of a UDP frame: UDP_MAX_SEGMENTS of Linux.
-const UDP_MAX_SEGMENTS: usize = 128;
 
 /// The header as read: nothing of it is trusted yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,7 +188,9 @@ impl Offload {
         let [s0, s1] = self.csum_start.to_le_bytes();
         let [o0, o1] = self.csum_offset.to_le_bytes();
         *header = [u8::from(self.needs_csum), kind, h0, h1, g0, g1, s0, s1, o0, o1];
-        rest.fill(0);
+        if !rest.is_empty() {
+            rest.fill(0);
+        }
     }
 
     /// How many frames a port without the offload gets of a frame of `frame_len` bytes, Ethernet header included.
@@ -215,7 +222,7 @@ fn gso(
         (GSO_UDP_L4, Layer4::Udp { .. }, _) if size >= 1 && !ecn => Gso::Udp { size },
         _ => return Err(BadOffload),
     };
-    let is_too_many = matches!(gso, Gso::Udp { .. }) && payload_len.div_ceil(size.into()) > UDP_MAX_SEGMENTS;
+    let is_too_many = matches!(gso, Gso::Udp { .. }) && payload_len.div_ceil(size.into()) > MAX_SEGMENTS;
     let is_too_big = header_len - ETHERNET_LEN + usize::from(size) > mtu as usize;
     if is_too_many || is_too_big || packet.end != frame.bytes().len() {
         return Err(BadOffload);
@@ -334,6 +341,15 @@ mod tests {
                 assert_eq!(check(&frame, header), Err(BadOffload));
             }
         }
+    }
+
+    #[test]
+    fn rule_1_the_sum_of_a_packet_inside_a_tunnel_is_not_ours_to_let_pass() {
+        // VXLAN: UDP, 8 bytes of its own, and a whole frame.
+        let inner = tcp4(10);
+        let frame = testing::udp4(A, B, A4, B4, 4000, 4789, &[&[8, 0, 0, 0, 0, 0, 7, 0], &inner[..]].concat());
+        let header = OffloadHeader { flags: 1, csum_start: 42 + 8 + 34, csum_offset: 16, ..NOTHING };
+        assert_eq!(check(&frame, header), Err(BadOffload));
     }
 
     #[test]
