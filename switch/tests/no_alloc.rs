@@ -6,11 +6,16 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, IpAddress, IpProtocol, IpRepr, TcpControl,
     TcpPacket, TcpRepr, TcpSeqNumber, UdpPacket, UdpRepr,
+};
+use tapswitch::forwarding::{
+    Decision, DropReason, FdbLimits, Instant, Limiter, Network, NetworkSpec, PortId, PortIndex, PortSpec, Rate, Rule,
+    Scratch, Tables,
 };
 use tapswitch::frame::segment::segment;
 use tapswitch::frame::{Frame, Gso, Mac, Offload, OffloadHeader, Payload};
@@ -193,4 +198,113 @@ fn the_frames_of_this_test_are_what_they_should_be() {
     assert_eq!(parsed.src, Mac::new([2, 0, 0, 0, 0, 1]));
     assert!(matches!(parsed.payload, Payload::Ip(_)));
     assert!(matches!(Frame::parse(&frames[7].0).expect("well-formed").payload, Payload::Other));
+}
+
+const GATEWAY: Mac = Mac::new([2, 0, 0, 0, 0, 0xfe]);
+const GATEWAY4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 254);
+
+/// A network of three: A and B, guarded, and C, behind which MACs are learned.
+fn network(icc: bool) -> Network {
+    let port = |n: u8, guard| PortSpec {
+        id: PortId(n.into()),
+        mac: Mac::new([2, 0, 0, 0, 0, n]),
+        ipv4: Some(Ipv4Addr::new(10, 0, 0, n)),
+        ipv6: Some(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, n.into())),
+        guard,
+        learn: !guard,
+    };
+    let spec = NetworkSpec {
+        gateway_mac: GATEWAY,
+        gateway4: GATEWAY4,
+        gateway6: None,
+        subnet4: "10.0.0.0/24".parse().expect("a subnet"),
+        subnet6: None,
+        mtu: MTU,
+        icc,
+        rules: vec![Rule { from: PortId(1), to: PortId(2), port: None }],
+        policy_generation: 1,
+        flood_rate: Rate::of_copies(500, MTU),
+        ports: vec![port(1, true), port(2, true), port(3, false)],
+    };
+    Network::new(spec, Arc::new(Tables::new(FdbLimits::default())))
+}
+
+/// An ARP request of A for `target`.
+fn arp(target: Ipv4Addr) -> Vec<u8> {
+    let head = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1];
+    [&head[..], &A4.octets(), &[0; 6], &target.octets()].concat()
+}
+
+/// An echo request of A to the gateway.
+fn echo() -> Vec<u8> {
+    let mut bytes = ip_frame(A4.into(), GATEWAY4.into(), IpProtocol::Icmp, 64, |body| body[0] = 8);
+    bytes[..6].copy_from_slice(&GATEWAY.octets());
+    bytes
+}
+
+#[test]
+fn deciding_allocates_nothing_whatever_the_decision() {
+    let broadcast = |mut bytes: Vec<u8>| {
+        bytes[..6].fill(0xff);
+        bytes
+    };
+    let query = || udp(A4.into(), B4.into(), b"query");
+    let part = |place: [u8; 2]| {
+        let mut bytes = query();
+        bytes[20..22].copy_from_slice(&place);
+        bytes
+    };
+    let to_b = Decision::Unicast(PortIndex(1));
+    for (bytes, open, closed) in [
+        (tcp(A4.into(), B4.into(), b"payload"), to_b, to_b),
+        (tcp(A6.into(), B6.into(), b"payload"), to_b, to_b),
+        (part([0x20, 0]), to_b, to_b),
+        (part([0, 9]), to_b, to_b),
+        (broadcast(query()), Decision::Flood, Decision::Flood),
+        (arp(B4), Decision::Answer, Decision::Answer),
+        (arp(GATEWAY4), Decision::Answer, Decision::Answer),
+        (arp(A4), Decision::Flood, Decision::Drop(DropReason::Icc)),
+        (echo(), Decision::Answer, Decision::Answer),
+        (
+            udp(B4.into(), A4.into(), b"spoofed"),
+            Decision::Drop(DropReason::SpoofedIpv4),
+            Decision::Drop(DropReason::SpoofedIpv4),
+        ),
+    ] {
+        for (icc, expected) in [(true, open), (false, closed)] {
+            let network = network(icc);
+            let mut scratch = Scratch::with_ports(3);
+            let mut limiter = Limiter::new(network.spec().flood_rate, Instant(0));
+            let frame = Frame::parse(&bytes).expect("well-formed");
+            for now in [Instant(0), Instant(2_000_000_000)] {
+                let mut decision = None;
+                let count = allocations_in(|| {
+                    let (from, offload) = (PortIndex(0), Offload::NONE);
+                    decision = Some(network.ingress(from, &mut limiter, &frame, &offload, now, &mut scratch));
+                });
+                assert_eq!((decision, count), (Some(expected), 0), "icc {icc}: {frame:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_flood_of_source_macs_allocates_for_a_ports_first_ones_only() {
+    let network = network(true);
+    let mut scratch = Scratch::with_ports(3);
+    let mut limiter = Limiter::new(network.spec().flood_rate, Instant(0));
+    let mut send = |n: u32| {
+        let [a, b, c, d] = n.to_be_bytes();
+        let bytes = [&[2, 0, 0, 0, 0, 1, 6, 0, a, b, c, d, 0x88, 0xb5], &[0; 46][..]].concat();
+        let frame = Frame::parse(&bytes).expect("well-formed");
+        allocations_in(|| {
+            let (from, offload, now) = (PortIndex(2), Offload::NONE, Instant(n.into()));
+            let decision = network.ingress(from, &mut limiter, &frame, &offload, now, &mut scratch);
+            assert_eq!(decision, Decision::Unicast(PortIndex(0)));
+        })
+    };
+    for n in 0..16 {
+        send(n);
+    }
+    assert_eq!((16..1000).map(send).sum::<u64>(), 0);
 }

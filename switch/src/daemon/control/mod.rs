@@ -178,7 +178,7 @@ impl Control {
             }
         }
         let networks = self.networks.values().map(|network| network.view.clone()).collect();
-        self.engine.publish(Snapshot { networks });
+        self.engine.publish(Snapshot::new(networks));
         self.wind_expiry();
     }
 

@@ -1,0 +1,109 @@
+//! From a frame that was read to the copies of it that are sent.
+
+use super::buffers::{READ_SPACE, read_offset};
+use super::served::Served;
+use super::{Forward, Verdict};
+use crate::forwarding::{Decision, DropReason, EgressDrop, Instant, PortIndex, Scratch};
+use crate::frame::Offload;
+use crate::frame::offload::HEADER_LEN;
+use crate::frame::segment::segment;
+use crate::port::TxPort;
+
+/// Where copies go: written at once, or queued for the round's one system call.
+pub(super) trait Outbox {
+    /// Sends `bytes`, offload header first, to `tx`, which stands at `port` of `network`, and counts what became of it.
+    /// `bytes` lie in one of the worker's buffers, which is not read into again before the copy was written.
+    fn send(&mut self, network: u32, port: PortIndex, tx: &TxPort, bytes: &[u8]);
+}
+
+/// What a worker needs at hand for each frame.
+#[derive(Debug)]
+pub(super) struct Desk {
+    /// The worker's number: which set of counters of a [`TxPort`] is its own.
+    pub(super) worker: usize,
+    pub(super) scratch: Scratch,
+    /// Where a frame is finished in software for a port without the offload.
+    space: Vec<u8>,
+}
+
+impl Desk {
+    pub(super) fn new(worker: usize) -> Self {
+        Desk { worker, scratch: Scratch::with_ports(0), space: Vec::with_capacity(READ_SPACE) }
+    }
+
+    /// Decides about the `read_len` bytes that were read from `served` into `buffer`, and sends what is to be sent.
+    pub(super) fn dispatch<F: Forward>(
+        &mut self,
+        forward: &F,
+        served: &mut Served,
+        buffer: &mut [u8],
+        read_len: usize,
+        now: Instant,
+        outbox: &mut impl Outbox,
+    ) {
+        let Some(place) = served.place else { return };
+        let header_len = served.rx.header_len();
+        let frame_len = read_len.saturating_sub(header_len);
+        let verdict = if read_len + read_offset(header_len) >= READ_SPACE {
+            Verdict { decision: Decision::Drop(DropReason::Truncated), offload: Offload::NONE }
+        } else {
+            if header_len == 0 {
+                buffer[..HEADER_LEN].fill(0);
+            }
+            let bytes = &mut buffer[..HEADER_LEN + frame_len];
+            forward.forward(place, &mut served.limiter, bytes, now, &mut self.scratch)
+        };
+        served.rx.counters().count(frame_len, &verdict.decision);
+        match verdict.decision {
+            Decision::Unicast(port) => {
+                let bytes = &buffer[..HEADER_LEN + frame_len];
+                self.send(forward, place.network, port, bytes, &verdict.offload, outbox);
+            }
+            Decision::Flood => {
+                let bytes = &buffer[..HEADER_LEN + frame_len];
+                for at in 0..self.scratch.recipients.len() {
+                    let port = self.scratch.recipients[at];
+                    self.send(forward, place.network, port, bytes, &verdict.offload, outbox);
+                }
+            }
+            Decision::Answer => {
+                // The request is not needed any more: its buffer carries the answer.
+                let end = HEADER_LEN + self.scratch.answer.len();
+                buffer[HEADER_LEN..end].copy_from_slice(&self.scratch.answer);
+                Offload::NONE.write(&mut buffer[..HEADER_LEN]);
+                self.send(forward, place.network, place.port, &buffer[..end], &Offload::NONE, outbox);
+            }
+            Decision::Drop(_) => {}
+        }
+    }
+
+    fn send<F: Forward>(
+        &mut self,
+        forward: &F,
+        network: u32,
+        port: PortIndex,
+        bytes: &[u8],
+        offload: &Offload,
+        outbox: &mut impl Outbox,
+    ) {
+        let tx = forward.tx(network, port);
+        if tx.header_len() == HEADER_LEN {
+            outbox.send(network, port, tx, bytes);
+        } else {
+            self.send_finished(tx, &bytes[HEADER_LEN..], offload);
+        }
+    }
+
+    /// To a port without the offload: the sums made, the segments cut. Written at once, since the space is used again.
+    fn send_finished(&mut self, tx: &TxPort, frame: &[u8], offload: &Offload) {
+        let mut outcome: Result<(), EgressDrop> = Ok(());
+        let emitted = segment(frame, offload, &mut self.space, |finished| {
+            outcome = tx.write(finished);
+            outcome.is_ok()
+        });
+        if emitted == 0 && outcome.is_ok() {
+            outcome = Err(EgressDrop::TooBig);
+        }
+        tx.count(self.worker, frame.len(), outcome);
+    }
+}

@@ -1,0 +1,64 @@
+//! Rounds of plain `read` and `write`: where io_uring is not to be had, and for cables.
+//!
+//! One buffer is enough, and stays in the cache: each frame is written before the next is read.
+
+use super::Forward;
+use super::buffers::{Buffers, READ_SPACE, read_offset};
+use super::dispatch::{Desk, Outbox};
+use super::worker::{Ports, Reading};
+use crate::forwarding::{Instant, PortIndex};
+use crate::port::TxPort;
+
+/// Most frames of one port before the next port has its turn.
+const BURST: usize = 32;
+
+#[derive(Debug)]
+pub(super) struct Plain {
+    buffers: Buffers,
+}
+
+/// Writes at once.
+struct Direct {
+    worker: usize,
+}
+
+impl Outbox for Direct {
+    fn send(&mut self, _network: u32, _port: PortIndex, tx: &TxPort, bytes: &[u8]) {
+        tx.count(self.worker, bytes.len() - tx.header_len(), tx.write(bytes));
+    }
+}
+
+impl Plain {
+    pub(super) fn new() -> Self {
+        Plain { buffers: Buffers::new(1) }
+    }
+
+    /// A burst from each active port; how many frames were read.
+    pub(super) fn turn<F: Forward>(&mut self, forward: &F, ports: &mut Ports, desk: &mut Desk, now: Instant) -> usize {
+        let mut outbox = Direct { worker: desk.worker };
+        let buffer = self.buffers.get_mut(0);
+        let mut frames = 0;
+        for at in ports.rotation() {
+            let Some(served) = ports.active(at) else { continue };
+            for _ in 0..BURST {
+                let offset = read_offset(served.rx.header_len());
+                match Reading::of(served.rx.read(&mut buffer[offset..READ_SPACE])) {
+                    Reading::Frame(len) => {
+                        served.saw_frame(len, now);
+                        desk.dispatch(forward, served, buffer, len, now, &mut outbox);
+                        frames += 1;
+                    }
+                    Reading::Empty => {
+                        ports.found_empty(at);
+                        break;
+                    }
+                    Reading::Gone => {
+                        ports.found_gone(at);
+                        break;
+                    }
+                }
+            }
+        }
+        frames
+    }
+}

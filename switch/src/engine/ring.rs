@@ -1,0 +1,322 @@
+//! Rounds through io_uring: one system call submits the previous round's writes and the next round's reads.
+//!
+//! Every operation is marked RWF_NOWAIT, so the kernel completes it, or refuses it, while it is being submitted: when the
+//! call returns, all of it is over, nothing is in flight, and order holds. What a round read is decided upon at once; the
+//! writes are queued in the ring and go out with the next call. Two halves of the buffers take turns, since the writes of
+//! one half and the reads into the other are submitted together.
+//!
+//! The ring is restricted before it is enabled: only READ and WRITE, only on registered descriptors, and only the update of
+//! those may be registered. io_uring does not pass through seccomp, so this is what holds a compromised worker.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use io_uring::register::Restriction;
+use io_uring::{IoUring, opcode, squeue, types};
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit};
+use std::os::fd::AsRawFd;
+
+use super::Forward;
+use super::buffers::{Buffers, READ_SPACE, read_offset};
+use super::dispatch::{Desk, Outbox};
+use super::worker::{Ports, Reading};
+use crate::forwarding::{Instant, PortId, PortIndex};
+use crate::port::{self, TxPort};
+
+/// Frames of one round, over all ports: half of the buffers.
+const ROUND: usize = 32;
+
+/// Operations of one submission. Floods beyond it are submitted early.
+const ENTRIES: u32 = 256;
+
+/// Most registered descriptors; the limit on ports of one daemon.
+const MAX_FILES: u64 = 4096;
+
+/// Marks the user data of a read; the rest is its index. Writes carry their index alone.
+const READ_MARK: u64 = 1 << 63;
+
+/// `IORING_REGISTER_FILES_UPDATE` of linux/io_uring.h, the one registration that stays allowed.
+const REGISTER_FILES_UPDATE: u8 = 6;
+
+#[derive(Debug)]
+struct Read {
+    /// The port, as its place in the rotation of this round.
+    at: usize,
+    buffer: usize,
+    result: i32,
+}
+
+#[derive(Debug)]
+struct Write {
+    network: u32,
+    port: PortIndex,
+    len: u32,
+}
+
+/// The registered descriptors.
+#[derive(Debug)]
+struct Files {
+    by_port: BTreeMap<PortId, u32>,
+    free: Vec<u32>,
+    /// By network and port of what is published.
+    egress: Vec<Vec<Option<u32>>>,
+}
+
+/// What goes out with the next call.
+struct Queue {
+    ring: IoUring,
+    writes: Vec<Write>,
+    /// Entries pushed and not submitted.
+    pushed: usize,
+}
+
+pub(super) struct Ring {
+    queue: Queue,
+    files: Files,
+    buffers: Buffers,
+    /// Which half holds frames whose writes are queued.
+    half: usize,
+    reads: Vec<Read>,
+}
+
+impl std::fmt::Debug for Ring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ring").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+impl Ring {
+    /// A restricted ring, not yet enabled.
+    pub(super) fn new() -> io::Result<Self> {
+        let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        let slots = u32::try_from(soft.min(MAX_FILES)).expect("at most MAX_FILES");
+        let ring = IoUring::builder().setup_r_disabled().setup_single_issuer().setup_coop_taskrun().build(ENTRIES)?;
+        ring.submitter().register_files_sparse(slots)?;
+        ring.submitter().register_restrictions(&mut [
+            Restriction::sqe_op(opcode::Read::CODE),
+            Restriction::sqe_op(opcode::Write::CODE),
+            Restriction::sqe_flags_required(squeue::Flags::FIXED_FILE.bits()),
+            Restriction::register_op(REGISTER_FILES_UPDATE),
+        ])?;
+        Ok(Ring {
+            queue: Queue { ring, writes: Vec::with_capacity(ENTRIES as usize), pushed: 0 },
+            files: Files { by_port: BTreeMap::new(), free: (0..slots).rev().collect(), egress: Vec::new() },
+            buffers: Buffers::new(2 * ROUND),
+            half: 0,
+            reads: Vec::with_capacity(ROUND),
+        })
+    }
+
+    /// By the thread that will submit: the kernel holds it to that.
+    pub(super) fn enable(&mut self) -> io::Result<()> {
+        self.queue.ring.submitter().register_enable_rings()
+    }
+
+    /// Registers the descriptors of what is published, and lets go of the others.
+    pub(super) fn adopt(&mut self, forward: &impl Forward) -> io::Result<()> {
+        let mut stale = std::mem::take(&mut self.files.by_port);
+        self.files.egress.clear();
+        for network in forward.egress() {
+            let mut row = Vec::with_capacity(network.len());
+            for tx in network {
+                let file = match stale.remove(&tx.id()) {
+                    Some(file) => Some(file),
+                    None => self.register(tx)?,
+                };
+                file.map(|file| self.files.by_port.insert(tx.id(), file));
+                row.push(file);
+            }
+            self.files.egress.push(row);
+        }
+        for file in stale.into_values() {
+            self.queue.ring.submitter().register_files_update(file, &[-1])?;
+            self.files.free.push(file);
+        }
+        Ok(())
+    }
+
+    /// A cable, or a port beyond the limit, has no registered descriptor, and is written by plain calls.
+    fn register(&mut self, tx: &TxPort) -> io::Result<Option<u32>> {
+        let Some(fd) = tx.fd() else { return Ok(None) };
+        let Some(file) = self.files.free.pop() else { return Ok(None) };
+        self.queue.ring.submitter().register_files_update(file, &[fd.as_raw_fd()])?;
+        Ok(Some(file))
+    }
+
+    pub(super) fn flush(&mut self, forward: &impl Forward, worker: usize) -> io::Result<()> {
+        self.queue.submit(forward, worker, &mut self.reads)
+    }
+
+    /// One round; how many frames were read.
+    pub(super) fn turn<F: Forward>(
+        &mut self,
+        forward: &F,
+        ports: &mut Ports,
+        desk: &mut Desk,
+        now: Instant,
+    ) -> io::Result<usize> {
+        let half = 1 - self.half;
+        self.queue_reads(half, ports);
+        if self.queue.pushed == 0 {
+            return Ok(0);
+        }
+        self.queue.submit(forward, desk.worker, &mut self.reads)?;
+        self.half = half;
+        self.decide(forward, ports, desk, now)
+    }
+
+    /// Reads for each active port, as deep as it has lately filled, until the half is full.
+    fn queue_reads(&mut self, half: usize, ports: &mut Ports) {
+        self.reads.clear();
+        for at in ports.rotation() {
+            let Some(served) = ports.active(at) else { continue };
+            let Some(&file) = self.files.by_port.get(&served.rx.id()) else { continue };
+            let offset = read_offset(served.rx.header_len());
+            for _ in 0..served.depth {
+                if self.reads.len() == ROUND {
+                    return;
+                }
+                let index = self.reads.len();
+                let at_buffer = half * ROUND + index;
+                let buffer = &mut self.buffers.get_mut(at_buffer)[offset..READ_SPACE];
+                let len = u32::try_from(buffer.len()).expect("a buffer is shorter than 4 GiB");
+                let entry = opcode::Read::new(types::Fixed(file), buffer.as_mut_ptr(), len)
+                    .rw_flags(libc::RWF_NOWAIT)
+                    .build()
+                    .user_data(READ_MARK | index as u64);
+                self.reads.push(Read { at, buffer: at_buffer, result: -libc::EAGAIN });
+                self.queue.push(&entry);
+            }
+        }
+    }
+
+    /// Decides about what was read, port by port, in the order of the reads.
+    fn decide<F: Forward>(
+        &mut self,
+        forward: &F,
+        ports: &mut Ports,
+        desk: &mut Desk,
+        now: Instant,
+    ) -> io::Result<usize> {
+        let mut frames = 0;
+        let mut error = None;
+        let reads = std::mem::take(&mut self.reads);
+        for group in reads.chunk_by(|a, b| a.at == b.at) {
+            let at = group[0].at;
+            let Some(served) = ports.active(at) else { continue };
+            let mut outcome = Reading::Frame(0);
+            let mut read = 0;
+            for one in group {
+                if one.result == -libc::EOPNOTSUPP {
+                    error = Some(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
+                    break;
+                }
+                match Reading::of(completed(one.result)) {
+                    Reading::Frame(len) => {
+                        served.saw_frame(len, now);
+                        let buffer = self.buffers.get_mut(one.buffer);
+                        let mut outbox =
+                            Queued { queue: &mut self.queue, files: &self.files, forward, worker: desk.worker };
+                        desk.dispatch(forward, served, buffer, len, now, &mut outbox);
+                        read += 1;
+                    }
+                    other => outcome = other,
+                }
+            }
+            frames += read;
+            if read == group.len() {
+                served.deepen();
+            } else {
+                served.depth = u32::try_from(read.max(1)).expect("at most a round");
+            }
+            match outcome {
+                Reading::Frame(_) => {}
+                Reading::Empty => ports.found_empty(at),
+                Reading::Gone => ports.found_gone(at),
+            }
+        }
+        self.reads = reads;
+        error.map_or(Ok(frames), Err)
+    }
+}
+
+fn completed(result: i32) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result))
+}
+
+impl Queue {
+    fn push(&mut self, entry: &squeue::Entry) {
+        // SAFETY: the entry points into the worker's buffers, which live as long as the ring; every operation is over when the
+        // submission returns, and a buffer is not used otherwise between the push and that.
+        let pushed = unsafe { self.ring.submission().push(entry) };
+        pushed.expect("room was made before");
+        self.pushed += 1;
+    }
+
+    fn is_full(&self) -> bool {
+        self.pushed >= ENTRIES as usize
+    }
+
+    /// Submits all that was pushed, waits until it is over, and takes the results: writes are counted, reads noted.
+    fn submit(&mut self, forward: &impl Forward, worker: usize, reads: &mut [Read]) -> io::Result<()> {
+        let mut left = self.pushed;
+        self.pushed = 0;
+        while left > 0 {
+            match self.ring.submit_and_wait(left) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+            for entry in self.ring.completion() {
+                left -= 1;
+                let (mark, result) = (entry.user_data(), entry.result());
+                if mark & READ_MARK != 0 {
+                    reads[(mark ^ READ_MARK) as usize].result = result;
+                } else {
+                    self.writes[mark as usize].finish(result, forward, worker);
+                }
+            }
+        }
+        self.writes.clear();
+        Ok(())
+    }
+}
+
+impl Write {
+    fn finish(&self, result: i32, forward: &impl Forward, worker: usize) {
+        let tx = forward.tx(self.network, self.port);
+        let outcome = if result < 0 { Err(port::drop_reason(Errno::from_raw(-result))) } else { Ok(()) };
+        tx.count(worker, self.len as usize - tx.header_len(), outcome);
+    }
+}
+
+/// Queues copies for the next call.
+struct Queued<'a, F> {
+    queue: &'a mut Queue,
+    files: &'a Files,
+    forward: &'a F,
+    worker: usize,
+}
+
+impl<F: Forward> Outbox for Queued<'_, F> {
+    fn send(&mut self, network: u32, port: PortIndex, tx: &TxPort, bytes: &[u8]) {
+        let Some(file) = self.files.egress[network as usize][port.get()] else {
+            tx.count(self.worker, bytes.len() - tx.header_len(), tx.write(bytes));
+            return;
+        };
+        // Only writes are queued while frames are decided upon, so that an early submission finds no read to note.
+        if self.queue.is_full()
+            && let Err(error) = self.queue.submit(self.forward, self.worker, &mut [])
+        {
+            tracing::warn!(%error, "io_uring: early submission failed");
+        }
+        let len = u32::try_from(bytes.len()).expect("a frame is shorter than 4 GiB");
+        let entry = opcode::Write::new(types::Fixed(file), bytes.as_ptr(), len)
+            .rw_flags(libc::RWF_NOWAIT)
+            .build()
+            .user_data(self.queue.writes.len() as u64);
+        self.queue.writes.push(Write { network, port, len });
+        self.queue.push(&entry);
+    }
+}

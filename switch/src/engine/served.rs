@@ -1,0 +1,64 @@
+//! A read side as its worker keeps it.
+
+use super::{Forward, Place};
+use crate::forwarding::{Instant, Limiter, Rate};
+use crate::port::RxPort;
+
+/// The largest depth of a round's reads from one port. Above 8 no gain was measured, and other ports wait longer.
+const MAX_DEPTH: u32 = 8;
+
+/// After a frame longer than this the sender is in bulk, and spinning for its next one only takes the core from it.
+const BULK_BYTES: usize = 32 * 1024;
+
+/// One port of a worker; travels whole when the port changes workers.
+#[derive(Debug)]
+pub(super) struct Served {
+    pub(super) rx: RxPort,
+    pub(super) limiter: Limiter,
+    pub(super) place: Option<Place>,
+    /// In the worker's list of ports to read.
+    pub(super) active: bool,
+    /// Its device is gone and control was told.
+    pub(super) gone: bool,
+    /// Reads of the next round; doubles while all succeed.
+    pub(super) depth: u32,
+    /// When the last frame was read.
+    last_frame: Instant,
+    bulk: bool,
+}
+
+impl Served {
+    pub(super) fn new(rx: RxPort, now: Instant) -> Self {
+        let limiter = Limiter::new(Rate { bytes_per_second: 0, burst: 0 }, now);
+        Served { rx, limiter, place: None, active: false, gone: false, depth: 1, last_frame: now, bulk: false }
+    }
+
+    /// Finds its place in a new publication; its budget starts full when it had none.
+    pub(super) fn settle(&mut self, forward: &impl Forward, now: Instant) {
+        let place = forward.place_of(self.rx.id());
+        if let (None, Some(place)) = (self.place, place) {
+            self.limiter = Limiter::new(forward.flood_rate(place.network), now);
+        }
+        self.place = place;
+    }
+
+    pub(super) fn saw_frame(&mut self, len: usize, now: Instant) {
+        self.last_frame = now;
+        self.bulk = len > BULK_BYTES;
+    }
+
+    /// All reads of the round gave a frame.
+    pub(super) fn deepen(&mut self) {
+        self.depth = (self.depth * 2).min(MAX_DEPTH);
+    }
+
+    /// Whether it is still worth reading again at once, though the last read found nothing.
+    pub(super) fn worth_spinning(&self, now: Instant, spin: std::time::Duration) -> bool {
+        !self.bulk && now.since(self.last_frame) < spin
+    }
+
+    /// A cable has no descriptor to wait on, so it is read in every turn.
+    pub(super) fn always_active(&self) -> bool {
+        self.rx.fd().is_none()
+    }
+}

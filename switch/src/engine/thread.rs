@@ -1,0 +1,264 @@
+//! A worker's thread: commands between turns, and waiting when there is nothing to read.
+//!
+//! Waiting is adaptive. While frames come, turns follow each other; the poll is only looked at now and then for ports that
+//! became readable. A port that had a small frame a moment ago is read again for [`SPIN`], since its answer may be near and
+//! waking up costs more than the answer; after a bulk frame there is no spinning, which would take the core from the sender. Then the
+//! thread sleeps in the poll, without a timeout: an idle switch costs nothing.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+use std::os::fd::AsRawFd;
+
+use super::balance::Saturation;
+use super::clock::Clock;
+use super::rounds::Rounds;
+use super::served::Served;
+use super::{EngineConfig, EngineEvent, Forward, Worker};
+use crate::forwarding::Instant;
+
+/// How long a port is read again after its last frame before the thread sleeps. Halves the round trip of small frames.
+const SPIN: Duration = Duration::from_micros(20);
+
+/// How often a busy thread looks for other ports that became readable.
+const LOOK: Duration = Duration::from_micros(100);
+
+/// Commands that may wait for one worker; control waits when there are more.
+const MAX_COMMANDS: usize = 256;
+
+/// Events taken from the poll at once.
+const MAX_EVENTS: usize = 256;
+
+const WAKE: Token = Token(usize::MAX);
+
+/// From control, or from another worker.
+pub(super) enum Command<F> {
+    /// Go by this; drop the sender when nothing is forwarded by the old one any more.
+    Adopt(Arc<F>, Sender<()>),
+    /// Serve this port.
+    Take(Box<Served>),
+    /// End.
+    Stop,
+}
+
+/// How others see a worker's load.
+#[derive(Debug, Default)]
+struct Load {
+    ports: AtomicUsize,
+    saturated: AtomicBool,
+    asleep: AtomicBool,
+}
+
+/// Where a worker is reached.
+#[derive(Debug)]
+pub(super) struct Mailbox<F> {
+    commands: Sender<Command<F>>,
+    waker: Arc<Waker>,
+    load: Arc<Load>,
+}
+
+impl<F> Clone for Mailbox<F> {
+    fn clone(&self) -> Self {
+        Mailbox { commands: self.commands.clone(), waker: self.waker.clone(), load: self.load.clone() }
+    }
+}
+
+impl<F> Mailbox<F> {
+    /// Sends, waiting while the mailbox is full. A worker that has ended takes nothing, and needs nothing.
+    pub(super) fn send(&self, command: Command<F>) {
+        if self.commands.send(command).is_ok() {
+            self.wake();
+        }
+    }
+
+    /// Gives a port to a worker that sleeps; a full mailbox gives it back.
+    fn offer(&self, served: Box<Served>) -> Result<(), Box<Served>> {
+        match self.commands.try_send(Command::Take(served)) {
+            Ok(()) => {
+                self.wake();
+                Ok(())
+            }
+            Err(error) => match error.into_inner() {
+                Command::Take(served) => Err(served),
+                Command::Adopt(..) | Command::Stop => unreachable!("the command was a port"),
+            },
+        }
+    }
+
+    fn wake(&self) {
+        if let Err(error) = self.waker.wake() {
+            tracing::error!(%error, "a worker cannot be woken");
+        }
+    }
+
+    /// Smaller is better for a new port: ports gather on the first worker that is not saturated.
+    pub(super) fn load(&self) -> usize {
+        // Relaxed: a hint; a stale one only places a port less well.
+        if self.load.saturated.load(Ordering::Relaxed) { 1 + self.load.ports.load(Ordering::Relaxed) } else { 0 }
+    }
+
+    fn is_asleep(&self) -> bool {
+        self.load.asleep.load(Ordering::Relaxed)
+    }
+}
+
+/// All that a worker's thread starts with, made by control's thread so that errors are control's.
+pub(super) struct Start<F: Forward> {
+    index: usize,
+    worker: Worker<F>,
+    io_name: &'static str,
+    poll: Poll,
+    mailbox: Mailbox<F>,
+    commands: Receiver<Command<F>>,
+    events: Sender<EngineEvent>,
+    clock: Clock,
+}
+
+/// Makes what the threads of `config` start with.
+pub(super) fn prepare<F: Forward>(
+    config: EngineConfig,
+    forward: &Arc<F>,
+    events: &Sender<EngineEvent>,
+    clock: Clock,
+) -> io::Result<Vec<Start<F>>> {
+    (0..config.workers.max(1))
+        .map(|index| {
+            let rounds = Rounds::choose(config.io)?;
+            let io_name = rounds.name();
+            let poll = Poll::new()?;
+            let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
+            let (sender, commands) = crossbeam_channel::bounded(MAX_COMMANDS);
+            let worker = Worker::new(index, forward.clone(), rounds, SPIN);
+            let mailbox = Mailbox { commands: sender, waker, load: Arc::default() };
+            let events = events.clone();
+            Ok(Start { index, worker, io_name, poll, mailbox, commands, events, clock })
+        })
+        .collect()
+}
+
+impl<F: Forward> Start<F> {
+    pub(super) fn index(&self) -> usize {
+        self.index
+    }
+
+    pub(super) fn io_name(&self) -> &'static str {
+        self.io_name
+    }
+
+    pub(super) fn mailbox(&self) -> Mailbox<F> {
+        self.mailbox.clone()
+    }
+
+    /// The thread's life. `peers` are the mailboxes of all workers.
+    pub(super) fn run(mut self, peers: Vec<Mailbox<F>>) {
+        self.worker.enable();
+        let mut events = Events::with_capacity(MAX_EVENTS);
+        let mut now = self.clock.now();
+        let mut looked = now;
+        let mut saturation = Saturation::new(now);
+        while self.obey(now) {
+            let frames = self.worker.turn(now);
+            self.report_gone();
+            if frames == 0 && self.worker.ports.active_count() == 0 {
+                self.sleep(&mut events, now, &mut saturation);
+            } else if now.since(looked) > LOOK {
+                self.look(&mut events, Some(Duration::ZERO));
+                looked = now;
+            }
+            now = self.clock.now();
+            if let Some(saturated) = saturation.check(now) {
+                self.mailbox.load.saturated.store(saturated, Ordering::Relaxed);
+                if saturated {
+                    self.share(&peers);
+                }
+            }
+        }
+    }
+
+    /// Carries out what was sent; false: end.
+    fn obey(&mut self, now: Instant) -> bool {
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Adopt(forward, adopted) => {
+                    for slot in self.worker.adopt(forward, now) {
+                        self.let_go(slot);
+                    }
+                    drop(adopted);
+                }
+                Command::Take(served) => self.serve(served, now),
+                Command::Stop => return false,
+            }
+        }
+        true
+    }
+
+    fn serve(&mut self, served: Box<Served>, now: Instant) {
+        let Some(slot) = self.worker.take_served(served, now) else { return };
+        self.mailbox.load.ports.fetch_add(1, Ordering::Relaxed);
+        let Some(fd) = self.worker.ports.served(slot).and_then(|served| served.rx.fd()) else { return };
+        let raw = fd.as_raw_fd();
+        if let Err(error) = self.poll.registry().register(&mut SourceFd(&raw), Token(slot), Interest::READABLE) {
+            tracing::error!(%error, "a port cannot be waited on: it is withdrawn");
+            let id = self.worker.ports.served(slot).map(|served| served.rx.id());
+            self.let_go(slot);
+            id.map(|id| self.events.send(EngineEvent::Gone(id)));
+        }
+    }
+
+    /// Takes the port out of the poll and hands it over.
+    fn let_go(&mut self, slot: usize) -> Option<Box<Served>> {
+        let served = self.worker.ports.remove(slot)?;
+        if let Some(fd) = served.rx.fd() {
+            let raw = fd.as_raw_fd();
+            // A device that is gone may have left the poll already.
+            let _ = self.poll.registry().deregister(&mut SourceFd(&raw));
+        }
+        self.mailbox.load.ports.fetch_sub(1, Ordering::Relaxed);
+        Some(served)
+    }
+
+    fn report_gone(&mut self) {
+        for id in self.worker.drain_gone() {
+            // Control ends before its workers only when the process ends.
+            let _ = self.events.send(EngineEvent::Gone(id));
+        }
+    }
+
+    fn sleep(&mut self, events: &mut Events, since: Instant, saturation: &mut Saturation) {
+        self.mailbox.load.asleep.store(true, Ordering::Relaxed);
+        self.look(events, None);
+        self.mailbox.load.asleep.store(false, Ordering::Relaxed);
+        saturation.slept(self.clock.now().since(since));
+    }
+
+    /// Notes which ports became readable.
+    fn look(&mut self, events: &mut Events, timeout: Option<Duration>) {
+        match self.poll.poll(events, timeout) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return,
+            Err(error) => panic!("a worker cannot wait: {error}"),
+        }
+        for event in events.iter().filter(|event| event.token() != WAKE) {
+            self.worker.ports.activate(event.token().0);
+        }
+    }
+
+    /// Gives every second busy port to a worker that sleeps.
+    fn share(&mut self, peers: &[Mailbox<F>]) {
+        let mut sleepers =
+            peers.iter().enumerate().filter(|(at, peer)| *at != self.index && peer.is_asleep()).map(|(_, peer)| peer);
+        let Some(peer) = sleepers.next() else { return };
+        for slot in self.worker.ports.every_second_active() {
+            let Some(served) = self.let_go(slot) else { continue };
+            if let Err(served) = peer.offer(served) {
+                self.serve(served, self.clock.now());
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! A worker's ports and its turn: one round of reads, decisions and writes. The thread around it waits; a simulation
+//! calls the turn by hand.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Forward;
+use super::dispatch::Desk;
+use super::rounds::Rounds;
+use super::served::Served;
+use crate::forwarding::{Instant, PortId};
+use crate::port::RxPort;
+
+/// What a read gave.
+pub(super) enum Reading {
+    /// This many bytes, offload header included.
+    Frame(usize),
+    /// Nothing to read.
+    Empty,
+    /// The device is gone.
+    Gone,
+}
+
+impl Reading {
+    pub(super) fn of(result: io::Result<usize>) -> Self {
+        match result {
+            Ok(len) => Reading::Frame(len),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                Reading::Empty
+            }
+            // EIO: the device is down; its owner may raise it again, and then there is an event.
+            Err(error) if error.raw_os_error() == Some(libc::EIO) => Reading::Empty,
+            Err(_) => Reading::Gone,
+        }
+    }
+}
+
+/// The read sides of one worker, by slot, and which of them to read in the next turn.
+#[derive(Debug, Default)]
+pub(super) struct Ports {
+    slots: Vec<Option<Box<Served>>>,
+    free: Vec<usize>,
+    /// Slots to read, in the order of their turns.
+    active: Vec<usize>,
+    /// Of `active`, those whose last read found nothing.
+    empty: Vec<usize>,
+    /// Where the next rotation starts, so that no port is always first.
+    start: usize,
+    gone: Vec<PortId>,
+}
+
+impl Ports {
+    pub(super) fn insert(&mut self, served: Box<Served>) -> usize {
+        let at = self.free.pop().unwrap_or(self.slots.len());
+        if at == self.slots.len() {
+            self.slots.push(None);
+        }
+        self.slots[at] = Some(served);
+        self.activate(at);
+        at
+    }
+
+    pub(super) fn remove(&mut self, at: usize) -> Option<Box<Served>> {
+        let mut served = self.slots.get_mut(at)?.take()?;
+        served.active = false;
+        self.active.retain(|&slot| slot != at);
+        self.empty.retain(|&slot| slot != at);
+        self.free.push(at);
+        Some(served)
+    }
+
+    /// To be read in the next turn.
+    pub(super) fn activate(&mut self, at: usize) {
+        if let Some(Some(served)) = self.slots.get_mut(at)
+            && !served.active
+            && !served.gone
+        {
+            served.active = true;
+            self.active.push(at);
+        }
+    }
+
+    /// The active ports in the order of this turn.
+    pub(super) fn rotation(&mut self) -> impl Iterator<Item = usize> + use<> {
+        let count = self.active.len();
+        self.start = if count == 0 { 0 } else { (self.start + 1) % count };
+        let start = self.start;
+        (0..count).map(move |step| (start + step) % count)
+    }
+
+    /// The port at `at` of the rotation, unless it has no place in what is published.
+    pub(super) fn active(&mut self, at: usize) -> Option<&mut Served> {
+        let slot = *self.active.get(at)?;
+        self.slots[slot].as_deref_mut().filter(|served| served.place.is_some() && !served.gone)
+    }
+
+    /// The port at `at` of the rotation had nothing to read.
+    pub(super) fn found_empty(&mut self, at: usize) {
+        self.empty.push(self.active[at]);
+    }
+
+    /// The device of the port at `at` of the rotation is gone.
+    pub(super) fn found_gone(&mut self, at: usize) {
+        let slot = self.active[at];
+        if let Some(served) = self.slots[slot].as_deref_mut() {
+            served.gone = true;
+            self.gone.push(served.rx.id());
+        }
+        self.empty.push(slot);
+    }
+
+    /// Lets go of ports that had nothing to read and are not worth spinning on.
+    fn quieten(&mut self, now: Instant, spin: Duration) {
+        while let Some(slot) = self.empty.pop() {
+            let Some(served) = self.slots[slot].as_deref_mut() else { continue };
+            if served.gone || !(served.always_active() || served.worth_spinning(now, spin)) {
+                served.active = false;
+                self.active.retain(|&other| other != slot);
+            }
+        }
+    }
+
+    pub(super) fn active_count(&self) -> usize {
+        self.active.len()
+    }
+
+    /// Slots of every second active port: what a saturated worker gives away.
+    pub(super) fn every_second_active(&self) -> Vec<usize> {
+        self.active.iter().skip(1).step_by(2).copied().collect()
+    }
+
+    pub(super) fn served(&self, at: usize) -> Option<&Served> {
+        self.slots.get(at)?.as_deref()
+    }
+
+    fn iter_mut(&mut self) -> impl Iterator<Item = (usize, &mut Served)> {
+        self.slots.iter_mut().enumerate().filter_map(|(at, slot)| Some((at, slot.as_deref_mut()?)))
+    }
+}
+
+/// What one worker does, without the waiting.
+#[derive(Debug)]
+pub struct Worker<F: Forward> {
+    forward: Arc<F>,
+    pub(super) ports: Ports,
+    desk: Desk,
+    rounds: Rounds,
+    spin: Duration,
+}
+
+impl<F: Forward> Worker<F> {
+    /// A worker whose turns are called by hand, for simulations on cables: plain reads and writes, no spinning. It is
+    /// number `index`.
+    pub fn by_hand(index: usize, forward: Arc<F>) -> Self {
+        Self::new(index, forward, Rounds::plain(), Duration::ZERO)
+    }
+
+    pub(super) fn new(index: usize, forward: Arc<F>, rounds: Rounds, spin: Duration) -> Self {
+        Worker { forward, ports: Ports::default(), desk: Desk::new(index), rounds, spin }
+    }
+
+    /// By the thread that makes the turns, before the first.
+    pub(super) fn enable(&mut self) {
+        self.rounds.enable();
+        self.rounds.adopt(&*self.forward);
+    }
+
+    /// Takes over a read side.
+    pub fn take(&mut self, port: RxPort, now: Instant) {
+        self.take_served(Box::new(Served::new(port, now)), now);
+    }
+
+    /// As [`Worker::take`]; its slot, unless what is published does not name it.
+    pub(super) fn take_served(&mut self, mut served: Box<Served>, now: Instant) -> Option<usize> {
+        served.settle(&*self.forward, now);
+        served.place?;
+        Some(self.ports.insert(served))
+    }
+
+    /// Goes by `forward` from now on, and drops the ports that it does not name, returning their slots.
+    pub fn adopt(&mut self, forward: Arc<F>, now: Instant) -> Vec<usize> {
+        self.rounds.flush(&*self.forward, self.desk.worker);
+        let mut dropped = Vec::new();
+        for (at, served) in self.ports.iter_mut() {
+            served.settle(&*forward, now);
+            if served.place.is_none() {
+                dropped.push(at);
+            }
+        }
+        let largest = forward.egress().map(<[_]>::len).max().unwrap_or(0);
+        self.desk.scratch.reserve_ports(largest);
+        self.rounds.adopt(&*forward);
+        self.forward = forward;
+        dropped
+    }
+
+    /// Drops the port in slot `at`.
+    pub fn drop_port(&mut self, at: usize) {
+        self.ports.remove(at);
+    }
+
+    /// One round over the active ports; how many frames were read. Anything but 0 means: call again at once.
+    pub fn turn(&mut self, now: Instant) -> usize {
+        let frames = self.rounds.turn(&*self.forward, &mut self.ports, &mut self.desk, now);
+        self.ports.quieten(now, self.spin);
+        frames
+    }
+
+    /// Ports whose device was found gone since the last call.
+    pub fn drain_gone(&mut self) -> impl Iterator<Item = PortId> + '_ {
+        self.ports.gone.drain(..)
+    }
+}

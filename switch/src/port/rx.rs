@@ -1,0 +1,54 @@
+//! The read side of a port.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use super::{Link, RxCounters};
+use crate::forwarding::PortId;
+
+/// The read side: owned by one worker by value, moved by message between bursts.
+#[derive(Debug)]
+pub struct RxPort {
+    id: PortId,
+    link: Link,
+    header_len: usize,
+    counters: Arc<RxCounters>,
+}
+
+impl RxPort {
+    pub(super) fn new(id: PortId, link: Link, header_len: usize) -> Self {
+        RxPort { id, link, header_len, counters: Arc::default() }
+    }
+
+    /// Its port.
+    pub fn id(&self) -> PortId {
+        self.id
+    }
+
+    /// Bytes of offload header before each frame.
+    pub fn header_len(&self) -> usize {
+        self.header_len
+    }
+
+    /// Its counters, for control to keep.
+    pub fn counters(&self) -> &Arc<RxCounters> {
+        &self.counters
+    }
+
+    /// The descriptor to wait on; a cable has none.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.link.fd()
+    }
+
+    /// Reads one frame, offload header first, and returns its length. A frame that fills `buffer` was cut.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is none; any other error means that the device is gone.
+    pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &self.link {
+            Link::Tap(fd) => Ok(nix::unistd::read(fd, buffer)?),
+            Link::Cable(plug) => plug.receive(buffer).ok_or_else(|| io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}

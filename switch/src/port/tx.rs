@@ -1,0 +1,70 @@
+//! The write side of a port.
+
+use std::os::fd::BorrowedFd;
+
+use nix::errno::Errno;
+
+use super::counters::TxCounters;
+use super::{Link, PortCounts};
+use crate::forwarding::{EgressDrop, PortId};
+
+/// The write side: reached by every worker through the snapshot. Each write is one frame, so that two workers may write
+/// one TAP without a lock.
+#[derive(Debug)]
+pub struct TxPort {
+    id: PortId,
+    link: Link,
+    header_len: usize,
+    counters: Box<[TxCounters]>,
+}
+
+impl TxPort {
+    pub(super) fn new(id: PortId, link: Link, header_len: usize, workers: usize) -> Self {
+        TxPort { id, link, header_len, counters: (0..workers).map(|_| TxCounters::default()).collect() }
+    }
+
+    /// Its port.
+    pub fn id(&self) -> PortId {
+        self.id
+    }
+
+    /// Bytes of offload header before each frame; 0 is a port without the offload.
+    pub fn header_len(&self) -> usize {
+        self.header_len
+    }
+
+    /// The descriptor, for registration with a ring; a cable has none.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.link.fd()
+    }
+
+    /// Writes one frame, `header_len` bytes of offload header first.
+    ///
+    /// # Errors
+    /// Why this copy was not sent.
+    pub fn write(&self, bytes: &[u8]) -> Result<(), EgressDrop> {
+        match &self.link {
+            Link::Tap(fd) => nix::unistd::write(fd, bytes).map(drop).map_err(reason),
+            Link::Cable(plug) => plug.send(&[bytes]).then_some(()).ok_or(EgressDrop::NoMemory),
+        }
+    }
+
+    /// Counts a copy of `bytes` that `worker` decided and this became of.
+    pub(crate) fn count(&self, worker: usize, bytes: usize, outcome: Result<(), EgressDrop>) {
+        self.counters[worker].count(bytes, outcome);
+    }
+
+    pub(super) fn add_counters_to(&self, counts: &mut PortCounts) {
+        self.counters.iter().for_each(|set| set.add_to(counts));
+    }
+}
+
+/// What a failed write to a TAP says. All but EBADFD are about this one frame (`tun_get_user` in drivers/net/tun.c).
+pub(crate) fn reason(errno: Errno) -> EgressDrop {
+    match errno {
+        Errno::EIO | Errno::ENETDOWN => EgressDrop::Down,
+        Errno::EAGAIN | Errno::ENOMEM | Errno::ENOBUFS => EgressDrop::NoMemory,
+        Errno::EBADFD | Errno::EBADF | Errno::ENODEV => EgressDrop::Gone,
+        _ => EgressDrop::Refused,
+    }
+}

@@ -1,0 +1,181 @@
+//! Makes packets, connections and requests where a test needs them: inside a container, or as another user.
+//!
+//! | words | does |
+//! |---|---|
+//! | `watch IFNAME` | prints each frame that arrives, in hexadecimal |
+//! | `send IFNAME HEX..` | sends frames |
+//! | `stamps ADDR` | sends the monotonic time by UDP, a thousand times a second |
+//! | `sink ADDR` | prints the stamps that arrive |
+//! | `echo ADDR` | accepts TCP connections and echoes |
+//! | `dial ADDR` | exit 0 if a TCP connection opens and echoes within a second |
+//! | `request SOCKET METHOD PATH BODY` | prints the status line and body of the answer of a control socket |
+//! | `flood SOCKET PATH BYTES` | sends a JSON string of that many bytes, prints how many were taken, and the answer |
+//!
+//! Those that go on print `ready` once they do.
+
+use std::error::Error;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use nix::sys::socket::{
+    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrLike, bind, recvfrom, send, socket,
+};
+use tapswitch_tests::Probe;
+
+type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
+
+/// linux/if_packet.h: a frame that this host sent.
+const PACKET_OUTGOING: u8 = 4;
+/// One write of the flood.
+const CHUNK: usize = 64 * 1024;
+
+fn main() -> Result {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words[..] {
+        ["watch", ifname] => watch(ifname),
+        ["send", ifname, ref frames @ ..] => send_frames(ifname, frames),
+        ["stamps", address] => stamps(address.parse()?),
+        ["sink", address] => sink(address.parse()?),
+        ["echo", address] => echo(address.parse()?),
+        ["dial", address] => dial(address.parse()?),
+        ["request", socket, method, path, body] => request(socket, method, path, body),
+        ["flood", socket, path, bytes] => flood(socket, path, bytes.parse()?),
+        _ => Err("see the head of tapswitch-probe.rs".into()),
+    }
+}
+
+fn watch(ifname: &str) -> Result {
+    let socket = packet_socket(ifname)?;
+    println!("ready");
+    let mut buffer = vec![0; 1 << 17];
+    loop {
+        let (length, from) = recvfrom::<LinkAddr>(socket.as_raw_fd(), &mut buffer)?;
+        if from.is_some_and(|from| packet_type(&from) != PACKET_OUTGOING) {
+            println!("{}", tapswitch_tests::frames::hex(&buffer[..length]));
+        }
+    }
+}
+
+fn send_frames(ifname: &str, frames: &[&str]) -> Result {
+    let socket = packet_socket(ifname)?;
+    for frame in frames {
+        let bytes = (0..frame.len() / 2).map(|at| u8::from_str_radix(&frame[2 * at..2 * at + 2], 16));
+        send(socket.as_raw_fd(), &bytes.collect::<std::result::Result<Vec<_>, _>>()?, MsgFlags::empty())?;
+    }
+    Ok(())
+}
+
+fn stamps(to: SocketAddr) -> Result {
+    let any: SocketAddr = if to.is_ipv4() { "0.0.0.0:0".parse()? } else { "[::]:0".parse()? };
+    let socket = UdpSocket::bind(any)?;
+    socket.connect(to)?;
+    println!("ready");
+    loop {
+        // Refused while nobody listens, unreachable while nothing passes: both are what tests look for.
+        let _ = socket.send(&Probe::now().to_ne_bytes());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn sink(at: SocketAddr) -> Result {
+    let socket = UdpSocket::bind(at)?;
+    println!("ready");
+    let mut stamp = [0; 8];
+    loop {
+        socket.recv(&mut stamp)?;
+        println!("{}", u64::from_ne_bytes(stamp));
+    }
+}
+
+fn echo(at: SocketAddr) -> Result {
+    let listener = TcpListener::bind(at)?;
+    println!("ready");
+    for stream in listener.incoming() {
+        let mut stream = stream?;
+        std::thread::spawn(move || {
+            let mut reader = stream.try_clone()?;
+            std::io::copy(&mut reader, &mut stream)
+        });
+    }
+    Ok(())
+}
+
+fn dial(to: SocketAddr) -> Result {
+    let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(1))?;
+    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    stream.write_all(b"echo")?;
+    let mut back = [0; 4];
+    stream.read_exact(&mut back)?;
+    if &back == b"echo" { Ok(()) } else { Err("not what was sent".into()) }
+}
+
+fn request(socket: &str, method: &str, path: &str, body: &str) -> Result {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    write!(stream, "{}{body}", head(method, path, body.len()))?;
+    print_answer(&mut stream)
+}
+
+fn flood(socket: &str, path: &str, bytes: usize) -> Result {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    stream.set_write_timeout(Some(Duration::from_secs(20)))?;
+    stream.write_all(head("POST", path, bytes).as_bytes())?;
+    let mut sent = stream.write(b"\"")?;
+    let chunk = [b'x'; CHUNK];
+    while sent < bytes {
+        match stream.write(&chunk[..CHUNK.min(bytes - sent)]) {
+            Ok(length) => sent += length,
+            Err(_) => break,
+        }
+    }
+    println!("taken {sent}");
+    print_answer(&mut stream)
+}
+
+fn head(method: &str, path: &str, length: usize) -> String {
+    format!(
+        "{method} {path} HTTP/1.1\r\nHost: tapswitch\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+    )
+}
+
+/// Whatever came until the other side closed; a reset after the answer is no failure of ours.
+fn print_answer(stream: &mut UnixStream) -> Result {
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    println!("{}", String::from_utf8_lossy(&answer));
+    Ok(())
+}
+
+fn packet_socket(ifname: &str) -> Result<OwnedFd> {
+    let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::EthAll)?;
+    bind(socket.as_raw_fd(), &address_of(ifname)?)?;
+    Ok(socket)
+}
+
+/// The address of AF_PACKET that means "all of this device".
+fn address_of(ifname: &str) -> Result<LinkAddr> {
+    let index = nix::net::if_::if_nametoindex(ifname)?;
+    let address = libc::sockaddr_ll {
+        sll_family: u16::try_from(libc::AF_PACKET)?,
+        sll_protocol: u16::try_from(libc::ETH_P_ALL)?.to_be(),
+        sll_ifindex: index.cast_signed(),
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
+    };
+    let length = libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>())?;
+    // SAFETY: `address` is a whole sockaddr_ll, its family says so, and it lives until the call returns.
+    let parsed = unsafe { LinkAddr::from_raw((&raw const address).cast(), Some(length)) };
+    parsed.ok_or_else(|| "no packet address".into())
+}
+
+fn packet_type(address: &LinkAddr) -> u8 {
+    let raw: &libc::sockaddr_ll = address.as_ref();
+    raw.sll_pkttype
+}

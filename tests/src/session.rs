@@ -1,0 +1,202 @@
+//! Whose rights, which files and which host network the programs of a test see.
+//!
+//! An ordinary user is made without touching the machine: a private mount namespace in which /dev/net/tun is 0666, as
+//! distributions ship it, and a uid that nobody has. Where the tests themselves run as an ordinary user, that one is used, and
+//! the machine's own /dev/net/tun.
+
+use std::ffi::OsStr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use nix::unistd::{Gid, Uid};
+use tempfile::TempDir;
+
+use crate::process::{Background, kill_all, run};
+use crate::program::{program, tool};
+
+/// The throw-away user. It need not exist.
+const NOBODY_ELSE: u32 = 12_345;
+
+/// Who runs the switch and the containers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// uid 0.
+    Root,
+    /// An ordinary user, and containers in user namespaces.
+    User,
+}
+
+/// What /dev/net/tun is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tun {
+    /// Open to whoever the session is.
+    #[default]
+    Usable,
+    /// Not there.
+    Absent,
+    /// 0600, root's.
+    Forbidden,
+}
+
+/// See the head of this file. Its folder and namespaces go when it is dropped.
+#[derive(Debug)]
+pub struct Session {
+    who: Who,
+    // Before the folder: what is mounted in it goes first.
+    mounts: Option<Background>,
+    host: Option<Background>,
+    dir: TempDir,
+}
+
+impl Session {
+    /// A session on the machine's own network.
+    pub fn new(who: Who) -> Session {
+        Session::with_tun(who, Tun::Usable)
+    }
+
+    /// A session on the machine's own network that sees another /dev/net/tun.
+    pub fn with_tun(who: Who, tun: Tun) -> Session {
+        let effective = Uid::effective();
+        assert!(
+            effective.is_root() || (who == Who::User && tun == Tun::Usable),
+            "this test needs root: run `sudo tests/run`"
+        );
+        let dir = tempfile::Builder::new().prefix("tapswitch-test-").tempdir().expect("make a temporary folder");
+        for folder in ["bin", "run", "state"] {
+            std::fs::create_dir(dir.path().join(folder)).expect("make a folder in our own folder");
+        }
+        let mut session = Session { who, mounts: None, host: None, dir };
+        if effective.is_root() && (who == Who::User || tun != Tun::Usable) {
+            session.mounts = Some(session.private_mounts(tun));
+        }
+        if effective.is_root() && who == Who::User {
+            for folder in [".", "bin", "run", "state"] {
+                let path = session.dir().join(folder);
+                let (uid, gid) = (Uid::from_raw(NOBODY_ELSE), Gid::from_raw(NOBODY_ELSE));
+                nix::unistd::chown(&path, Some(uid), Some(gid)).expect("give the folder to the user");
+                std::fs::set_permissions(&path, PermissionsExt::from_mode(0o700)).expect("close the folder to others");
+            }
+        }
+        session
+    }
+
+    /// A session whose host network is a namespace of its own, in which `setup`, a shell script, was run.
+    pub fn with_own_host(who: Who, setup: &str) -> Session {
+        let mut session = Session::new(who);
+        let host = Background::start(held_namespace(Command::new(tool("unshare")), &["--net"]));
+        wait_for_sleep(host.pid());
+        let mut script = Command::new(tool("nsenter"));
+        script.arg(format!("--net=/proc/{}/ns/net", host.pid())).args(["sh", "-ec", "ip link set lo up"]);
+        run(script, Duration::from_secs(10)).ok();
+        let mut script = Command::new(tool("nsenter"));
+        script.arg(format!("--net=/proc/{}/ns/net", host.pid())).args(["sh", "-ec", setup]);
+        run(script, Duration::from_secs(10)).ok();
+        session.host = Some(host);
+        session
+    }
+
+    /// Who it is.
+    pub fn who(&self) -> Who {
+        self.who
+    }
+
+    /// Its folder: `state`, `run`, and its home.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The control socket of the daemon of this session.
+    pub fn socket(&self) -> PathBuf {
+        self.dir().join("state/run/api.sock")
+    }
+
+    /// Its host network, to be entered by the harness; `None` is the machine's own.
+    pub fn host_pid(&self) -> Option<u32> {
+        self.host.as_ref().map(Background::pid)
+    }
+
+    /// `program` with the rights and the view of this session. Ours (`tapswitch`) are named without a path.
+    pub fn command(&self, name: &str) -> Command {
+        let path = match name {
+            "tapswitch" | "tapswitch-probe" if self.mounts.is_some() => self.dir().join("bin").join(name),
+            "tapswitch" | "tapswitch-probe" => program(name),
+            other => tool(other),
+        };
+        let mut words: Vec<Box<OsStr>> = Vec::new();
+        let mut word = |text: &dyn AsRef<OsStr>| words.push(text.as_ref().into());
+        if self.mounts.is_some() || self.host.is_some() {
+            word(&tool("nsenter"));
+            if let Some(mounts) = &self.mounts {
+                word(&format!("--mount=/proc/{}/ns/mnt", mounts.pid()));
+            }
+            if let Some(host) = &self.host {
+                word(&format!("--net=/proc/{}/ns/net", host.pid()));
+            }
+        }
+        if self.who == Who::User && Uid::effective().is_root() {
+            word(&tool("setpriv"));
+            for option in ["--reuid", "--regid"] {
+                word(&option);
+                word(&NOBODY_ELSE.to_string());
+            }
+            word(&"--clear-groups");
+            word(&"--inh-caps=-all");
+        }
+        word(&path);
+        let mut command = Command::new(&*words[0]);
+        command.args(&words[1..]).current_dir("/").env_clear();
+        command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        command.env("HOME", self.dir()).env("XDG_RUNTIME_DIR", self.dir().join("run"));
+        command.env("XDG_STATE_HOME", self.dir().join("state")).env("TAPSWITCH_SOCKET", self.socket());
+        command
+    }
+
+    /// Holds a mount namespace with another /dev/net/tun, and with our programs where the user can read them.
+    fn private_mounts(&self, tun: Tun) -> Background {
+        let bin = self.dir().join("bin");
+        let node = match tun {
+            Tun::Usable => "mknod -m 666 /dev/net/tun c 10 200",
+            Tun::Absent => ":",
+            Tun::Forbidden => "mknod -m 600 /dev/net/tun c 10 200",
+        };
+        let mut script =
+            format!("mount --make-rprivate /; mkdir -p /dev/net; mount -t tmpfs -o mode=755 none /dev/net; {node}\n");
+        for name in ["tapswitch", "tapswitch-probe"] {
+            let path = bin.join(name);
+            std::fs::write(&path, "").expect("make a file in our own folder");
+            script += &format!("mount --bind '{}' '{}'\n", program(name).display(), path.display());
+        }
+        script += "exec sleep infinity";
+        let mut command = Command::new(tool("unshare"));
+        command.args(["--mount", "sh", "-ec", &script]);
+        let holder = Background::start(command);
+        wait_for_sleep(holder.pid());
+        holder
+    }
+}
+
+impl Drop for Session {
+    /// Ends what detached itself from us, known by our socket in its environment.
+    fn drop(&mut self) {
+        let ours = format!("TAPSWITCH_SOCKET={}", self.socket().display());
+        kill_all(|pid| {
+            let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            environment.split(|byte| *byte == 0).any(|variable| variable == ours.as_bytes())
+        });
+    }
+}
+
+/// `unshare OPTIONS sleep infinity`, appended to `command`: a process that keeps its namespaces alive.
+pub(crate) fn held_namespace(mut command: Command, options: &[&str]) -> Command {
+    command.args(options).args(["sleep", "infinity"]);
+    command
+}
+
+/// Waits until the holder is `sleep`: all that it had to make is made.
+pub(crate) fn wait_for_sleep(pid: u32) {
+    crate::wait::eventually("a namespace to be made", Duration::from_secs(10), || {
+        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == "sleep")
+    });
+}

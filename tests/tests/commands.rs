@@ -1,0 +1,96 @@
+//! The commands that run something: demo, run, exec, up --detach, doctor.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tapswitch_tests::{Container, Session, Switch, as_root_and_user, run};
+
+as_root_and_user! {
+    fn the_demo_needs_nothing_and_succeeds(who: Who) {
+        let session = Session::new(who);
+        let mut demo = session.command("tapswitch");
+        demo.arg("demo");
+        let output = run(demo, Duration::from_secs(120));
+        assert_eq!(output.code, 0, "{}{}", output.stdout, output.stderr);
+        assert!(output.stdout.contains("bit/s"), "no rate: {}", output.stdout);
+        assert!(output.stdout.contains("spoofed"), "no spoof attempt dropped by name: {}", output.stdout);
+    }
+}
+
+as_root_and_user! {
+    fn run_passes_on_the_exit_status_and_detaches_at_the_end(who: Who) {
+        let switch = Switch::start(who, &[]);
+        let db = Container::new(&switch, "db");
+        let target = db.ipv4().to_string();
+        switch.ok(&["run", "--name", "job", "--", "ping", "-n", "-q", "-c", "1", "-W", "2", &target]);
+        for (words, code) in [
+            (&["sh", "-c", "exit 7"][..], 7),
+            (&["/no/such/program"], 127),
+            (&["/dev/null"], 126),
+        ] {
+            let output = switch.cli(&[&["run", "--name", "job", "--"], words].concat());
+            assert_eq!(output.code, code, "{words:?}: {}", output.stderr);
+        }
+        switch.cli(&["run", "--network", "nowhere", "--", "true"]).one_line_of_failure(125);
+        tapswitch_tests::eventually("run's endpoint to go", Duration::from_secs(10), || switch.endpoint("job").is_none());
+    }
+}
+
+as_root_and_user! {
+    fn exec_enters_the_namespace_of_an_endpoint(who: Who) {
+        let switch = Switch::start(who, &[]);
+        let web = Container::new(&switch, "web");
+        let shown = switch.ok(&["exec", "web", "--", "ip", "-brief", "address", "show", "eth0"]);
+        assert!(shown.contains(&web.ipv4().to_string()), "{shown}");
+        assert_eq!(switch.cli(&["exec", "default/web", "--", "sh", "-c", "exit 9"]).code, 9);
+        switch.cli(&["exec", "nobody", "--", "true"]).one_line_of_failure(125);
+    }
+}
+
+as_root_and_user! {
+    fn up_detached_returns_once_it_serves_and_down_ends_it(who: Who) {
+        let session = Session::new(who);
+        run(Switch::up(&session, &["--detach"]), Duration::from_secs(30)).ok();
+        let command = |words: &[&str]| {
+            let mut command = session.command("tapswitch");
+            command.args(words);
+            run(command, Duration::from_secs(30))
+        };
+        let status: Value = serde_json::from_str(&command(&["status", "--json"]).ok()).expect("JSON");
+        let container = Container::unattached(&session);
+        command(&["attach", &container.pid().to_string(), "--name", "web"]).ok();
+        command(&["down"]).ok();
+        assert!(!container.has_device("eth0"));
+        for process in ["keeper_pid", "switch_pid"] {
+            let path = format!("/proc/{}/comm", status[process]);
+            tapswitch_tests::eventually("its end", Duration::from_secs(10), || {
+                !std::fs::read_to_string(&path).is_ok_and(|comm| comm.starts_with("tapswitch"))
+            });
+        }
+    }
+}
+
+as_root_and_user! {
+    fn doctor_finds_this_host_able(who: Who) {
+        let session = Session::new(who);
+        let mut doctor = session.command("tapswitch");
+        doctor.args(["doctor", "--json"]);
+        let output = run(doctor, Duration::from_secs(30)).ok();
+        let _: Value = serde_json::from_str(&output).unwrap_or_else(|error| panic!("{error}: {output}"));
+    }
+}
+
+as_root_and_user! {
+    fn settings_come_from_a_file_and_flags_win(who: Who) {
+        let session = std::rc::Rc::new(Session::new(who));
+        let path = session.dir().join("tapswitch.toml");
+        let text = "workers = 1\n[[network]]\nname = \"default\"\nsubnet = \"192.168.227.0/24\"\nicc = false\nmtu = 9000\n";
+        std::fs::write(&path, text).expect("write our own file");
+        let file = path.to_str().expect("a plain path");
+        let switch = Switch::start_in(session, &["--config", file, "--mtu", "1400"]);
+        let network = switch.json(&["network", "inspect", "default"]);
+        assert_eq!((&network["subnet"], &network["icc"]), (&"192.168.227.0/24".into(), &false.into()));
+        assert_eq!(network["mtu"], 1400);
+        assert_eq!(switch.json(&["status"])["workers"], 1);
+    }
+}

@@ -1,0 +1,44 @@
+//! The harness keeps its word: what it calls an ordinary user is one, and its watcher sees what arrives.
+
+use std::time::Duration;
+
+use tapswitch_tests::frames::{self, BROADCAST, EXPERIMENTAL};
+use tapswitch_tests::{Container, Probe, Session, Who, as_root_and_user, eventually, run};
+
+as_root_and_user! {
+    fn a_container_is_a_namespace_with_nothing_but_lo(who: Who) {
+        let session = Session::new(who);
+        let container = Container::unattached(&session);
+        let links = container.ip(&["link", "show"]);
+        assert_eq!(links.as_array().map(Vec::len), Some(1), "{links}");
+        assert_eq!(links[0]["ifname"], "lo");
+    }
+}
+
+as_root_and_user! {
+    fn a_session_has_the_rights_it_says_and_an_open_tun(who: Who) {
+        let session = Session::new(who);
+        let mut command = session.command("sh");
+        command.args(["-c", "id -u; test -r /dev/net/tun && test -w /dev/net/tun && echo open; test -w $HOME/state && echo home"]);
+        let output = run(command, Duration::from_secs(10)).ok();
+        let lines: Vec<_> = output.lines().collect();
+        assert_eq!(lines[0] == "0", who == Who::Root, "{output}");
+        assert_eq!(lines[1..], ["open", "home"]);
+    }
+}
+
+#[test]
+fn the_watcher_sees_what_another_sent_as_root() {
+    let session = Session::new(Who::Root);
+    let (a, b) = (Container::unattached(&session), Container::unattached(&session));
+    a.ok(&["ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", &b.pid().to_string()]);
+    for container in [&a, &b] {
+        container.ok(&["ip", "link", "set", "eth0", "up"]);
+    }
+    let watch = Probe::watch(&b);
+    let frame = frames::ethernet(BROADCAST, "02:00:00:00:00:01", EXPERIMENTAL, b"seen by the other");
+    eventually("the frame at the watcher", Duration::from_secs(5), || {
+        Probe::send(&a, &frame);
+        watch.saw(b"seen by the other")
+    });
+}
