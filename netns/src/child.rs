@@ -63,10 +63,15 @@ impl<T: Serialize + DeserializeOwned> Child<T> {
         self.socket.as_fd()
     }
 
+    /// Whether the answer is there, or the child is dead: then [`finish`](Child::finish) does not wait.
+    pub fn finished(&self) -> bool {
+        readable(self.socket.as_fd(), PollTimeout::ZERO)
+    }
+
     /// Takes the answer and reaps the child. A child that has not answered yet is killed.
     pub fn finish(self) -> Answer<T> {
         let failed = |why: String| Error::Child { step: self.step.clone(), why };
-        if !readable(self.socket.as_fd(), PollTimeout::ZERO) {
+        if !self.finished() {
             return Err(failed("timed out".into()));
         }
         let received = message::recv::<Result<T>>(self.socket.as_fd()).map_err(|error| failed(error.to_string()))?;

@@ -1,27 +1,26 @@
-//! Two TAPs and the engine's own loop, with no lookup. The loop is a process of its own, so that its time can be told.
+//! Two TAPs and the engine's own loop, with no lookup: the limit of this design on this machine. The loop is a process of its
+//! own, so that its time can be told.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use ipnet::Ipv4Net;
-use tapswitch::engine::{Engine, EngineConfig, EngineEvent, Forward, IoChoice, Place, Verdict};
-use tapswitch::forwarding::{Decision, Instant, Limiter, PortId, PortIndex, Rate, Scratch};
+use anyhow::{Context, Result};
+use nix::unistd::Uid;
+use tapswitch::engine::{Engine, EngineConfig, Forward, IoChoice, Place, Verdict};
+use tapswitch::forwarding::{Decision, Instant, Limiter, PortId, PortIndex, Rate, Scratch as Space};
 use tapswitch::frame::Offload;
 use tapswitch::port::{self, TxPort};
-use tapswitch_netns::{DeviceSpec, Namespace, OffloadMode, birth};
+use tapswitch_netns::{DeviceSpec, Namespace as Target, OffloadMode, Scratch, Tap, birth, in_child};
 
 use super::{ADDRESSES, Switch};
 use crate::namespace;
 use crate::process::Running;
 
-/// How long the making of a scratch namespace may take.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Largest IP packet, in bytes: that of every backend.
-const MTU: u32 = 1500;
+/// Most that the birth of a device may take.
+const LIMIT: Duration = Duration::from_secs(10);
 
-pub(super) fn join(ends: &[namespace::Namespace; 2]) -> Result<([Ipv4Addr; 2], Switch)> {
+pub(super) fn join(ends: &[Namespace; 2]) -> Result<([Ipv4Addr; 2], Switch)> {
     let mut command = std::process::Command::new(std::env::current_exe().context("find this program")?);
     command.args(["bare", &ends[0].pid().to_string(), &ends[1].pid().to_string()]);
     let mut forwarder = Running::start(command)?;
@@ -29,66 +28,65 @@ pub(super) fn join(ends: &[namespace::Namespace; 2]) -> Result<([Ipv4Addr; 2], S
     Ok((ADDRESSES, Switch::Processes(vec![forwarder.pid()], vec![forwarder], None)))
 }
 
-/// Makes a TAP `eth0` in the namespaces of processes `a` and `b`, prints `ready`, and forwards until it is ended.
-pub(crate) fn forward(a: u32, b: u32) -> Result<()> {
-    // As many as the switch takes by itself.
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    // Before any thread exists: a birth moves the process from namespace to namespace.
-    let mut taps = Vec::new();
-    for (at, pid) in [(0u8, a), (1, b)] {
-        let target = Namespace::of_pid(pid.cast_signed())?;
-        let scratch = tapswitch_netns::Scratch::beside(&target, PATIENCE)?;
-        let address = Ipv4Net::new(ADDRESSES[usize::from(at)], 24).context("24 is a prefix length")?;
-        taps.push(birth(&target, &scratch, &device(at, address))?);
-    }
-    let (rx, tx): (Vec<_>, Vec<_>) = (0..).zip(taps).map(|(id, tap)| port::open(PortId(id), tap, workers)).unzip();
-
-    let (events, gone) = crossbeam_channel::unbounded();
-    let mut engine = Engine::start(EngineConfig { workers, io: IoChoice::Auto }, Wire { tx }, events)?;
-    rx.into_iter().for_each(|rx| engine.attach(rx));
-    println!("ready");
-    match gone.recv() {
-        Ok(EngineEvent::Gone(port)) => bail!("the device of port {} is gone", port.0),
-        Err(_) => bail!("the engine has ended"),
-    }
-}
-
-fn device(at: u8, address: Ipv4Net) -> DeviceSpec {
-    DeviceSpec {
-        ifname: "eth0".into(),
-        mac: [2, 0, 0, 0, 0, at],
-        mtu: MTU,
-        addresses: vec![address.into()],
-        gateways: Vec::new(),
-        offload: OffloadMode::Auto,
-        owner: 0,
-    }
-}
-
-/// What comes in at one port goes out at the other, as it came.
-#[derive(Debug)]
-struct Wire {
-    tx: Vec<Arc<TxPort>>,
-}
+/// What comes in at one end goes out at the other, its offload header as it came.
+struct Wire(Vec<Arc<TxPort>>);
 
 impl Forward for Wire {
     fn place_of(&self, port: PortId) -> Option<Place> {
-        Some(Place { network: 0, port: PortIndex(port.0) })
+        let at = (0u32..).zip(&self.0).find(|(_, tx)| tx.id() == port)?.0;
+        Some(Place { network: 0, port: PortIndex(at) })
     }
 
-    fn flood_rate(&self, _: u32) -> Rate {
-        Rate::of_copies(1, MTU)
+    fn flood_rate(&self, _network: u32) -> Rate {
+        Rate { bytes_per_second: 0, burst: 0 }
     }
 
-    fn forward(&self, from: Place, _: &mut Limiter, _: &mut [u8], _: Instant, _: &mut Scratch) -> Verdict {
+    fn forward(&self, from: Place, _: &mut Limiter, _: &mut [u8], _: Instant, _: &mut Space) -> Verdict {
         Verdict { decision: Decision::Unicast(PortIndex(1 - from.port.0)), offload: Offload::NONE }
     }
 
     fn egress(&self) -> impl Iterator<Item = &[Arc<TxPort>]> {
-        std::iter::once(self.tx.as_slice())
+        std::iter::once(self.0.as_slice())
     }
 
-    fn tx(&self, _: u32, port: PortIndex) -> &TxPort {
-        &self.tx[port.get()]
+    fn tx(&self, _network: u32, port: PortIndex) -> &TxPort {
+        &self.0[port.get()]
     }
+}
+
+/// Makes a TAP `eth0` in the namespaces of processes `a` and `b`, prints `ready`, and forwards until it is ended.
+pub(crate) fn forward(a: u32, b: u32) -> Result<()> {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let taps = [device(a, 1)?, device(b, 2)?];
+    let (ports, wire): (Vec<_>, Vec<_>) =
+        taps.into_iter().zip(0u32..).map(|(tap, id)| port::open(PortId(id), tap, workers)).unzip();
+    // A namespace that goes away ends the measure, not the loop.
+    let (events, _gone) = crossbeam_channel::unbounded();
+    let mut engine = Engine::start(EngineConfig { workers, io: IoChoice::Auto }, Wire(wire), events)
+        .context("start the engine")?;
+    ports.into_iter().for_each(|port| engine.attach(port));
+    println!("ready");
+    loop {
+        std::thread::park();
+    }
+}
+
+fn device(process: u32, number: u8) -> Result<Tap> {
+    let target = Target::of_pid(i32::try_from(process).context("a process number")?)?;
+    let spec = DeviceSpec {
+        ifname: "eth0".into(),
+        mac: [0x02, 0x42, 0, 0, 0, number],
+        mtu: 1500,
+        addresses: Vec::new(),
+        gateways: Vec::new(),
+        offload: OffloadMode::On,
+        owner: Uid::current().as_raw(),
+    };
+    let scratch = Scratch::beside(&target, LIMIT)?;
+    let keep = [std::os::fd::AsFd::as_fd(&target), std::os::fd::AsFd::as_fd(&scratch)];
+    let (info, fd) = in_child("make a device", &keep, LIMIT, || {
+        let tap = birth(&target, &scratch, &spec)?;
+        Ok((tap.info, Some(tap.fd)))
+    })?;
+    Ok(Tap { info, fd: fd.context("the child gave no descriptor")? })
 }

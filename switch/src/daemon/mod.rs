@@ -1,5 +1,20 @@
 //! The daemon: two processes, the networks and endpoints they serve, and what is kept of them.
 
 pub mod api;
+pub mod attach_socket;
+mod control;
+mod endpoint;
 pub mod host;
 pub mod keeper;
+mod keeper_link;
+pub mod log;
+pub mod name;
+mod network;
+mod refusal;
+pub mod settings;
+mod state;
+mod switch;
+mod tally;
+pub mod wanted;
+
+pub use switch::switch_main;

@@ -52,12 +52,14 @@ pub struct EngineConfig {
 }
 
 /// How workers read and write.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum IoChoice {
     /// io_uring where the kernel grants it, else plain.
     #[default]
     Auto,
     /// io_uring, or an error.
+    #[serde(rename = "io_uring")]
     Uring,
     /// `read` and `write`.
     Plain,

@@ -1,3 +1,33 @@
 //! The keeper: single-threaded, small, holds the rights and a duplicate of every TAP descriptor.
+//!
+//! `tapswitch up` becomes the keeper by [`run`], before any thread exists. The keeper locks the run and state
+//! directories, binds the control sockets, and forks the switch, which renounces every capability before its first line
+//! of work. They speak over one socketpair ([`message`]).
+//!
+//! | dies | then |
+//! |---|---|
+//! | a job's child | that job fails; its device was not persistent and is gone |
+//! | the switch | a new one is forked at once and handed every descriptor: no carrier is lost, no namespace entered |
+//! | the keeper | the switch forwards on; the next `up` takes every descriptor from it by `keeper.sock` ([`serve_takeover`]) |
+//! | both | the TAPs are persistent: the next switch asks for each by name (`Reattach`) |
+//!
+//! What the switch may ask for is little, since it may be compromised: a device in a namespace it holds a descriptor of, or
+//! changes to the devices the keeper holds. Nothing is ever done in the keeper's own namespace, the host's.
 
+mod error;
+mod job;
+mod kept;
+mod listen;
+mod lock;
 pub mod message;
+mod ready;
+mod renounce;
+mod run;
+mod start;
+mod switch;
+mod takeover;
+
+pub use error::{Error, Result};
+pub use run::run;
+pub use start::{Config, SwitchStart};
+pub use takeover::serve_takeover;

@@ -1,0 +1,254 @@
+//! Attaching: everything is checked, then name, addresses and device are reserved, then the keeper makes the device, then
+//! the workers serve it, then its file is written. What fails is undone in reverse.
+
+use std::collections::BTreeMap;
+
+use tapswitch_ipam::Wanted;
+use tapswitch_netns::{DeviceSpec, Namespace, NamespaceId, Tap};
+
+use super::detach::Then;
+use super::jobs::Job;
+use super::resolve::Place;
+use super::{Control, MAX_ENDPOINTS, Reply, owner};
+use crate::daemon::api::types::{AttachRequest, EndpointInfo};
+use crate::daemon::endpoint::{self, Endpoint, Phase, Port};
+use crate::daemon::keeper::message::ToKeeper;
+use crate::daemon::name::Name;
+use crate::daemon::network::Network;
+use crate::daemon::refusal::{Outcome, Refusal};
+use crate::daemon::state::EndpointRecord;
+use crate::daemon::wanted;
+use crate::frame::Mac;
+use crate::port;
+
+/// Longest word for a namespace: a path.
+const MAX_NETNS: usize = 4096;
+
+impl Control {
+    /// Attaches `namespace` as `request` says; `reply` comes when it is served, or will not be.
+    pub(crate) fn attach(&mut self, request: &AttachRequest, namespace: Namespace, reply: Reply<EndpointInfo>) {
+        let at = match self.reserve(request, namespace.id()) {
+            Ok(at) => at,
+            Err(refusal) => return reply.send(Err(refusal.during(&attaching(request)))),
+        };
+        let (endpoint, device) = (endpoint::key(&at.network, &at.name), self.device_of(&at));
+        match self.keeper.submit(|job| ToKeeper::Attach { job, endpoint, device }, Some(namespace.into())) {
+            Ok(job) => drop(self.jobs.insert(job, Job::Attach(at, reply))),
+            Err(refusal) => {
+                self.forget(&at);
+                reply.send(Err(refusal.during(&attaching(request))));
+            }
+        }
+    }
+
+    /// The device that an endpoint's record and its network's ask for.
+    pub(super) fn device_of(&self, at: &Place) -> DeviceSpec {
+        let network = &self.networks[&at.network];
+        endpoint::device(&network.record, &network.endpoints[&at.name].record, self.offload())
+    }
+
+    /// Checks everything and takes name, addresses and device name for it.
+    fn reserve(&mut self, request: &AttachRequest, namespace: NamespaceId) -> Outcome<Place> {
+        self.keeper.check()?;
+        if self.down.is_some() {
+            return Err(Refusal::Failed("the daemon is going down".into()));
+        }
+        if self.networks.values().map(|n| n.endpoints.len()).sum::<usize>() >= MAX_ENDPOINTS {
+            return Err(Refusal::Failed(format!("there are {MAX_ENDPOINTS} endpoints, which is the most")));
+        }
+        let network = match &request.network {
+            Some(text) => text.parse().map_err(|e| Refusal::Malformed(format!("network: {e}")))?,
+            None => Name::default_network(),
+        };
+        let name = self.new_name(request, &network)?;
+        let at = Place { network, name };
+        let ifname = self.new_ifname(request, namespace)?;
+        let port = self.ports.next()?;
+        let now = self.lease_time();
+        let network = self.network_mut(&at.network)?;
+        if let Some(mac) = request.mac {
+            check_mac(mac, network)?;
+        }
+        let wanted = Wanted { ipv4: request.ip, ipv6: request.ip6 };
+        let lease = network.leases.request(&owner(&at.name), wanted, now).map_err(lease_refusal)?;
+        let mac = request.mac.unwrap_or(Mac::new(lease.mac()));
+        if request.mac.is_none()
+            && let Err(refusal) = check_mac(mac, network)
+        {
+            network.leases.release(&owner(&at.name), now);
+            return Err(refusal);
+        }
+        let record = EndpointRecord {
+            network: at.network.clone(),
+            name: at.name.clone(),
+            netns: request.netns.clone(),
+            namespace,
+            ifname: ifname.clone(),
+            mac,
+            ipv4: lease.ipv4,
+            ipv6: lease.ipv6,
+            guard: request.guard.unwrap_or(true),
+            port,
+        };
+        network.endpoints.insert(at.name.clone(), Endpoint { record, phase: Phase::Coming });
+        self.devices.insert((namespace, ifname), at.clone());
+        Ok(at)
+    }
+
+    fn new_name(&self, request: &AttachRequest, network: &Name) -> Outcome<Name> {
+        let endpoints = &self.network(network)?.endpoints;
+        if request.netns.len() > MAX_NETNS || request.netns.contains(char::is_control) {
+            return Err(Refusal::Malformed(format!("netns: longer than {MAX_NETNS} bytes, or not printable")));
+        }
+        match &request.name {
+            Some(text) => {
+                let name: Name = text.parse().map_err(|e| Refusal::Malformed(format!("name: {e}")))?;
+                match endpoints.get(&name) {
+                    None => Ok(name),
+                    Some(taken) => Err(name_taken(taken)),
+                }
+            }
+            None => Ok(free_name(&request.netns, endpoints)),
+        }
+    }
+
+    fn new_ifname(&self, request: &AttachRequest, namespace: NamespaceId) -> Outcome<String> {
+        let ifname = request.ifname.clone().unwrap_or_else(|| "eth0".into());
+        wanted::check_ifname(&ifname).map_err(Refusal::Impossible)?;
+        match self.devices.get(&(namespace, ifname.clone())) {
+            None => Ok(ifname),
+            Some(by) => {
+                let text = format!("{ifname} in that namespace is {by}'s: choose another with --ifname");
+                Err(Refusal::Conflict(text))
+            }
+        }
+    }
+
+    /// The keeper made the device, or did not.
+    pub(super) fn attach_done(&mut self, at: &Place, device: Outcome<Tap>, reply: Reply<EndpointInfo>) {
+        let tap = match device {
+            Ok(tap) => tap,
+            Err(refusal) => {
+                self.forget(at);
+                return reply.send(Err(refusal));
+            }
+        };
+        if self.down.is_some() {
+            let refusal = Refusal::Failed("the daemon is going down".into());
+            return self.withdraw(vec![(at.clone(), Then::Refuse(reply, refusal))], true);
+        }
+        self.serve(vec![(at.clone(), tap)]);
+        let record = &self.networks[&at.network].endpoints[&at.name].record;
+        match self.live.write(&EndpointRecord::file_key(&at.network, &at.name), record) {
+            Ok(()) => {
+                tracing::info!("attached {at}: {} {} in {}", record.ipv4, record.mac, record.netns);
+                reply.send(self.endpoint_info(at));
+            }
+            Err(error) => {
+                let refusal = Refusal::Failed(error.to_string());
+                self.withdraw(vec![(at.clone(), Then::Refuse(reply, refusal))], true);
+            }
+        }
+    }
+
+    /// Has the workers serve devices that are there.
+    pub(super) fn serve(&mut self, arrived: Vec<(Place, Tap)>) {
+        let mut opened = Vec::new();
+        let mut changed = Vec::new();
+        for (at, tap) in arrived {
+            let Some(endpoint) = self.networks.get_mut(&at.network).and_then(|n| n.endpoints.get_mut(&at.name)) else {
+                continue;
+            };
+            let info = tap.info.clone();
+            let (rx, tx) = port::open(endpoint.record.port, tap, self.settings.workers);
+            endpoint.phase = Phase::Up(Port { rx: rx.counters().clone(), tx, info });
+            opened.push(rx);
+            changed.push(at.network);
+        }
+        changed.sort_unstable();
+        changed.dedup();
+        self.publish(&changed);
+        for rx in opened {
+            self.engine.attach(rx);
+        }
+    }
+
+    /// Gives back what [`Control::reserve`] took.
+    pub(super) fn forget(&mut self, at: &Place) {
+        let now = self.lease_time();
+        let Some(network) = self.networks.get_mut(&at.network) else { return };
+        if let Some(endpoint) = network.endpoints.remove(&at.name) {
+            network.leases.release(&owner(&at.name), now);
+            self.devices.remove(&(endpoint.record.namespace, endpoint.record.ifname));
+        }
+    }
+}
+
+fn attaching(request: &AttachRequest) -> String {
+    let name = request.name.as_deref().unwrap_or(&request.netns);
+    format!("attach {}", crate::daemon::name::printable(name))
+}
+
+fn name_taken(taken: &Endpoint) -> Refusal {
+    let (name, network) = (&taken.record.name, &taken.record.network);
+    let state = match taken.phase {
+        Phase::Coming => ", which is being attached",
+        Phase::Going => ", which is being detached",
+        Phase::Up(_) | Phase::Lost => "",
+    };
+    Refusal::Conflict(format!("network {network} has an endpoint {name} already{state}"))
+}
+
+/// A name made from what the namespace was called: a path's last part, or `pid-N`.
+fn free_name(netns: &str, endpoints: &BTreeMap<Name, Endpoint>) -> Name {
+    let word = netns.rsplit('/').find(|part| !part.is_empty()).unwrap_or("endpoint");
+    let word = if word.bytes().all(|b| b.is_ascii_digit()) { format!("pid-{word}") } else { word.to_owned() };
+    let name = Name::nearest(&word).unwrap_or_else(|| Name::nearest("endpoint").expect("a name"));
+    if !endpoints.contains_key(&name) {
+        return name;
+    }
+    let numbered = (2..).map(|number| name.numbered(number)).find(|candidate| !endpoints.contains_key(candidate));
+    numbered.expect("there are fewer endpoints than numbers")
+}
+
+/// Whether an endpoint may have `mac`.
+fn check_mac(mac: Mac, network: &Network) -> Outcome<()> {
+    if mac.is_group() || mac.to_u64() == 0 {
+        return Err(Refusal::Impossible(format!("mac {mac}: a group address or zero, which no device can have")));
+    }
+    if mac == network.record.gateway_mac {
+        return Err(Refusal::Conflict(format!("mac {mac} is the gateway's")));
+    }
+    match network.endpoints.values().find(|e| e.record.mac == mac) {
+        Some(taken) => Err(Refusal::Conflict(format!("mac {mac} is {}'s", taken.record.name))),
+        None => Ok(()),
+    }
+}
+
+fn lease_refusal(error: tapswitch_ipam::LeaseError) -> Refusal {
+    use tapswitch_ipam::LeaseError::{Exhausted, HasAnother, NoIpv6, Outside, Reserved, Taken};
+    match error {
+        Outside { .. } | Reserved { .. } | NoIpv6 { .. } => Refusal::Impossible(error.to_string()),
+        Taken { .. } | HasAnother { .. } | Exhausted { .. } => Refusal::Conflict(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_made_from_the_namespace() {
+        for (netns, name) in [
+            ("blue", "blue"),
+            ("4711", "pid-4711"),
+            ("/run/netns/red one", "red-one"),
+            ("/proc/7/ns/net", "net"),
+            ("", "endpoint"),
+            ("///", "endpoint"),
+            ("é", "endpoint"),
+        ] {
+            assert_eq!(free_name(netns, &BTreeMap::new()).as_str(), name, "{netns}");
+        }
+    }
+}

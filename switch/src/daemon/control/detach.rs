@@ -1,0 +1,126 @@
+//! Detaching, and what a namespace's death comes to: the workers let go of the port, then its rules and its file go, then
+//! the keeper destroys the device, and then name and addresses are free.
+
+use crossbeam_channel::Receiver;
+
+use super::jobs::Job;
+use super::resolve::{self, Place};
+use super::{Control, Reply};
+use crate::daemon::api::types::EndpointInfo;
+use crate::daemon::endpoint;
+use crate::daemon::keeper::message::ToKeeper;
+use crate::daemon::name::Target;
+use crate::daemon::refusal::{Outcome, Refusal};
+use crate::daemon::state::EndpointRecord;
+use crate::engine::EngineEvent;
+use crate::forwarding::PortId;
+
+/// Who waits until a device is gone.
+#[derive(Debug)]
+pub(super) enum Then {
+    /// Nobody.
+    Nothing,
+    /// Who detached it.
+    Confirm(Reply<()>),
+    /// Who attached it, in vain, and why.
+    Refuse(Reply<EndpointInfo>, Refusal),
+}
+
+impl Control {
+    /// Detaches the endpoint that `target` means; its rules go with it.
+    pub(crate) fn detach(&mut self, target: &Target, reply: Reply<()>) {
+        let place = resolve::endpoint(&self.networks, target).and_then(|at| self.keeper.check().map(|()| at));
+        match place {
+            Ok(at) => self.withdraw(vec![(at, Then::Confirm(reply))], false),
+            Err(refusal) => reply.send(Err(refusal.during(&format!("detach {target}")))),
+        }
+    }
+
+    /// Detaches everything, keeps networks and rules, and ends.
+    pub(crate) fn go_down(&mut self, reply: Reply<()>) {
+        if self.down.is_some() {
+            return reply.send(Err(Refusal::Conflict("the daemon is going down already".into())));
+        }
+        self.down = Some(reply);
+        let visible = self.networks.values().flat_map(|n| n.visible());
+        let all = visible.map(|e| Place { network: e.record.network.clone(), name: e.record.name.clone() });
+        let all = all.map(|at| (at, Then::Nothing)).collect();
+        self.withdraw(all, true);
+    }
+
+    /// Devices that are gone, `first` and what else was told since.
+    pub(super) fn ports_gone(&mut self, first: EngineEvent, more: &Receiver<EngineEvent>) {
+        let gone: Vec<PortId> = std::iter::once(first).chain(more.try_iter()).map(|EngineEvent::Gone(id)| id).collect();
+        let died: Vec<(Place, Then)> = self
+            .networks
+            .values()
+            .flat_map(|network| network.visible())
+            .filter(|e| gone.contains(&e.record.port))
+            .map(|e| (Place { network: e.record.network.clone(), name: e.record.name.clone() }, Then::Nothing))
+            .collect();
+        for (at, _) in &died {
+            tracing::info!("{at}: its namespace or its device is gone");
+        }
+        self.withdraw(died, false);
+    }
+
+    /// Takes endpoints out of service and has their devices destroyed. On return none of their frames is forwarded, and
+    /// unless `keep_rules` none of their rules is in force.
+    pub(super) fn withdraw(&mut self, places: Vec<(Place, Then)>, keep_rules: bool) {
+        let mut ports = Vec::new();
+        let mut changed = Vec::new();
+        for (at, _) in &places {
+            let Some(network) = self.networks.get_mut(&at.network) else { continue };
+            ports.extend(network.retire(&at.name).map(|port| (at.network.clone(), port)));
+            let ruled = !keep_rules && network.forget_rules_of(&at.name);
+            if ruled {
+                network.policy_changed();
+            }
+            changed.push((at.network.clone(), ruled));
+        }
+        // A network whose rules changed comes first among its equals.
+        changed.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
+        changed.dedup_by(|later, first| later.0 == first.0);
+        self.publish(changed.iter().map(|(name, _)| name));
+        for (network, port) in ports {
+            if let Some(network) = self.networks.get_mut(&network) {
+                network.bury(port);
+            }
+        }
+        for (name, _) in changed.iter().filter(|(_, ruled)| *ruled) {
+            if let Err(error) = self.store(&self.networks[name].record) {
+                self.warn(format!("the removed rules of network {name} are still in its file: {error}"));
+            }
+        }
+        for (at, then) in places {
+            self.destroy(at, then);
+        }
+    }
+
+    /// Removes the file and orders the device's destruction.
+    fn destroy(&mut self, at: Place, then: Then) {
+        if let Err(error) = self.live.remove(&EndpointRecord::file_key(&at.network, &at.name)) {
+            self.warn(format!("detach {at}: {error}"));
+        }
+        let endpoint = endpoint::key(&at.network, &at.name);
+        match self.keeper.submit(|job| ToKeeper::Detach { job, endpoint }, None) {
+            Ok(job) => drop(self.jobs.insert(job, Job::Detach(at, then))),
+            // Its descriptors here are closed; what is persistent of it stays in its namespace until that dies.
+            Err(refusal) => self.detach_done(&at, then, Err(refusal)),
+        }
+    }
+
+    /// The device is gone, or as gone as it gets.
+    pub(super) fn detach_done(&mut self, at: &Place, then: Then, outcome: Outcome<()>) {
+        if let Err(error) = &outcome {
+            self.warn(format!("detach {at}: {error}"));
+        }
+        self.forget(at);
+        tracing::info!("detached {at}");
+        match then {
+            Then::Nothing => {}
+            Then::Confirm(reply) => reply.send(outcome),
+            Then::Refuse(reply, refusal) => reply.send(Err(refusal)),
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What the keeper was asked to do, and what follows from its answers.
+
+use std::os::fd::OwnedFd;
+
+use tapswitch_netns::TapInfo;
+
+use super::detach::Then;
+use super::resolve::Place;
+use super::{Control, Ending, Reply, tap};
+use crate::daemon::api::types::{EndpointInfo, NetworkInfo};
+use crate::daemon::keeper::message::{JobId, ToSwitch};
+use crate::daemon::keeper_link::FromKeeper;
+use crate::daemon::name::Name;
+use crate::daemon::refusal::{Outcome, Refusal};
+
+/// Who waits for a job.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// A device is made.
+    Attach(Place, Reply<EndpointInfo>),
+    /// A device from before the start is attached again.
+    Reattach(Place),
+    /// A device is destroyed.
+    Detach(Place, Then),
+    /// A device that is nobody's is destroyed.
+    Stray(String),
+    /// The MTU of an endpoint's device is set, as part of the change of that number.
+    SetMtu(Place, u64),
+}
+
+/// An MTU on its way to the devices of a network.
+#[derive(Debug)]
+pub(super) struct MtuChange {
+    /// Its jobs know it by this.
+    pub(super) id: u64,
+    /// Whose.
+    pub(super) network: Name,
+    /// Jobs that are not answered.
+    pub(super) left: usize,
+    /// One line for each device that kept its MTU.
+    pub(super) failures: Vec<String>,
+    /// Who waits.
+    pub(super) reply: Reply<NetworkInfo>,
+}
+
+impl Control {
+    /// Takes what the keeper said.
+    pub(super) fn hear(&mut self, from: FromKeeper) {
+        match from {
+            FromKeeper::Said(said, fd) => self.heed(said, fd),
+            FromKeeper::Gone => self.keeper_gone(),
+        }
+    }
+
+    fn heed(&mut self, said: ToSwitch, fd: Option<OwnedFd>) {
+        match said {
+            ToSwitch::Attached { job, tap: info, .. } => self.answered(job, Ok(Some((fd, info)))),
+            ToSwitch::Done { job } => self.answered(job, Ok(None)),
+            ToSwitch::Failed { job, error } => self.answered(job, Err(Refusal::Failed(error))),
+            ToSwitch::Stop => self.ending = Some(Ending::Stopped),
+            ToSwitch::Kept { .. } | ToSwitch::KeptAll => tracing::warn!("the keeper handed over a device out of turn"),
+        }
+    }
+
+    fn answered(&mut self, id: JobId, outcome: Outcome<Option<(Option<OwnedFd>, TapInfo)>>) {
+        self.keeper.answered();
+        let Some(job) = self.jobs.remove(&id) else {
+            tracing::warn!("the keeper answered job {}, which is not open", id.0);
+            return;
+        };
+        let device = |outcome: Outcome<Option<(Option<OwnedFd>, TapInfo)>>| match outcome? {
+            Some((fd, info)) => tap(fd, info),
+            None => Err(Refusal::Failed("the keeper sent no device".into())),
+        };
+        match job {
+            Job::Attach(at, reply) => self.attach_done(&at, device(outcome), reply),
+            Job::Reattach(at) => self.reattach_done(&at, device(outcome)),
+            Job::Detach(at, then) => self.detach_done(&at, then, outcome.map(drop)),
+            Job::Stray(key) => {
+                if let Err(error) = outcome {
+                    self.warn(format!("remove the device of {key}: {error}"));
+                }
+            }
+            Job::SetMtu(at, change) => self.mtu_done(&at, change, outcome.map(drop)),
+        }
+    }
+
+    /// The keeper died: what was asked of it will not be answered. Traffic goes on.
+    fn keeper_gone(&mut self) {
+        self.keeper.gone();
+        self.warn(
+            "the keeper process is gone: traffic goes on, devices cannot be made or removed; `tapswitch up -d` starts it again"
+                .into(),
+        );
+        for id in self.jobs.keys().copied().collect::<Vec<_>>() {
+            let gone = self.keeper.check().map(|()| None);
+            self.answered(id, gone);
+        }
+        self.await_next_keeper();
+    }
+}

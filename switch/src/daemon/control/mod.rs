@@ -1,0 +1,253 @@
+//! Control: one thread that owns every network and endpoint, and tells workers and keeper what follows.
+//!
+//! It waits for commands (of the API and of `attach.sock`), answers of the keeper, events of the workers, changes of the
+//! host, and does one thing at a time. What takes long is done by the keeper: meanwhile an endpoint is `Coming` or
+//! `Going`, which holds its name, addresses and device, a [`Job`] remembers who waits for it, and other commands are
+//! served. Nothing here is locked, and nothing wakes it but these channels: idle, it costs nothing.
+//!
+//! An order that is kept everywhere: a device exists before its endpoint's file and is destroyed after it, so that a
+//! file always speaks of a device, and a device without a file is known to be nobody's.
+//!
+//! Limits: [`MAX_NETWORKS`], [`MAX_ENDPOINTS`], [`MAX_RULES`], and the length of the command channel.
+
+mod attach;
+mod command;
+mod detach;
+mod jobs;
+mod networks;
+mod port_ids;
+mod queries;
+mod resolve;
+mod restore;
+mod rules;
+mod takeover;
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, never, select, tick};
+use tapswitch_ipam::{GlobalId, Occupied, Owner};
+use tapswitch_netns::{NamespaceId, OffloadMode};
+
+pub(crate) use command::{Command, Handle, Reply, channel};
+pub(crate) use queries::Selection;
+pub(crate) use resolve::Place;
+pub(crate) use restore::{Begin, begin};
+
+use super::api::types::EndpointInfo;
+use super::keeper::message::JobId;
+use super::keeper_link::{FromKeeper, KeeperLink};
+use super::name::Name;
+use super::network::Network;
+use super::refusal::{Outcome, Refusal};
+use super::settings::Settings;
+use super::state::{NetworkRecord, StateDir};
+use crate::engine::{Engine, EngineEvent, Snapshot};
+use jobs::{Job, MtuChange};
+use port_ids::Ports;
+
+/// Most networks.
+const MAX_NETWORKS: usize = 256;
+/// Most endpoints: each holds a descriptor here and one in the keeper, and processes start with room for 4096 at the most
+/// distributions' hard limit.
+const MAX_ENDPOINTS: usize = 4000;
+/// Most rules of a network.
+const MAX_RULES: usize = 4096;
+/// Most warnings that are kept.
+const MAX_WARNINGS: usize = 100;
+/// How often aged MACs are cleared away, while some port learns.
+const EXPIRE_EVERY: Duration = Duration::from_secs(60);
+
+/// How control ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Told to stop: devices stay, and the next start takes them over.
+    Stopped,
+    /// `tapswitch down`: nothing is left.
+    Down,
+    /// The next keeper has the devices, and waits for the end of this process.
+    TakenOver,
+}
+
+/// What control waits for.
+#[derive(Debug)]
+pub(crate) struct Inputs {
+    /// Of the API and of `attach.sock`.
+    pub commands: Receiver<Command>,
+    /// Of the workers.
+    pub engine: Receiver<EngineEvent>,
+    /// Of the keeper.
+    pub keeper: Receiver<FromKeeper>,
+    /// What the host uses now, after each change.
+    pub host: Receiver<Occupied>,
+}
+
+/// All that the daemon serves.
+#[derive(Debug)]
+pub(crate) struct Control {
+    settings: Settings,
+    networks: BTreeMap<Name, Network>,
+    /// Which endpoint has a device of that name in that namespace.
+    devices: BTreeMap<(NamespaceId, String), Place>,
+    engine: Engine,
+    keeper: KeeperLink,
+    jobs: BTreeMap<JobId, Job>,
+    mtu_changes: Vec<MtuChange>,
+    next_change: u64,
+    ports: Ports,
+    /// Networks, for good.
+    kept: StateDir,
+    /// The same once more beside the sockets, for the case that a file in `kept` is bad.
+    spare: StateDir,
+    /// Endpoints.
+    live: StateDir,
+    global_id: GlobalId,
+    host: Occupied,
+    warnings: Vec<String>,
+    restarts: u32,
+    started: Instant,
+    /// The keeper was told that the switch serves.
+    ready: bool,
+    /// Who waits for `down`.
+    down: Option<Reply<()>>,
+    ending: Option<Ending>,
+    expire: Receiver<Instant>,
+    /// The listener of `keeper.sock`.
+    takeover: OwnedFd,
+    /// Somebody is there, after the keeper died.
+    knocks: Receiver<()>,
+}
+
+impl Control {
+    /// Serves until it is told to end.
+    pub(crate) fn run(mut self, mut inputs: Inputs) -> Ending {
+        loop {
+            self.settle();
+            if let Some(ending) = self.ending {
+                return ending;
+            }
+            // A channel whose other end is gone would be ready for ever.
+            select! {
+                recv(inputs.commands) -> command => match command {
+                    Ok(command) => command(&mut self),
+                    Err(_) => inputs.commands = never(),
+                },
+                recv(inputs.keeper) -> said => match said {
+                    Ok(said) => self.hear(said),
+                    Err(_) => inputs.keeper = never(),
+                },
+                recv(inputs.engine) -> event => match event {
+                    Ok(event) => self.ports_gone(event, &inputs.engine),
+                    Err(_) => inputs.engine = never(),
+                },
+                recv(inputs.host) -> host => match host {
+                    Ok(host) => self.host_changed(host),
+                    Err(_) => inputs.host = never(),
+                },
+                recv(self.expire) -> _ => self.expire_learned(),
+                recv(self.knocks) -> knock => match knock {
+                    Ok(()) => self.hand_over(),
+                    Err(_) => self.knocks = never(),
+                },
+            }
+        }
+    }
+
+    /// What may have become due after any input: telling the keeper that the switch serves, and the end of `down`.
+    fn settle(&mut self) {
+        let reattaching = self.jobs.values().any(|job| matches!(job, Job::Reattach(_)));
+        if !self.ready && !reattaching {
+            self.ready = true;
+            self.keeper.tell(&super::keeper::message::ToKeeper::Ready);
+        }
+        if self.jobs.is_empty()
+            && let Some(reply) = self.down.take()
+        {
+            reply.send(Ok(()));
+            self.keeper.tell(&super::keeper::message::ToKeeper::Down);
+            self.ending = Some(Ending::Down);
+        }
+    }
+
+    /// Brings the workers to what these networks are now. On return no worker goes by anything older.
+    fn publish<'a>(&mut self, changed: impl IntoIterator<Item = &'a Name>) {
+        for name in changed {
+            if let Some(network) = self.networks.get_mut(name) {
+                network.refresh_view();
+            }
+        }
+        let networks = self.networks.values().map(|network| network.view.clone()).collect();
+        self.engine.publish(Snapshot::new(networks));
+        self.wind_expiry();
+    }
+
+    /// A tick now and then while some port learns, and none otherwise.
+    fn wind_expiry(&mut self) {
+        let learns = |network: &Network| network.visible().any(|e| !e.record.guard);
+        if !self.networks.values().any(learns) {
+            self.expire = never();
+        } else if self.expire.same_channel(&never()) {
+            self.expire = tick(EXPIRE_EVERY);
+        }
+    }
+
+    fn expire_learned(&mut self) {
+        let now = self.engine.now();
+        for network in self.networks.values() {
+            network.tables.fdb.expire(now);
+        }
+    }
+
+    /// Time since control began: the clock of the leases.
+    fn lease_time(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn network(&self, name: &Name) -> Outcome<&Network> {
+        self.networks.get(name).ok_or_else(|| unknown_network(name))
+    }
+
+    fn network_mut(&mut self, name: &Name) -> Outcome<&mut Network> {
+        self.networks.get_mut(name).ok_or_else(|| unknown_network(name))
+    }
+
+    fn endpoint_info(&self, at: &Place) -> Outcome<EndpointInfo> {
+        let network = self.network(&at.network)?;
+        network.endpoints.get(&at.name).map(|e| e.info()).ok_or_else(|| resolve::unknown_endpoint(at))
+    }
+
+    /// Writes a network's file, and its spare.
+    fn store(&self, record: &NetworkRecord) -> Outcome<()> {
+        let failed = |e: std::io::Error| Refusal::Failed(e.to_string());
+        self.kept.write(record.name.as_str(), record).map_err(failed)?;
+        self.spare.write(record.name.as_str(), record).map_err(failed)
+    }
+
+    /// Notes, in the log and for `status`, what somebody should know.
+    fn warn(&mut self, warning: String) {
+        tracing::warn!("{warning}");
+        if self.warnings.len() < MAX_WARNINGS {
+            self.warnings.push(warning);
+        }
+    }
+
+    fn offload(&self) -> OffloadMode {
+        self.settings.offload
+    }
+}
+
+fn unknown_network(name: &Name) -> Refusal {
+    Refusal::Unknown(format!("no network {name} (`tapswitch network ls` shows them)"))
+}
+
+/// An endpoint's leases are its name's.
+fn owner(name: &Name) -> Owner {
+    Owner::new(name.as_str())
+}
+
+/// A TAP as the keeper sends it.
+fn tap(fd: Option<OwnedFd>, info: tapswitch_netns::TapInfo) -> Outcome<tapswitch_netns::Tap> {
+    let fd = fd.ok_or_else(|| Refusal::Failed("the keeper sent no descriptor with the device".into()))?;
+    Ok(tapswitch_netns::Tap { fd, info })
+}

@@ -1,0 +1,326 @@
+//! Networks come, change and go.
+
+use std::io::Read;
+
+use tapswitch_ipam::{
+    GlobalId, NetworkName, Occupied, Pool, Subnet, SubnetV6, Warning, check, choose, choose_v6, collisions,
+};
+
+use super::jobs::{Job, MtuChange};
+use super::resolve::Place;
+use super::{Control, MAX_NETWORKS, Reply};
+use crate::daemon::api::types::{NetworkCreate, NetworkInfo, NetworkSet, Subnet4, Subnet6};
+use crate::daemon::keeper::message::ToKeeper;
+use crate::daemon::name::Name;
+use crate::daemon::network::Network;
+use crate::daemon::refusal::{Outcome, Refusal};
+use crate::daemon::state::NetworkRecord;
+use crate::daemon::wanted;
+use crate::frame::Mac;
+
+impl Control {
+    /// Makes a network.
+    ///
+    /// # Errors
+    /// When its name is taken, a value cannot be, its subnet overlaps what it must not, or it cannot be kept.
+    pub(crate) fn create_network(&mut self, wanted: &NetworkCreate) -> Outcome<NetworkInfo> {
+        let name = wanted::check(wanted).map_err(Refusal::Impossible)?;
+        let creating = format!("create network {name}");
+        if self.networks.contains_key(&name) {
+            return Err(Refusal::Conflict("there is one of that name already".into()).during(&creating));
+        }
+        if self.networks.len() >= MAX_NETWORKS {
+            let text = format!("there are {MAX_NETWORKS} networks, which is the most");
+            return Err(Refusal::Failed(text).during(&creating));
+        }
+        let occupied = self.occupied_but(&name);
+        let chosen = subnets(wanted, &name, self.global_id, &occupied);
+        self.host = occupied;
+        let (subnet, subnet6) = chosen.map_err(|e| e.during(&creating))?;
+        let record = NetworkRecord {
+            // Locally administered, and of nobody's address but the gateway's own.
+            gateway_mac: Mac::of_ipv4(subnet.gateway()),
+            name: name.clone(),
+            subnet,
+            subnet6,
+            icc: wanted.icc.unwrap_or(true),
+            mtu: wanted.mtu.unwrap_or(wanted::DEFAULT_MTU),
+            uplink: wanted.uplink.unwrap_or_default(),
+            ageing: wanted.ageing.unwrap_or(wanted::DEFAULT_AGEING),
+            fdb_limit: wanted.fdb_limit.unwrap_or(wanted::DEFAULT_FDB_LIMIT),
+            flood_limit: wanted.flood_limit.unwrap_or(wanted::DEFAULT_FLOOD_LIMIT),
+            rules: std::collections::BTreeSet::new(),
+        };
+        self.store(&record).map_err(|e| e.during(&creating))?;
+        tracing::info!("network {name}: {} made", subnet.net());
+        self.networks.insert(name.clone(), Network::new(record));
+        self.look_for_collisions();
+        self.network_info(&name)
+    }
+
+    /// Removes a network that has no endpoints.
+    ///
+    /// # Errors
+    /// When it is not there, or has endpoints, or its file stays.
+    pub(crate) fn remove_network(&mut self, name: &Name) -> Outcome<()> {
+        let network = self.network(name)?;
+        if !network.endpoints.is_empty() {
+            let names: Vec<&str> = network.endpoints.keys().take(5).map(Name::as_str).collect();
+            let more = if network.endpoints.len() > names.len() { " and more" } else { "" };
+            let text = format!("remove network {name}: it has endpoints: detach {}{more} first", names.join(", "));
+            return Err(Refusal::Conflict(text));
+        }
+        let failed = |e: std::io::Error| Refusal::Failed(format!("remove network {name}: {e}"));
+        // The spare would bring it back.
+        self.spare.remove(name.as_str()).map_err(failed)?;
+        self.kept.remove(name.as_str()).map_err(failed)?;
+        self.networks.remove(name);
+        self.publish([]);
+        self.look_for_collisions();
+        Ok(())
+    }
+
+    /// Changes a live network. icc is in force when `reply` comes, for live flows too; an MTU is on every device.
+    pub(crate) fn set_network(&mut self, name: &Name, set: &NetworkSet, reply: Reply<NetworkInfo>) {
+        match self.apply(name, set) {
+            Ok(false) => reply.send(self.network_info(name)),
+            Ok(true) => self.order_mtu(name, reply),
+            Err(refusal) => reply.send(Err(refusal.during(&format!("set network {name}")))),
+        }
+    }
+
+    /// Checks and applies `set`; whether the devices need another MTU.
+    fn apply(&mut self, name: &Name, set: &NetworkSet) -> Outcome<bool> {
+        let network = self.network(name)?;
+        let mut record = network.record.clone();
+        if let Some(mtu) = set.mtu {
+            wanted::check_mtu(mtu, record.subnet6.is_some()).map_err(Refusal::Impossible)?;
+            if network.visible().next().is_some() && mtu != record.mtu {
+                self.keeper.check()?;
+            }
+            if self.mtu_changes.iter().any(|change| change.network == *name) {
+                return Err(Refusal::Conflict("its MTU is being changed already: try again".into()));
+            }
+            record.mtu = mtu;
+        }
+        record.icc = set.icc.unwrap_or(record.icc);
+        let network = &self.networks[name];
+        let resized = record.mtu != network.record.mtu;
+        if record != network.record {
+            self.change_policy(name, record)?;
+        }
+        Ok(resized)
+    }
+
+    /// Has the keeper set the MTU of every device of a network.
+    fn order_mtu(&mut self, name: &Name, reply: Reply<NetworkInfo>) {
+        let network = &self.networks[name];
+        let mtu = network.record.mtu;
+        let devices: Vec<_> = network
+            .endpoints
+            .values()
+            .filter(|e| e.port().is_some())
+            .map(|e| (e.record.name.clone(), e.record.namespace, e.record.ifname.clone()))
+            .collect();
+        let id = self.next_change;
+        self.next_change += 1;
+        let mut change = MtuChange { id, network: name.clone(), left: 0, failures: Vec::new(), reply };
+        for (endpoint, namespace, ifname) in devices {
+            match self.keeper.submit(|job| ToKeeper::SetMtu { job, namespace, ifname, mtu }, None) {
+                Ok(job) => {
+                    change.left += 1;
+                    let at = Place { network: name.clone(), name: endpoint };
+                    self.jobs.insert(job, Job::SetMtu(at, id));
+                }
+                Err(error) => change.failures.push(format!("{endpoint}: {error}")),
+            }
+        }
+        self.mtu_changes.push(change);
+        self.mtu_settled(id);
+    }
+
+    /// One device has its MTU, or keeps its old one. A device that went meanwhile needs none.
+    pub(super) fn mtu_done(&mut self, at: &Place, id: u64, outcome: Outcome<()>) {
+        let there = self.networks.get(&at.network).and_then(|n| n.endpoints.get(&at.name)).is_some_and(|e| e.visible());
+        if let Some(change) = self.mtu_changes.iter_mut().find(|change| change.id == id) {
+            change.left -= 1;
+            if let (Err(error), true) = (outcome, there) {
+                change.failures.push(format!("{}: {error}", at.name));
+            }
+        }
+        self.mtu_settled(id);
+    }
+
+    fn mtu_settled(&mut self, id: u64) {
+        let Some(at) = self.mtu_changes.iter().position(|change| change.id == id && change.left == 0) else { return };
+        let change = self.mtu_changes.swap_remove(at);
+        let outcome = match change.failures.as_slice() {
+            [] => self.network_info(&change.network),
+            [first, rest @ ..] => Err(Refusal::Failed(format!(
+                "set network {}: the MTU is set, but {} device(s) kept theirs: {first}",
+                change.network,
+                rest.len() + 1
+            ))),
+        };
+        change.reply.send(outcome);
+    }
+
+    /// What the host uses now.
+    pub(super) fn host_changed(&mut self, host: Occupied) {
+        self.host = host;
+        self.look_for_collisions();
+    }
+
+    /// Renews every network's warnings about what it overlaps, and logs the new ones.
+    pub(super) fn look_for_collisions(&mut self) {
+        for name in self.networks.keys().cloned().collect::<Vec<_>>() {
+            let occupied = self.occupied_but(&name);
+            let network = self.networks.get_mut(&name).expect("its name was just read");
+            let warnings: Vec<String> = network
+                .subnets()
+                .filter_map(|subnet| Warning::about(subnet, collisions(subnet, &occupied)))
+                .map(|warning| warning.to_string())
+                .collect();
+            for new in warnings.iter().filter(|w| !network.warnings.contains(w)) {
+                tracing::warn!("network {name}: {new}");
+            }
+            network.warnings = warnings;
+            self.host = occupied;
+        }
+        self.host.networks.clear();
+    }
+
+    /// What the host and our other networks use. It is taken out of `self.host`, which may hold a million routes, and
+    /// is for the caller to put back.
+    fn occupied_but(&mut self, name: &Name) -> Occupied {
+        let mut occupied = std::mem::take(&mut self.host);
+        let others = self.networks.values().filter(|n| n.record.name != *name);
+        occupied.networks = others.flat_map(Network::own_networks).collect();
+        occupied
+    }
+}
+
+/// The subnets that `wanted` asks for or leaves to us.
+fn subnets(
+    wanted: &NetworkCreate,
+    name: &Name,
+    global_id: GlobalId,
+    occupied: &Occupied,
+) -> Outcome<(Subnet, Option<SubnetV6>)> {
+    let impossible = |e: &dyn std::fmt::Display| Refusal::Impossible(e.to_string());
+    let overlaps = |e: &dyn std::fmt::Display| Refusal::Conflict(e.to_string());
+    let subnet = match wanted.subnet {
+        Subnet4::Auto => choose(Pool::default(), occupied).map_err(|e| overlaps(&e))?.subnet,
+        Subnet4::Given(net) => {
+            let subnet = Subnet::new(net, wanted.gateway, wanted.range).map_err(|e| impossible(&e))?;
+            check(net.into(), occupied).map_err(|e| overlaps(&e))?;
+            subnet
+        }
+    };
+    let subnet6 = match wanted.ipv6 {
+        Subnet6::Off => None,
+        Subnet6::Auto => {
+            let name = NetworkName::new(name.as_str());
+            Some(choose_v6(global_id, &name, &subnet, occupied).map_err(|e| overlaps(&e))?.subnet)
+        }
+        Subnet6::Given(net) => {
+            let subnet6 = SubnetV6::new(net, wanted.gateway6, &subnet).map_err(|e| impossible(&e))?;
+            check(net.into(), occupied).map_err(|e| overlaps(&e))?;
+            Some(subnet6)
+        }
+    };
+    Ok((subnet, subnet6))
+}
+
+/// What `wanted` says that the stored network does not: one line that names both values.
+pub(super) fn contradiction(wanted: &NetworkCreate, stored: &NetworkRecord) -> Option<String> {
+    fn differ<T: PartialEq + std::fmt::Display>(what: &str, wanted: Option<T>, stored: Option<T>) -> Option<String> {
+        let wanted = wanted?;
+        if stored.as_ref() == Some(&wanted) {
+            return None;
+        }
+        let stored = stored.map_or_else(|| "off".into(), |s| s.to_string());
+        Some(format!("{what} {stored}, and {what} {wanted} is asked for"))
+    }
+    let subnet = match wanted.subnet {
+        Subnet4::Auto => None,
+        Subnet4::Given(net) => Some(net),
+    };
+    let stored6 = stored.subnet6.map(|s| s.net());
+    let ipv6 = match wanted.ipv6 {
+        Subnet6::Auto => None,
+        Subnet6::Off => stored6.map(|net| format!("ipv6 {net}, and ipv6 off is asked for")),
+        Subnet6::Given(net) => differ("ipv6", Some(net), stored6),
+    };
+    let found = differ("subnet", subnet, Some(stored.subnet.net()))
+        .or_else(|| differ("gateway", wanted.gateway, Some(stored.subnet.gateway())))
+        .or_else(|| differ("range", wanted.range, Some(stored.subnet.range())))
+        .or(ipv6)
+        .or_else(|| differ("gateway6", wanted.gateway6, stored.subnet6.map(|s| s.gateway())))
+        .or_else(|| differ("icc", wanted.icc, Some(stored.icc)))
+        .or_else(|| differ("mtu", wanted.mtu, Some(stored.mtu)))
+        .or_else(|| differ("ageing", wanted.ageing, Some(stored.ageing)))
+        .or_else(|| differ("fdb_limit", wanted.fdb_limit, Some(stored.fdb_limit)))
+        .or_else(|| differ("flood_limit", wanted.flood_limit, Some(stored.flood_limit)))?;
+    Some(format!(
+        "network {} is stored with {found}: change it with `tapswitch network set` or make it anew after `tapswitch network rm`",
+        stored.name
+    ))
+}
+
+/// A global id of our own: 40 random bits.
+///
+/// # Errors
+/// When the kernel gives none.
+pub(super) fn random_global_id() -> std::io::Result<GlobalId> {
+    let mut random = [0; 5];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
+    Ok(GlobalId::new(random))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored() -> NetworkRecord {
+        let subnet = Subnet::new("172.18.0.0/16".parse().unwrap(), None, None).unwrap();
+        NetworkRecord {
+            name: "default".parse().unwrap(),
+            subnet,
+            subnet6: None,
+            gateway_mac: Mac::of_ipv4(subnet.gateway()),
+            icc: true,
+            mtu: 1500,
+            uplink: crate::daemon::api::types::UplinkKind::None,
+            ageing: 300,
+            fdb_limit: 8192,
+            flood_limit: 500,
+            rules: std::collections::BTreeSet::new(),
+        }
+    }
+
+    fn wanted(json: &str) -> NetworkCreate {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn what_is_left_open_or_said_again_contradicts_nothing() {
+        for json in ["{}", r#"{"subnet":"172.18.0.0/16","icc":true,"mtu":1500,"ipv6":"off","range":"172.18.0.0/16"}"#] {
+            assert_eq!(contradiction(&wanted(json), &stored()), None, "{json}");
+        }
+    }
+
+    #[test]
+    fn a_contradiction_names_both_values_in_one_line() {
+        for (json, was, is) in [
+            (r#"{"subnet":"10.0.0.0/16"}"#, "subnet 172.18.0.0/16", "subnet 10.0.0.0/16"),
+            (r#"{"icc":false}"#, "icc true", "icc false"),
+            (r#"{"mtu":9000}"#, "mtu 1500", "mtu 9000"),
+            (r#"{"ipv6":"fd00::/64"}"#, "ipv6 off", "ipv6 fd00::/64"),
+            (r#"{"gateway":"172.18.0.9"}"#, "gateway 172.18.0.1", "gateway 172.18.0.9"),
+        ] {
+            let line = contradiction(&wanted(json), &stored()).unwrap();
+            assert!(line.contains(was) && line.contains(is) && !line.contains('\n'), "{line}");
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! The start of a switch process: what the files say, what the keeper kept, and what becomes of it.
+//!
+//! | endpoint's file | TAP kept by the keeper | then |
+//! |---|---|---|
+//! | there | yes | up at once, same addresses, same port number; its namespace noticed nothing |
+//! | there | no | the persistent device is attached again by name; dropped where its namespace is gone, else `lost` |
+//! | none, or bad | yes | destroyed: nobody knows its addresses |
+//!
+//! A network's file that is bad is replaced by its spare copy in the run directory. What cannot be restored is named in a
+//! warning and never keeps the switch from starting.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Sender, never};
+use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
+use nix::sys::time::{TimeVal, TimeValLike};
+use tapswitch_ipam::{GlobalId, Occupied, Wanted};
+use tapswitch_netns::{Tap, message};
+
+use super::jobs::Job;
+use super::networks::{contradiction, random_global_id};
+use super::port_ids::Ports;
+use super::resolve::Place;
+use super::{Control, owner};
+use crate::daemon::endpoint::{self, Endpoint, Phase};
+use crate::daemon::keeper::message::{EndpointKey, ToKeeper, ToSwitch};
+use crate::daemon::keeper_link::KeeperLink;
+use crate::daemon::name::Name;
+use crate::daemon::network::Network;
+use crate::daemon::refusal::Outcome;
+use crate::daemon::settings::Settings;
+use crate::daemon::state::{EndpointRecord, Loaded, NetworkRecord, SiteRecord, StateDir, Survives};
+use crate::engine::{Engine, EngineConfig, EngineEvent, Snapshot};
+
+/// How long the keeper may take between two of the TAPs that it hands over.
+const HANDOVER: i64 = 10;
+
+/// What control begins with.
+#[derive(Debug)]
+pub(crate) struct Begin {
+    /// The daemon's settings.
+    pub settings: Settings,
+    /// The channel to the keeper, which hands over what it kept.
+    pub keeper: OwnedFd,
+    /// The keeper's process.
+    pub keeper_pid: u32,
+    /// How many switch processes this keeper had before.
+    pub restarts: u32,
+    /// The listener of `keeper.sock`, for after the keeper's death.
+    pub takeover: OwnedFd,
+    /// What the host uses.
+    pub host: Occupied,
+    /// Where workers tell what happens to ports.
+    pub events: Sender<EngineEvent>,
+}
+
+/// Restores everything; on return what the keeper kept is forwarded.
+///
+/// # Errors
+/// One line, when the switch cannot start for good.
+pub(crate) fn begin(begin: Begin) -> Result<Control, String> {
+    let mut warnings = Vec::new();
+    let Dirs { kept, spare, site, live, ports } = Dirs::open(&begin.settings).map_err(|e| e.to_string())?;
+    let networks = networks(&kept, &spare, &mut warnings).map_err(|e| e.to_string())?;
+    if begin.restarts == 0 {
+        contradictions(&begin.settings, &networks, &mut warnings)?;
+    }
+    let global_id = global_id(&site, &mut warnings).map_err(|e| e.to_string())?;
+    let config = EngineConfig { workers: begin.settings.workers, io: begin.settings.io };
+    let engine = Engine::start(config, Snapshot::default(), begin.events).map_err(|e| format!("start workers: {e}"))?;
+    let endpoints = live.read_all::<EndpointRecord>().map_err(|e| e.to_string())?;
+    let (ports, warning) = Ports::open(ports, endpoints.entries.iter().map(|(_, record)| record.port));
+    warnings.extend(warning);
+    let mut control = Control {
+        settings: begin.settings,
+        networks,
+        devices: BTreeMap::new(),
+        engine,
+        keeper: KeeperLink::new(begin.keeper.try_clone().map_err(|e| e.to_string())?, begin.keeper_pid),
+        jobs: BTreeMap::new(),
+        mtu_changes: Vec::new(),
+        next_change: 0,
+        ports,
+        kept,
+        spare,
+        live,
+        global_id,
+        host: begin.host,
+        warnings: Vec::new(),
+        restarts: begin.restarts,
+        started: Instant::now(),
+        ready: false,
+        down: None,
+        ending: None,
+        expire: never(),
+        takeover: begin.takeover,
+        knocks: never(),
+    };
+    warnings.into_iter().for_each(|warning| control.warn(warning));
+    control.make_missing_networks()?;
+    let handed_over = handed_over(&begin.keeper)?;
+    control.restore_endpoints(endpoints, handed_over);
+    control.look_for_collisions();
+    Ok(control)
+}
+
+/// The directories.
+struct Dirs {
+    kept: StateDir,
+    spare: StateDir,
+    site: StateDir,
+    live: StateDir,
+    ports: StateDir,
+}
+
+impl Dirs {
+    fn open(settings: &Settings) -> io::Result<Dirs> {
+        let (state, run) = (&settings.state_dir, &settings.run_dir);
+        Ok(Dirs {
+            kept: StateDir::open(state.join("networks"), Survives::PowerLoss)?,
+            site: StateDir::open(state.join("site"), Survives::PowerLoss)?,
+            spare: StateDir::open(run.join("networks"), Survives::Process)?,
+            live: StateDir::open(run.join("endpoints"), Survives::Process)?,
+            ports: StateDir::open(run.join("ports"), Survives::Process)?,
+        })
+    }
+}
+
+/// The stored networks.
+fn networks(kept: &StateDir, spare: &StateDir, warnings: &mut Vec<String>) -> io::Result<BTreeMap<Name, Network>> {
+    let Loaded { entries, bad } = kept.read_all::<NetworkRecord>()?;
+    let mut networks = BTreeMap::new();
+    for (key, record) in entries {
+        if record.name.as_str() == key {
+            networks.insert(record.name.clone(), Network::new(record));
+        } else {
+            warnings.push(kept.move_aside(&key, "it speaks of another network"));
+        }
+    }
+    for (key, warning) in bad {
+        match spare.read::<NetworkRecord>(&key).ok().filter(|record| record.name.as_str() == key) {
+            Some(record) => {
+                warnings.push(format!("{warning}; restored from its copy in the run directory"));
+                kept.write(&key, &record)?;
+                networks.insert(record.name.clone(), Network::new(record));
+            }
+            None => warnings.push(format!("{warning}; network {key} is lost")),
+        }
+    }
+    Ok(networks)
+}
+
+/// A flag that contradicts a stored network is an error, a line of the settings file a warning: `network set` may have changed it since.
+fn contradictions(
+    settings: &Settings,
+    networks: &BTreeMap<Name, Network>,
+    warnings: &mut Vec<String>,
+) -> Result<(), String> {
+    let stored = |name: &str| networks.values().find(|n| n.record.name.as_str() == name).map(|n| &n.record);
+    if let Some(flags) = &settings.flags
+        && let Some(line) = stored(&flags.name).and_then(|record| contradiction(flags, record))
+    {
+        return Err(line);
+    }
+    let of_file = settings.networks.iter().filter_map(|wanted| contradiction(wanted, stored(&wanted.name)?));
+    warnings.extend(of_file.map(|line| format!("settings: {line}; the stored value is kept")));
+    Ok(())
+}
+
+fn global_id(site: &StateDir, warnings: &mut Vec<String>) -> io::Result<GlobalId> {
+    const KEY: &str = "site";
+    let loaded = site.read_all::<SiteRecord>()?;
+    warnings.extend(loaded.bad.into_iter().map(|(_, warning)| warning));
+    if let Some((_, record)) = loaded.entries.iter().find(|(key, _)| key == KEY) {
+        return Ok(record.global_id);
+    }
+    let global_id = random_global_id()?;
+    site.write(KEY, &SiteRecord { global_id })?;
+    Ok(global_id)
+}
+
+/// The TAPs that the keeper kept.
+fn handed_over(keeper: &OwnedFd) -> Result<BTreeMap<EndpointKey, Tap>, String> {
+    let timeout = |seconds| setsockopt(keeper, ReceiveTimeout, &TimeVal::seconds(seconds)).map_err(|e| e.to_string());
+    timeout(HANDOVER)?;
+    let mut taps = BTreeMap::new();
+    loop {
+        match message::recv::<ToSwitch>(keeper.as_fd()) {
+            Ok(Some((ToSwitch::Kept { endpoint, tap: info }, Some(fd)))) => {
+                drop(taps.insert(endpoint, Tap { fd, info }))
+            }
+            Ok(Some((ToSwitch::KeptAll, _))) => break,
+            Ok(Some((other, _))) => return Err(format!("take over from the keeper: unexpected message {other:?}")),
+            Ok(None) => return Err("take over from the keeper: it is gone".into()),
+            Err(error) => return Err(format!("take over from the keeper: {error}")),
+        }
+    }
+    timeout(0)?;
+    Ok(taps)
+}
+
+impl Control {
+    /// Makes what the settings name and the state does not have.
+    fn make_missing_networks(&mut self) -> Result<(), String> {
+        for wanted in self.settings.networks.clone() {
+            if self.networks.keys().any(|name| name.as_str() == wanted.name) {
+                continue;
+            }
+            match self.create_network(&wanted) {
+                Ok(_) => {}
+                Err(error) if self.restarts == 0 => return Err(error.to_string()),
+                // It was removed, or the host changed, since the first start; what runs must go on.
+                Err(error) => self.warn(error.to_string()),
+            }
+        }
+        Ok(())
+    }
+
+    fn restore_endpoints(&mut self, loaded: Loaded<EndpointRecord>, mut taps: BTreeMap<EndpointKey, Tap>) {
+        loaded.bad.into_iter().for_each(|(_, warning)| self.warn(warning));
+        let mut kept = Vec::new();
+        let mut lost = Vec::new();
+        for (key, record) in loaded.entries {
+            match self.reserve_again(&key, record) {
+                Ok(at) => match taps.remove(&endpoint::key(&at.network, &at.name)) {
+                    Some(tap) => kept.push((at, tap)),
+                    None => lost.push(at),
+                },
+                Err(why) => {
+                    let warning = self.live.move_aside(&key, &why);
+                    self.warn(warning);
+                }
+            }
+        }
+        self.serve(kept);
+        lost.into_iter().for_each(|at| self.reattach(at));
+        taps.into_iter().for_each(|(key, tap)| self.destroy_stray(key, tap));
+    }
+
+    /// Takes name, addresses and device name again, as `reserve` did.
+    fn reserve_again(&mut self, key: &str, record: EndpointRecord) -> Result<Place, String> {
+        if EndpointRecord::file_key(&record.network, &record.name) != key {
+            return Err("it speaks of another endpoint".into());
+        }
+        let device = (record.namespace, record.ifname.clone());
+        if let Some(by) = self.devices.get(&device) {
+            return Err(format!("its device is {by}'s"));
+        }
+        let network = self.networks.get_mut(&record.network).ok_or_else(|| format!("no network {}", record.network))?;
+        if let Some(other) =
+            network.endpoints.values().find(|e| e.record.mac == record.mac || e.record.port == record.port)
+        {
+            return Err(format!("its MAC or port is {}'s", other.record.name));
+        }
+        if record.mac.is_group() || record.mac == network.record.gateway_mac {
+            return Err(format!("mac {} cannot be an endpoint's", record.mac));
+        }
+        let wanted = Wanted { ipv4: Some(record.ipv4), ipv6: record.ipv6 };
+        network.leases.request(&owner(&record.name), wanted, Duration::ZERO).map_err(|e| e.to_string())?;
+        let at = Place { network: record.network.clone(), name: record.name.clone() };
+        network.endpoints.insert(at.name.clone(), Endpoint { record, phase: Phase::Lost });
+        self.devices.insert(device, at.clone());
+        Ok(at)
+    }
+
+    fn reattach(&mut self, at: Place) {
+        let (endpoint, device) = (endpoint::key(&at.network, &at.name), self.device_of(&at));
+        let namespace = self.networks[&at.network].endpoints[&at.name].record.namespace;
+        match self.keeper.submit(|job| ToKeeper::Reattach { job, endpoint, namespace, device }, None) {
+            Ok(job) => drop(self.jobs.insert(job, Job::Reattach(at))),
+            Err(error) => self.warn(format!("attach {at} again: {error}")),
+        }
+    }
+
+    /// An endpoint's device was attached again, or was not.
+    pub(super) fn reattach_done(&mut self, at: &Place, device: Outcome<Tap>) {
+        match device {
+            Ok(tap) => self.serve(vec![(at.clone(), tap)]),
+            Err(error) => self.warn(format!("attach {at} again: {error}")),
+        }
+    }
+
+    fn destroy_stray(&mut self, key: EndpointKey, tap: Tap) {
+        drop(tap);
+        self.warn(format!("a device of {} was kept, and its addresses are not known: removed", key.0));
+        let label = key.0.clone();
+        if let Ok(job) = self.keeper.submit(|job| ToKeeper::Detach { job, endpoint: key }, None) {
+            self.jobs.insert(job, Job::Stray(label));
+        }
+    }
+}

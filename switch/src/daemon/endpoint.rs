@@ -1,0 +1,137 @@
+//! A live endpoint: its lease, its device, and its port while it has one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tapswitch_netns::{DeviceSpec, OffloadMode, TapInfo};
+
+use super::api::types::{EndpointInfo, EndpointState};
+use super::keeper::message::EndpointKey;
+use super::name::Name;
+use super::state::{EndpointRecord, NetworkRecord};
+use super::tally;
+use crate::forwarding::PortSpec;
+use crate::port::{PortCounts, RxCounters, TxPort, counts};
+
+/// What control keeps of a served port. The `TxPort` here is the last one to go, after every worker let go of it.
+#[derive(Debug)]
+pub(crate) struct Port {
+    /// Counters of the read side, which a worker owns.
+    pub rx: Arc<RxCounters>,
+    /// The write side.
+    pub tx: Arc<TxPort>,
+    /// What the device is, for the next keeper.
+    pub info: TapInfo,
+}
+
+impl Port {
+    /// Its counters now.
+    pub(crate) fn counts(&self) -> PortCounts {
+        counts(&self.rx, &self.tx)
+    }
+}
+
+/// How far an endpoint is.
+#[derive(Debug)]
+pub(crate) enum Phase {
+    /// Its name and addresses are reserved; the keeper is making its device.
+    Coming,
+    /// It is served.
+    Up(Port),
+    /// Its device could not be attached again, and may still be there.
+    Lost,
+    /// It is served no more; the keeper is destroying its device, and until then its name and addresses stay taken.
+    Going,
+}
+
+/// The endpoint.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    /// What its file says.
+    pub record: EndpointRecord,
+    /// How far it is.
+    pub phase: Phase,
+}
+
+impl Endpoint {
+    /// The keeper's label for it.
+    pub(crate) fn key(&self) -> EndpointKey {
+        key(&self.record.network, &self.record.name)
+    }
+
+    /// Its port, while it is served.
+    pub(crate) fn port(&self) -> Option<&Port> {
+        match &self.phase {
+            Phase::Up(port) => Some(port),
+            _ => None,
+        }
+    }
+
+    /// Whether commands see it.
+    pub(crate) fn visible(&self) -> bool {
+        matches!(self.phase, Phase::Up(_) | Phase::Lost)
+    }
+
+    /// As the forwarding core is told of it.
+    pub(crate) fn spec(&self) -> PortSpec {
+        let record = &self.record;
+        PortSpec {
+            id: record.port,
+            mac: record.mac,
+            ipv4: Some(record.ipv4),
+            ipv6: record.ipv6,
+            guard: record.guard,
+            learn: !record.guard,
+        }
+    }
+
+    /// As `ls` shows it.
+    pub(crate) fn info(&self) -> EndpointInfo {
+        let counts = self.port().map(Port::counts).unwrap_or_default();
+        let stats = tally::stats(&counts);
+        let mut drops: BTreeMap<String, u64> = stats.rx_drops;
+        drops.extend(stats.tx_drops);
+        let record = &self.record;
+        EndpointInfo {
+            name: record.name.to_string(),
+            network: record.network.to_string(),
+            netns: record.netns.clone(),
+            namespace: record.namespace,
+            ifname: record.ifname.clone(),
+            mac: record.mac,
+            ipv4: Some(record.ipv4),
+            ipv6: record.ipv6,
+            port: record.port.0,
+            state: if self.port().is_some() { EndpointState::Up } else { EndpointState::Lost },
+            rx_frames: stats.rx_frames,
+            rx_bytes: stats.rx_bytes,
+            tx_frames: stats.tx_frames,
+            tx_bytes: stats.tx_bytes,
+            drops,
+        }
+    }
+}
+
+/// The keeper's label for an endpoint.
+pub(crate) fn key(network: &Name, name: &Name) -> EndpointKey {
+    EndpointKey(format!("{network}/{name}"))
+}
+
+/// The device of `endpoint` on `network`.
+pub(crate) fn device(network: &NetworkRecord, endpoint: &EndpointRecord, offload: OffloadMode) -> DeviceSpec {
+    let v4 = ipnet::Ipv4Net::new(endpoint.ipv4, network.subnet.net().prefix_len()).expect("a subnet's own length");
+    let v6 = network.subnet6.zip(endpoint.ipv6).map(|(subnet, address)| {
+        ipnet::Ipv6Net::new(address, subnet.net().prefix_len()).expect("a subnet's own length").into()
+    });
+    DeviceSpec {
+        ifname: endpoint.ifname.clone(),
+        mac: endpoint.mac.octets(),
+        mtu: network.mtu,
+        addresses: std::iter::once(v4.into()).chain(v6).collect(),
+        gateways: std::iter::once(network.subnet.gateway().into())
+            .chain(network.subnet6.map(|subnet| subnet.gateway().into()))
+            .collect(),
+        offload,
+        owner: nix::unistd::geteuid().as_raw(),
+    }
+}

@@ -1,0 +1,203 @@
+//! Namespace work, each piece in a forked child.
+//!
+//! At most [`RUNNING_MAX`] at once, [`QUEUED_MAX`] wait, each has [`LIMIT`]. A child that is killed leaves nothing: its
+//! device is not persistent yet.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use tapswitch_netns::{Child, DeviceSpec, Error, Namespace, NamespaceId, Scratch, Tap, TapInfo};
+
+use super::message::{EndpointKey, JobId};
+
+/// Moving a device takes the kernel 16 ms, mostly waiting: eight at once attach 400 containers a second.
+const RUNNING_MAX: usize = 8;
+/// A thousand containers starting at once; each may hold one descriptor.
+const QUEUED_MAX: usize = 1024;
+/// A birth takes 20 ms; a loaded machine gets 500 times that.
+const LIMIT: Duration = Duration::from_secs(10);
+/// User namespaces in use at once by the containers being attached. A TAP keeps its own scratch alive.
+const SCRATCHES_MAX: usize = 8;
+
+/// What is to be done.
+#[derive(Debug)]
+pub(super) enum Work {
+    Attach { endpoint: EndpointKey, target: Namespace, device: DeviceSpec },
+    Reattach { endpoint: EndpointKey, namespace: NamespaceId, device: DeviceSpec },
+    SetMtu { namespace: NamespaceId, ifname: String, mtu: u32 },
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub(super) struct Finished {
+    pub(super) job: JobId,
+    pub(super) endpoint: Option<EndpointKey>,
+    pub(super) namespace: Option<NamespaceId>,
+    /// The TAP that was made, if one was to be; or one line.
+    pub(super) result: Result<Option<Tap>, String>,
+}
+
+/// What a child sends back.
+#[derive(Debug, Serialize, Deserialize)]
+struct Made {
+    tap: Option<TapInfo>,
+}
+
+#[derive(Debug)]
+struct Running {
+    job: JobId,
+    work: Work,
+    end: Instant,
+    child: Child<Made>,
+}
+
+/// All namespace work, waiting and running.
+#[derive(Debug, Default)]
+pub(super) struct Jobs {
+    queue: VecDeque<(JobId, Work)>,
+    running: Vec<Running>,
+    /// Most recently used last.
+    scratches: Vec<Scratch>,
+}
+
+impl Jobs {
+    /// Queues a piece of work.
+    pub(super) fn submit(&mut self, job: JobId, work: Work) -> Result<(), String> {
+        if work.endpoint().is_some_and(|endpoint| self.is_busy(endpoint)) {
+            return Err(work.failed("it is being attached already"));
+        }
+        if self.queue.len() >= QUEUED_MAX {
+            return Err(work.failed("too many at once, try again"));
+        }
+        self.queue.push_back((job, work));
+        Ok(())
+    }
+
+    /// Starts what may run; returns what could not be started.
+    pub(super) fn start(&mut self, now: Instant) -> Vec<Finished> {
+        let mut failed = Vec::new();
+        while self.running.len() < RUNNING_MAX {
+            let Some((job, work)) = self.queue.pop_front() else { break };
+            match self.spawn(&work) {
+                Ok(child) => self.running.push(Running { job, work, end: now + LIMIT, child }),
+                Err(error) => failed.push(work.finished(job, Err(error))),
+            }
+        }
+        failed
+    }
+
+    /// Takes the results of all that ended, or ran out of time.
+    pub(super) fn collect(&mut self, now: Instant) -> Vec<Finished> {
+        let ended = self.running.extract_if(.., |running| running.child.finished() || running.end <= now);
+        ended.map(|Running { job, work, child, .. }| work.finished(job, child.finish())).collect()
+    }
+
+    /// Stops what is being done for an endpoint; returns the jobs that got no answer.
+    pub(super) fn cancel(&mut self, endpoint: &EndpointKey) -> Vec<JobId> {
+        let is_its = |work: &Work| work.endpoint() == Some(endpoint);
+        let (queued, stay): (VecDeque<_>, VecDeque<_>) =
+            std::mem::take(&mut self.queue).into_iter().partition(|(_, work)| is_its(work));
+        self.queue = stay;
+        let running = self.running.extract_if(.., |running| is_its(&running.work));
+        queued.into_iter().map(|(job, _)| job).chain(running.map(|running| running.job)).collect()
+    }
+
+    /// Stops all: who asked is dead.
+    pub(super) fn clear(&mut self) {
+        self.queue.clear();
+        self.running.clear();
+    }
+
+    /// What to wait for, and until when.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.running.iter().map(|running| running.child.socket())
+    }
+
+    /// When the first runs out of time.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.running.iter().map(|running| running.end).min()
+    }
+
+    fn is_busy(&self, endpoint: &EndpointKey) -> bool {
+        let mut works = self.queue.iter().map(|(_, work)| work).chain(self.running.iter().map(|running| &running.work));
+        works.any(|work| work.endpoint() == Some(endpoint))
+    }
+
+    fn spawn(&mut self, work: &Work) -> Result<Child<Made>, Error> {
+        match work {
+            Work::Attach { target, device, .. } => {
+                let scratch = self.scratch_for(target)?;
+                Child::spawn("make the device", &[target.as_fd(), scratch.as_fd()], LIMIT, || {
+                    Ok(made(tapswitch_netns::birth(target, scratch, device)?))
+                })
+            }
+            Work::Reattach { namespace, device, .. } => Child::spawn("find the device", &[], LIMIT, || {
+                Ok(made(tapswitch_netns::reattach(&find(*namespace)?, device)?))
+            }),
+            Work::SetMtu { namespace, ifname, mtu } => Child::spawn("set it", &[], LIMIT, || {
+                tapswitch_netns::set_mtu(&find(*namespace)?, ifname, *mtu)?;
+                Ok((Made { tap: None }, None))
+            }),
+        }
+    }
+
+    /// The scratch of the target's owner, made at its first use.
+    fn scratch_for(&mut self, target: &Namespace) -> Result<&Scratch, Error> {
+        let owner = target.owner()?.id();
+        let scratch = match self.scratches.iter().position(|scratch| scratch.owner() == owner) {
+            Some(index) => self.scratches.remove(index),
+            None => Scratch::beside(target, LIMIT)?,
+        };
+        if self.scratches.len() >= SCRATCHES_MAX {
+            self.scratches.remove(0);
+        }
+        self.scratches.push(scratch);
+        Ok(self.scratches.last().expect("one was just pushed"))
+    }
+}
+
+impl Work {
+    fn endpoint(&self) -> Option<&EndpointKey> {
+        match self {
+            Work::Attach { endpoint, .. } | Work::Reattach { endpoint, .. } => Some(endpoint),
+            Work::SetMtu { .. } => None,
+        }
+    }
+
+    fn namespace(&self) -> NamespaceId {
+        match self {
+            Work::Attach { target, .. } => target.id(),
+            Work::Reattach { namespace, .. } | Work::SetMtu { namespace, .. } => *namespace,
+        }
+    }
+
+    /// One line: what was being done, to whom, and why it failed.
+    fn failed(&self, why: impl std::fmt::Display) -> String {
+        match self {
+            Work::Attach { endpoint, .. } => format!("attach {}: {why}", endpoint.0),
+            Work::Reattach { endpoint, .. } => format!("attach {} again: {why}", endpoint.0),
+            Work::SetMtu { ifname, mtu, .. } => format!("set MTU of {ifname} to {mtu}: {why}"),
+        }
+    }
+
+    fn finished(self, job: JobId, result: Result<(Made, Option<OwnedFd>), Error>) -> Finished {
+        let result = match result {
+            Ok((Made { tap: Some(info) }, Some(fd))) => Ok(Some(Tap { fd, info })),
+            Ok((Made { tap: None }, _)) => Ok(None),
+            Ok((Made { tap: Some(_) }, None)) => Err(self.failed("no descriptor came back")),
+            Err(error) => Err(self.failed(error)),
+        };
+        Finished { job, endpoint: self.endpoint().cloned(), namespace: Some(self.namespace()), result }
+    }
+}
+
+fn made(tap: Tap) -> (Made, Option<OwnedFd>) {
+    (Made { tap: Some(tap.info) }, Some(tap.fd))
+}
+
+fn find(namespace: NamespaceId) -> Result<Namespace, Error> {
+    let found = Namespace::find(namespace).map(|found| found.namespace);
+    found.ok_or_else(|| Error::UnknownNamespace { name: format!("net:[{}]", namespace.ino) })
+}

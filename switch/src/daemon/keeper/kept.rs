@@ -1,0 +1,50 @@
+//! The TAPs the keeper holds, by endpoint.
+//!
+//! A duplicate here keeps the carrier up while no switch lives.
+
+use std::collections::BTreeMap;
+
+use tapswitch_netns::{NamespaceId, Tap, TapInfo};
+
+use super::message::EndpointKey;
+
+/// A held TAP.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) tap: Tap,
+    /// Where it is; unknown for one taken over from a switch whose keeper died.
+    pub(super) namespace: Option<NamespaceId>,
+}
+
+/// All held TAPs.
+#[derive(Debug, Default)]
+pub(super) struct KeptTaps {
+    taps: BTreeMap<EndpointKey, Kept>,
+}
+
+impl KeptTaps {
+    pub(super) fn insert(&mut self, endpoint: EndpointKey, kept: Kept) {
+        self.taps.insert(endpoint, kept);
+    }
+
+    pub(super) fn get(&self, endpoint: &EndpointKey) -> Option<&Kept> {
+        self.taps.get(endpoint)
+    }
+
+    /// Whether a device is one of these.
+    pub(super) fn holds(&self, namespace: NamespaceId, ifname: &str) -> bool {
+        let is_it =
+            |kept: &Kept| kept.tap.info.ifname == ifname && kept.namespace.is_none_or(|kept_in| kept_in == namespace);
+        self.taps.values().any(is_it)
+    }
+
+    /// Labels and descriptions, in order.
+    pub(super) fn list(&self) -> impl Iterator<Item = (EndpointKey, TapInfo)> {
+        self.taps.iter().map(|(endpoint, kept)| (endpoint.clone(), kept.tap.info.clone()))
+    }
+
+    /// Destroys the device of an endpoint; one that is not held is destroyed already.
+    pub(super) fn destroy(&mut self, endpoint: &EndpointKey) -> tapswitch_netns::Result<()> {
+        self.taps.remove(endpoint).map_or(Ok(()), |kept| kept.tap.destroy())
+    }
+}

@@ -1,0 +1,341 @@
+//! The keeper's life: one loop over the switch's socket, the jobs' sockets and the signals.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use tapswitch_netns::{Namespace, NamespaceId};
+
+use super::error::{Error, Result};
+use super::job::{Finished, Jobs, Work};
+use super::kept::{Kept, KeptTaps};
+use super::listen::Listeners;
+use super::lock::{Lock, private_directory};
+use super::message::{EndpointKey, JobId, ToKeeper, ToSwitch};
+use super::ready::Ready;
+use super::start::{Config, SwitchStart};
+use super::switch::{Heard, Switch};
+use super::takeover::take_over;
+
+/// Dying so often so fast is no accident.
+const DEATHS_MAX: usize = 5;
+const DEATHS_WITHIN: Duration = Duration::from_secs(10);
+/// What a switch that was told to end has for it: writing a few small files.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+/// Messages heard before the jobs and signals have their turn.
+const HEARD_AT_ONCE: usize = 64;
+/// How often a full socket is tried again where no event says that it drained.
+const FULL_RETRY: Duration = Duration::from_millis(10);
+
+/// Becomes the keeper of a daemon, whose switch process runs `switch_main`; returns when the daemon has ended.
+///
+/// Call it before any thread exists. On return the containers' devices are still there, unless the switch detached them.
+///
+/// # Errors
+///
+/// One line: why the daemon did not start, or could not go on. Whoever waits at `config.ready` was told the same.
+pub fn run(mut config: Config, switch_main: impl Fn(SwitchStart) -> i32) -> Result<()> {
+    let mut ready = Ready::new(config.ready.take());
+    let life = Keeper::start(config, switch_main, &mut ready).and_then(Keeper::serve);
+    if let Err(error) = &life {
+        ready.failed(&error.to_string());
+    }
+    life
+}
+
+struct Keeper<'a, F> {
+    config: Config,
+    switch_main: F,
+    ready: &'a mut Ready,
+    /// The host's, where nothing of ours is ever made.
+    own: NamespaceId,
+    signals: SignalFd,
+    listeners: Listeners,
+    switch: Switch,
+    jobs: Jobs,
+    kept: KeptTaps,
+    restarts: u32,
+    /// The last few, oldest first.
+    deaths: VecDeque<Instant>,
+    /// Set once the daemon is to end: until when the switch may take for it.
+    stop: Option<Instant>,
+    _locks: [Lock; 2],
+}
+
+impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
+    fn start(config: Config, switch_main: F, ready: &'a mut Ready) -> Result<Self> {
+        private_directory(&config.run_dir)?;
+        private_directory(&config.state_dir)?;
+        let locks = [Lock::take(&config.run_dir)?, Lock::take(&config.state_dir)?];
+        prctl::set_name(c"tapswitch-keep").map_err(|errno| Error::system("set the process's name", errno))?;
+        raise_descriptor_limit()?;
+        let own =
+            Namespace::current().map_err(|error| Error::system("open our namespace", std::io::Error::other(error)))?;
+
+        let mut kept = KeptTaps::default();
+        for (endpoint, tap) in take_over(&config.takeover_socket())?.into_iter().flatten() {
+            kept.insert(endpoint, Kept { tap, namespace: None });
+        }
+        let listeners = Listeners::bind(&config)?;
+        let signals = signals()?;
+        let switch = Switch::spawn(&listeners, &config, 0, &switch_main)?;
+        let mut keeper = Keeper {
+            config,
+            switch_main,
+            ready,
+            own: own.id(),
+            signals,
+            listeners,
+            switch,
+            jobs: Jobs::default(),
+            kept,
+            restarts: 0,
+            deaths: VecDeque::new(),
+            stop: None,
+            _locks: locks,
+        };
+        keeper.tell_kept();
+        Ok(keeper)
+    }
+
+    fn serve(mut self) -> Result<()> {
+        loop {
+            let now = Instant::now();
+            let unstarted = self.jobs.start(now);
+            self.answer(unstarted);
+            self.switch.flush(&self.kept);
+            self.wait(now)?;
+            let now = Instant::now();
+            let ended = self.jobs.collect(now);
+            self.answer(ended);
+            self.hear_signals(now)?;
+            if !self.hear_switch(now)? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn wait(&self, now: Instant) -> Result<()> {
+        let mut interest = PollFlags::empty();
+        interest.set(PollFlags::POLLIN, self.switch.is_heard());
+        interest.set(PollFlags::POLLOUT, self.switch.has_outgoing());
+        let mut fds =
+            vec![PollFd::new(self.switch.socket(), interest), PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        fds.extend(self.jobs.sockets().map(|socket| PollFd::new(socket, PollFlags::POLLIN)));
+
+        let retry = self.switch.has_outgoing().then(|| now + FULL_RETRY);
+        let deadline = [self.jobs.deadline(), self.stop, retry].into_iter().flatten().min();
+        match poll(&mut fds, until(deadline, now)) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+            Err(errno) => Err(Error::system("wait for events", errno)),
+        }
+    }
+
+    fn hear_signals(&mut self, now: Instant) -> Result<()> {
+        let failed = |errno| Error::system("read signals", errno);
+        while let Some(signal) = self.signals.read_signal().map_err(failed)? {
+            // SIGCHLD only wakes; who died is asked in `hear_switch` and `collect`.
+            if signal.ssi_signo == Signal::SIGCHLD as u32 {
+                continue;
+            }
+            match self.stop {
+                None => {
+                    tracing::info!("stopping; the containers keep their devices");
+                    self.switch.tell(ToSwitch::Stop, None);
+                    self.stop = Some(now + STOP_PATIENCE);
+                }
+                // Asked twice: at once.
+                Some(_) => self.stop = Some(now),
+            }
+        }
+        Ok(())
+    }
+
+    /// False once the switch ended as it was told to.
+    fn hear_switch(&mut self, now: Instant) -> Result<bool> {
+        let mut alive = true;
+        for _ in 0..HEARD_AT_ONCE {
+            if !self.switch.is_heard() {
+                break;
+            }
+            match self.switch.hear() {
+                Heard::Message(message, fd) => self.obey(message, fd, now)?,
+                Heard::Nonsense(error) => tracing::warn!("the switch sent nonsense: {error}"),
+                Heard::Nothing => break,
+                Heard::Closed => {
+                    alive = false;
+                    break;
+                }
+            }
+        }
+        let status = self.switch.ended();
+        let overdue = self.stop.is_some_and(|end| end <= now);
+        if alive && status.is_none() && !overdue {
+            return Ok(true);
+        }
+        if status.is_none() {
+            // It closed its socket, which is useless, or takes too long.
+            if overdue {
+                tracing::warn!("the switch did not stop in time, killing it");
+            }
+            self.switch.kill();
+        }
+        if self.stop.is_some() {
+            return Ok(false);
+        }
+        tracing::error!("the switch, pid {}, died: {status:?}", self.switch.pid());
+        self.restart(now).map(|()| true)
+    }
+
+    fn restart(&mut self, now: Instant) -> Result<()> {
+        self.jobs.clear();
+        self.deaths.retain(|&death| now.saturating_duration_since(death) < DEATHS_WITHIN);
+        self.deaths.push_back(now);
+        if self.deaths.len() >= DEATHS_MAX {
+            return Err(Error::GaveUp { deaths: DEATHS_MAX, seconds: DEATHS_WITHIN.as_secs() });
+        }
+        self.restarts += 1;
+        self.switch = Switch::spawn(&self.listeners, &self.config, self.restarts, &self.switch_main)?;
+        self.tell_kept();
+        Ok(())
+    }
+
+    fn tell_kept(&mut self) {
+        for (endpoint, tap) in self.kept.list() {
+            self.switch.tell(ToSwitch::Kept { endpoint: endpoint.clone(), tap }, Some(endpoint));
+        }
+        self.switch.tell(ToSwitch::KeptAll, None);
+    }
+
+    fn obey(&mut self, message: ToKeeper, fd: Option<OwnedFd>, now: Instant) -> Result<()> {
+        match message {
+            ToKeeper::Attach { job, endpoint, device } => {
+                let work =
+                    self.attach_work(endpoint, fd).map(|(endpoint, target)| Work::Attach { endpoint, target, device });
+                self.submit(job, work);
+            }
+            ToKeeper::Reattach { job, endpoint, namespace, device } => {
+                let checked = self.refuse_own(namespace).and_then(|()| self.refuse_kept(&endpoint));
+                let work = checked.map(|()| Work::Reattach { endpoint: endpoint.clone(), namespace, device });
+                self.submit(job, work.map_err(|error| format!("attach {} again: {error}", endpoint.0)));
+            }
+            ToKeeper::SetMtu { job, namespace, ifname, mtu } => {
+                let held = self.kept.holds(namespace, &ifname);
+                let checked = if held { self.refuse_own(namespace) } else { Err("it is no device of ours".into()) };
+                let failed = |error| format!("set MTU of {ifname}: {error}");
+                let work = checked.map_err(failed).map(|()| Work::SetMtu { namespace, ifname: ifname.clone(), mtu });
+                self.submit(job, work);
+            }
+            ToKeeper::Detach { job, endpoint } => self.detach(job, &endpoint),
+            ToKeeper::Ready => self.ready.serves(),
+            ToKeeper::Fatal { error } => {
+                self.switch.kill();
+                return Err(Error::Fatal { error });
+            }
+            ToKeeper::Down => self.stop = Some(now + STOP_PATIENCE),
+        }
+        Ok(())
+    }
+
+    /// Checks an attachment before anything is forked.
+    fn attach_work(
+        &self,
+        endpoint: EndpointKey,
+        fd: Option<OwnedFd>,
+    ) -> std::result::Result<(EndpointKey, Namespace), String> {
+        let checked = || {
+            let target = Namespace::from_fd(fd.ok_or("no namespace came with the request")?);
+            let target = target.map_err(|error| error.to_string())?;
+            self.refuse_own(target.id())?;
+            self.refuse_kept(&endpoint)?;
+            Ok::<_, String>(target)
+        };
+        match checked() {
+            Ok(target) => Ok((endpoint, target)),
+            Err(error) => Err(format!("attach {}: {error}", endpoint.0)),
+        }
+    }
+
+    fn refuse_own(&self, namespace: NamespaceId) -> std::result::Result<(), String> {
+        if namespace == self.own {
+            return Err("that is the host's own network namespace; give a container's".into());
+        }
+        Ok(())
+    }
+
+    fn refuse_kept(&self, endpoint: &EndpointKey) -> std::result::Result<(), String> {
+        match self.kept.get(endpoint) {
+            Some(_) => Err("it has a device already".into()),
+            None => Ok(()),
+        }
+    }
+
+    fn submit(&mut self, job: JobId, work: std::result::Result<Work, String>) {
+        if let Err(error) = work.and_then(|work| self.jobs.submit(job, work)) {
+            self.switch.tell(ToSwitch::Failed { job, error }, None);
+        }
+    }
+
+    fn detach(&mut self, job: JobId, endpoint: &EndpointKey) {
+        for cancelled in self.jobs.cancel(endpoint) {
+            let error = format!("attach {}: it was detached meanwhile", endpoint.0);
+            self.switch.tell(ToSwitch::Failed { job: cancelled, error }, None);
+        }
+        let answer = match self.kept.destroy(endpoint) {
+            Ok(()) => ToSwitch::Done { job },
+            Err(error) => ToSwitch::Failed { job, error: format!("detach {}: {error}", endpoint.0) },
+        };
+        self.switch.tell(answer, None);
+    }
+
+    fn answer(&mut self, finished: Vec<Finished>) {
+        for Finished { job, endpoint, namespace, result } in finished {
+            match (result, endpoint, namespace) {
+                (Ok(Some(tap)), Some(endpoint), Some(namespace)) => self.keep(job, endpoint, namespace, tap),
+                (Ok(_), ..) => self.switch.tell(ToSwitch::Done { job }, None),
+                (Err(error), ..) => self.switch.tell(ToSwitch::Failed { job, error }, None),
+            }
+        }
+    }
+
+    /// Keeps a new TAP. Its owner is the keeper's user, whatever the switch asked for.
+    fn keep(&mut self, job: JobId, endpoint: EndpointKey, namespace: NamespaceId, tap: tapswitch_netns::Tap) {
+        if let Err(error) = tap.persist(nix::unistd::getuid().as_raw()) {
+            let error = format!("attach {}: {error}", endpoint.0);
+            return self.switch.tell(ToSwitch::Failed { job, error }, None);
+        }
+        let attached = ToSwitch::Attached { job, tap: tap.info.clone(), namespace };
+        self.kept.insert(endpoint.clone(), Kept { tap, namespace: Some(namespace) });
+        self.switch.tell(attached, Some(endpoint));
+    }
+}
+
+/// Blocks the signals that end a daemon, and reads them here instead.
+fn signals() -> Result<SignalFd> {
+    let failed = |errno| Error::system("block signals", errno);
+    let mut mask = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD] {
+        mask.add(signal);
+    }
+    mask.thread_block().map_err(failed)?;
+    SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(failed)
+}
+
+/// A port is a descriptor in either process: takes all that may be had. The switch inherits it.
+fn raise_descriptor_limit() -> Result<()> {
+    let failed = |errno| Error::system("raise the limit of open files", errno);
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).map_err(failed)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).map_err(failed)
+}
+
+/// Rounds up: a wait that ends a moment early would spin.
+fn until(deadline: Option<Instant>, now: Instant) -> PollTimeout {
+    let Some(deadline) = deadline else { return PollTimeout::NONE };
+    let left = deadline.saturating_duration_since(now).as_millis() + 1;
+    PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+}

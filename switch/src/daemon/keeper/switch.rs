@@ -1,0 +1,176 @@
+//! The switch process, as its keeper sees it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork};
+use tapswitch_netns::message;
+
+use super::error::{Error, Result};
+use super::kept::KeptTaps;
+use super::listen::Listeners;
+use super::message::{EndpointKey, ToKeeper, ToSwitch};
+use super::renounce::renounce;
+use super::start::{Config, SwitchStart};
+
+/// Answers that may wait for a switch that does not read; beyond them it is not listened to.
+const OUTBOX_MAX: usize = 4096;
+
+/// A running switch. Dropped, it is left alone: it outlives its keeper.
+#[derive(Debug)]
+pub(super) struct Switch {
+    pid: Pid,
+    socket: OwnedFd,
+    outbox: VecDeque<(ToSwitch, Option<EndpointKey>)>,
+}
+
+/// What came from the switch.
+#[derive(Debug)]
+pub(super) enum Heard {
+    Message(ToKeeper, Option<OwnedFd>),
+    /// Not ours to understand; it was thrown away.
+    Nonsense(io::Error),
+    Nothing,
+    Closed,
+}
+
+impl Switch {
+    /// Forks one. It renounces its rights and becomes `switch_main`, whose value is its exit status.
+    pub(super) fn spawn(
+        listeners: &Listeners,
+        config: &Config,
+        restarts: u32,
+        switch_main: &impl Fn(SwitchStart) -> i32,
+    ) -> Result<Switch> {
+        let failed = |error: io::Error| Error::system("start the switch process", error);
+        let (ours, theirs) = message::pair().map_err(failed)?;
+        let (api, attach, takeover) = listeners.duplicate().map_err(failed)?;
+        fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|errno| failed(errno.into()))?;
+        let start = SwitchStart {
+            keeper: theirs,
+            api,
+            attach,
+            takeover,
+            restarts,
+            run_dir: config.run_dir.clone(),
+            state_dir: config.state_dir.clone(),
+        };
+        // SAFETY: the keeper has one thread, so the child is a whole process; it never returns from `become_switch`.
+        match unsafe { fork() } {
+            Ok(ForkResult::Parent { child }) => Ok(Switch { pid: child, socket: ours, outbox: VecDeque::new() }),
+            Ok(ForkResult::Child) => become_switch(start, switch_main),
+            Err(errno) => Err(failed(errno.into())),
+        }
+    }
+
+    /// Its process id.
+    pub(super) fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// To wait for.
+    pub(super) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Whether something waits to be sent.
+    pub(super) fn has_outgoing(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
+    /// Whether it reads what it is sent, and so may say more.
+    pub(super) fn is_heard(&self) -> bool {
+        self.outbox.len() < OUTBOX_MAX
+    }
+
+    /// Queues a message; the TAP kept for `endpoint` goes with it.
+    pub(super) fn tell(&mut self, message: ToSwitch, endpoint: Option<EndpointKey>) {
+        self.outbox.push_back((message, endpoint));
+    }
+
+    /// Sends what the socket takes. A broken connection shows in [`hear`](Switch::hear).
+    pub(super) fn flush(&mut self, kept: &KeptTaps) {
+        while let Some((message, endpoint)) = self.outbox.front() {
+            let sent = match endpoint.as_ref().map(|endpoint| kept.get(endpoint)) {
+                None => message::send(self.socket.as_fd(), message, None),
+                Some(Some(kept)) => message::send(self.socket.as_fd(), message, Some(kept.tap.as_fd())),
+                // Detached before the switch read of it.
+                Some(None) => match gone(message) {
+                    Some(message) => message::send(self.socket.as_fd(), &message, None),
+                    None => Ok(()),
+                },
+            };
+            match sent {
+                // Too many descriptors on their way; the switch takes some.
+                Err(error) if is_full(&error) => return,
+                Err(error) => tracing::warn!("tell the switch: {error}"),
+                Ok(()) => {}
+            }
+            self.outbox.pop_front();
+        }
+    }
+
+    /// The next message, without waiting.
+    pub(super) fn hear(&self) -> Heard {
+        match message::recv(self.socket.as_fd()) {
+            Ok(Some((message, fd))) => Heard::Message(message, fd),
+            Ok(None) => Heard::Closed,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Heard::Nothing,
+            Err(error) if error.raw_os_error().is_none() => Heard::Nonsense(error),
+            Err(_) => Heard::Closed,
+        }
+    }
+
+    /// How it ended, if it has.
+    pub(super) fn ended(&self) -> Option<WaitStatus> {
+        match waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) => None,
+            Ok(status) => Some(status),
+            // Reaped already: counts as ended.
+            Err(_) => Some(WaitStatus::Exited(self.pid, 0)),
+        }
+    }
+
+    /// Ends it and reaps it.
+    pub(super) fn kill(&self) {
+        // Not reaped yet, so the number is still its; both fail only when there is nothing left to end.
+        let _ = kill(self.pid, Signal::SIGKILL);
+        let _ = waitpid(self.pid, None);
+    }
+}
+
+/// What a message about a TAP becomes once that TAP is gone.
+fn gone(message: &ToSwitch) -> Option<ToSwitch> {
+    match message {
+        ToSwitch::Attached { job, .. } => {
+            Some(ToSwitch::Failed { job: *job, error: "it was detached meanwhile".into() })
+        }
+        _ => None,
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock || error.raw_os_error() == Some(Errno::ETOOMANYREFS as i32)
+}
+
+/// The switch process's life.
+fn become_switch(start: SwitchStart, switch_main: &impl Fn(SwitchStart) -> i32) -> ! {
+    let life = catch_unwind(AssertUnwindSafe(|| {
+        let keep = [start.keeper.as_fd(), start.api.as_fd(), start.attach.as_fd(), start.takeover.as_fd()];
+        match renounce(c"tapswitch", &keep) {
+            Ok(()) => switch_main(start),
+            Err(error) => {
+                tracing::error!("{error}");
+                1
+            }
+        }
+    }));
+    // Nothing of the keeper's is dropped here: this process never returns to where it was forked.
+    std::process::exit(life.unwrap_or(101))
+}

@@ -1,0 +1,337 @@
+//! The daemon's settings: a TOML file, the flags of `up` over it, defaults under both.
+//!
+//! ```toml
+//! state = "/var/lib/tapswitch"   # where networks are kept
+//! workers = 2                    # forwarding threads; one per core
+//! offload = "auto"               # auto, on or off
+//! io = "auto"                    # auto, uring or plain
+//!
+//! [[network]]                    # any number of them
+//! name = "default"
+//! subnet = "192.168.227.0/24"    # or auto
+//! icc = false
+//! ```
+//!
+//! The network flags of `up` speak of the network that `--name` names, `default` where it is absent: they win over the
+//! file's table of that name, or make one. That network is left out only where the file has networks and no flag
+//! speaks of one. What a settings file says is checked here as far as it can be without the host and the other
+//! networks; every error is one line that names the file and the line in it.
+
+use std::env;
+use std::fs;
+use std::io::Read;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+
+use ipnet::Ipv4Net;
+use serde::Deserialize;
+use tapswitch_netns::OffloadMode;
+
+use super::api::types::{NetworkCreate, Subnet4, Subnet6, UplinkKind};
+use super::name::Name;
+use super::wanted;
+use crate::engine::IoChoice;
+
+/// Most forwarding threads: more than any machine the switch was measured on has cores.
+const MAX_WORKERS: usize = 64;
+/// Longest configuration file, in bytes.
+const MAX_FILE: u64 = 1 << 20;
+/// The kernel's `sun_path` holds 108 bytes with the final zero; `/attach.sock` is the longest name in the run directory.
+const MAX_RUN_DIR: usize = 108 - 1 - "/attach.sock".len();
+
+/// What `up` was told on the command line. What is absent was not given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// `--config FILE`.
+    pub config: Option<PathBuf>,
+    /// `--state DIR`: state in DIR, and the run directory in DIR/run.
+    pub state: Option<PathBuf>,
+    /// `--name NET`: the network that the flags below speak of; `default`.
+    pub name: Option<String>,
+    /// `--subnet`.
+    pub subnet: Option<Subnet4>,
+    /// `--gateway`.
+    pub gateway: Option<Ipv4Addr>,
+    /// `--range`.
+    pub range: Option<Ipv4Net>,
+    /// `--ipv6`.
+    pub ipv6: Option<Subnet6>,
+    /// `--gateway6`.
+    pub gateway6: Option<Ipv6Addr>,
+    /// `--icc`.
+    pub icc: Option<bool>,
+    /// `--mtu`.
+    pub mtu: Option<u32>,
+    /// `--uplink`.
+    pub uplink: Option<UplinkKind>,
+    /// `--workers`.
+    pub workers: Option<usize>,
+    /// `--offload`.
+    pub offload: Option<OffloadMode>,
+}
+
+/// What a daemon goes by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Where networks are kept.
+    pub state_dir: PathBuf,
+    /// Where sockets and endpoints are kept.
+    pub run_dir: PathBuf,
+    /// Forwarding threads.
+    pub workers: usize,
+    /// How TAPs are opened.
+    pub offload: OffloadMode,
+    /// How workers read and write.
+    pub io: IoChoice,
+    /// The networks asked for. One that is stored already stays as it is stored.
+    pub networks: Vec<NetworkCreate>,
+    /// What flags alone said of one of them: a stored network must not contradict it.
+    pub flags: Option<NetworkCreate>,
+}
+
+/// The configuration file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct File {
+    state: Option<PathBuf>,
+    workers: Option<usize>,
+    offload: Option<OffloadMode>,
+    io: IoChoice,
+    network: Vec<toml::Spanned<NetworkCreate>>,
+}
+
+/// Settings that cannot be gone by: one line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BadSettings(String);
+
+impl Settings {
+    /// Reads the configuration file, where there is one, and puts `flags` over it.
+    ///
+    /// # Errors
+    /// When the file cannot be read or parsed, or a value is impossible; the message names file, line and value.
+    pub fn load(flags: &Flags) -> Result<Settings, BadSettings> {
+        let file = match &flags.config {
+            Some(path) => read_file(path)?,
+            None => File::default(),
+        };
+        let (state_dir, run_dir) = directories(flags.state.as_ref().or(file.state.as_ref()))?;
+        let tables = file.network.into_iter().map(toml::Spanned::into_inner).collect();
+        let alone = networks(flags, Vec::new())?.into_iter().next();
+        Ok(Settings {
+            state_dir,
+            run_dir,
+            workers: workers(flags.workers.or(file.workers))?,
+            offload: flags.offload.or(file.offload).unwrap_or_default(),
+            io: file.io,
+            networks: networks(flags, tables)?,
+            flags: alone.filter(|_| speaks_of_a_network(flags)),
+        })
+    }
+
+    /// The control API's socket.
+    pub fn api_socket(&self) -> PathBuf {
+        self.run_dir.join("api.sock")
+    }
+
+    /// The socket that takes namespaces.
+    pub fn attach_socket(&self) -> PathBuf {
+        self.run_dir.join("attach.sock")
+    }
+}
+
+/// The run directory of a daemon that was started without `--state`, where its clients look for it.
+///
+/// # Errors
+/// For an ordinary user without a home.
+pub fn default_run_dir() -> Result<PathBuf, BadSettings> {
+    directories(None).map(|(_, run_dir)| run_dir)
+}
+
+fn read_file(path: &Path) -> Result<File, BadSettings> {
+    let shown = path.display();
+    let mut text = String::new();
+    let file = fs::File::open(path).map_err(|e| BadSettings(format!("read configuration {shown}: {e}")))?;
+    file.take(MAX_FILE + 1)
+        .read_to_string(&mut text)
+        .map_err(|e| BadSettings(format!("read configuration {shown}: {e}")))?;
+    if text.len() as u64 > MAX_FILE {
+        return Err(BadSettings(format!("read configuration {shown}: longer than {MAX_FILE} bytes")));
+    }
+    parse(&text, path)
+}
+
+fn parse(text: &str, path: &Path) -> Result<File, BadSettings> {
+    let at = |span: Option<std::ops::Range<usize>>, what: &str| {
+        let line = span.map_or(1, |s| 1 + text.bytes().take(s.start).filter(|b| *b == b'\n').count());
+        BadSettings(format!("{}:{line}: {}", path.display(), what.replace('\n', " ")))
+    };
+    let file: File = toml::from_str(text).map_err(|e| at(e.span(), e.message()))?;
+    let mut names: Vec<&str> = Vec::new();
+    for network in &file.network {
+        let what = network.as_ref();
+        wanted::check(what).map_err(|e| at(Some(network.span()), &e))?;
+        if names.contains(&what.name.as_str()) {
+            return Err(at(Some(network.span()), &format!("a second network named {}", what.name)));
+        }
+        names.push(&what.name);
+    }
+    Ok(file)
+}
+
+fn workers(given: Option<usize>) -> Result<usize, BadSettings> {
+    match given {
+        Some(n) if (1..=MAX_WORKERS).contains(&n) => Ok(n),
+        Some(n) => Err(BadSettings(format!("workers {n}: must be 1 to {MAX_WORKERS}"))),
+        None => Ok(std::thread::available_parallelism().map_or(1, |n| n.get().min(MAX_WORKERS))),
+    }
+}
+
+fn networks(flags: &Flags, mut networks: Vec<NetworkCreate>) -> Result<Vec<NetworkCreate>, BadSettings> {
+    let name = match &flags.name {
+        Some(name) => name.parse().map_err(|e| BadSettings(format!("{e}")))?,
+        None => Name::default_network(),
+    };
+    if !networks.is_empty() && !speaks_of_a_network(flags) {
+        return Ok(networks);
+    }
+    let at = networks.iter().position(|n| n.name == name.as_str()).unwrap_or_else(|| {
+        networks.push(NetworkCreate { name: name.to_string(), ..NetworkCreate::default() });
+        networks.len() - 1
+    });
+    overlay(&mut networks[at], flags);
+    wanted::check(&networks[at]).map_err(BadSettings)?;
+    Ok(networks)
+}
+
+fn speaks_of_a_network(flags: &Flags) -> bool {
+    let network_alone = Flags { config: None, state: None, workers: None, offload: None, ..flags.clone() };
+    network_alone != Flags::default()
+}
+
+fn overlay(network: &mut NetworkCreate, flags: &Flags) {
+    network.subnet = flags.subnet.unwrap_or(network.subnet);
+    network.gateway = flags.gateway.or(network.gateway);
+    network.range = flags.range.or(network.range);
+    network.ipv6 = flags.ipv6.unwrap_or(network.ipv6);
+    network.gateway6 = flags.gateway6.or(network.gateway6);
+    network.icc = flags.icc.or(network.icc);
+    network.mtu = flags.mtu.or(network.mtu);
+    network.uplink = flags.uplink.or(network.uplink);
+}
+
+/// State and run directory.
+fn directories(state: Option<&PathBuf>) -> Result<(PathBuf, PathBuf), BadSettings> {
+    let (state_dir, run_dir) = match state {
+        Some(dir) => {
+            let dir =
+                std::path::absolute(dir).map_err(|e| BadSettings(format!("state directory {}: {e}", dir.display())))?;
+            (dir.clone(), dir.join("run"))
+        }
+        None if nix::unistd::geteuid().is_root() => ("/var/lib/tapswitch".into(), "/run/tapswitch".into()),
+        None => user_directories(&|name| env::var_os(name).map(PathBuf::from))?,
+    };
+    let length = run_dir.as_os_str().len();
+    if length > MAX_RUN_DIR {
+        return Err(BadSettings(format!(
+            "run directory {}: {length} bytes, and a socket's path leaves {MAX_RUN_DIR}: give a shorter --state",
+            run_dir.display()
+        )));
+    }
+    Ok((state_dir, run_dir))
+}
+
+/// An ordinary user's; without XDG_RUNTIME_DIR, as after `su`, the run directory is in the state directory.
+fn user_directories(variable: &dyn Fn(&str) -> Option<PathBuf>) -> Result<(PathBuf, PathBuf), BadSettings> {
+    // XDG Base Directory Specification 0.8: a relative path is to be ignored.
+    let absolute = |name: &str| variable(name).filter(|p| p.is_absolute());
+    let state = absolute("XDG_STATE_HOME")
+        .or_else(|| Some(absolute("HOME")?.join(".local/state")))
+        .ok_or_else(|| BadSettings("neither XDG_STATE_HOME nor HOME is set: give --state DIR".into()))?
+        .join("tapswitch");
+    let run = absolute("XDG_RUNTIME_DIR").map_or_else(|| state.join("run"), |dir| dir.join("tapswitch"));
+    Ok((state, run))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATH: &str = "/etc/tapswitch.toml";
+
+    fn error(text: &str) -> String {
+        parse(text, Path::new(PATH)).map(|_| ()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn without_a_file_or_a_flag_there_is_the_default_network() {
+        let networks = networks(&Flags::default(), Vec::new()).unwrap();
+        assert_eq!(networks, [NetworkCreate { name: "default".into(), ..NetworkCreate::default() }]);
+    }
+
+    #[test]
+    fn flags_win_over_the_table_of_their_network_and_leave_the_others() {
+        let file =
+            parse("[[network]]\nname='default'\nmtu=9000\nicc=true\n[[network]]\nname='blue'\n", Path::new(PATH));
+        let tables = file.unwrap().network.into_iter().map(toml::Spanned::into_inner).collect();
+        let flags = Flags { icc: Some(false), ..Flags::default() };
+        let networks = networks(&flags, tables).unwrap();
+        assert_eq!((networks[0].icc, networks[0].mtu), (Some(false), Some(9000)));
+        assert_eq!((networks[1].name.as_str(), networks[1].icc), ("blue", None));
+    }
+
+    #[test]
+    fn a_file_with_networks_needs_no_default_one() {
+        let tables = vec![NetworkCreate { name: "blue".into(), ..NetworkCreate::default() }];
+        assert_eq!(networks(&Flags { workers: Some(1), ..Flags::default() }, tables.clone()).unwrap(), tables);
+        let flags = Flags { mtu: Some(1400), ..Flags::default() };
+        assert_eq!(networks(&flags, tables).unwrap()[1].name, "default");
+    }
+
+    #[test]
+    fn an_error_in_the_file_names_file_and_line_in_one_line() {
+        for (text, line, needle) in [
+            ("workers = 1\nwrokers = 2\n", 2, "wrokers"),
+            ("[[network]]\nname = 'a'\n\nsubnet = '10.0.0.0/33'\n", 4, "10.0.0.0/33"),
+            ("a = = 1", 1, ""),
+            ("\n[[network]]\nname = 'a'\nmtu = 67\n", 2, "67"),
+            ("\n[[network]]\nname = 'a b'\n", 2, "a b"),
+            ("[[network]]\nname = 'a'\n[[network]]\nname = 'a'\n", 3, "second"),
+            ("[[network]]\nicc = true\n", 1, "name"),
+        ] {
+            let error = error(text);
+            assert!(error.starts_with(&format!("{PATH}:{line}: ")), "{error}");
+            assert!(error.contains(needle) && !error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn workers_have_a_limit() {
+        assert!(workers(Some(0)).is_err());
+        assert!(workers(Some(MAX_WORKERS + 1)).is_err());
+        assert_eq!(workers(Some(2)), Ok(2));
+    }
+
+    #[test]
+    fn state_given_holds_the_run_directory() {
+        let (state, run) = directories(Some(&PathBuf::from("/srv/s"))).unwrap();
+        assert_eq!((state, run), ("/srv/s".into(), "/srv/s/run".into()));
+        assert!(directories(Some(&PathBuf::from(format!("/{}", "d".repeat(91))))).is_err());
+    }
+
+    #[test]
+    fn a_user_has_the_xdg_directories() {
+        let all = |name: &str| match name {
+            "HOME" => Some(PathBuf::from("/home/u")),
+            "XDG_RUNTIME_DIR" => Some(PathBuf::from("/run/user/7")),
+            _ => None,
+        };
+        assert_eq!(
+            user_directories(&all).unwrap(),
+            ("/home/u/.local/state/tapswitch".into(), "/run/user/7/tapswitch".into())
+        );
+        let home = |name: &str| all(name).filter(|_| name == "HOME");
+        assert_eq!(user_directories(&home).unwrap().1, PathBuf::from("/home/u/.local/state/tapswitch/run"));
+        assert!(user_directories(&|_| None).is_err());
+    }
+}

@@ -1,0 +1,7 @@
+//! What outlives a process: one file per network in the state directory, one per endpoint in the run directory.
+
+mod dir;
+mod records;
+
+pub(crate) use dir::{Loaded, StateDir, Survives};
+pub(crate) use records::{EndpointRecord, NetworkRecord, PortIds, RulePortRecord, RuleRecord, SiteRecord};

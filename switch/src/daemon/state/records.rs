@@ -1,0 +1,178 @@
+//! What the files say of a network and of an endpoint.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use tapswitch_ipam::{GlobalId, Subnet, SubnetV6};
+use tapswitch_netns::NamespaceId;
+
+use crate::daemon::api::types::UplinkKind;
+use crate::daemon::name::{Name, printable};
+use crate::forwarding::{PortId, RulePort};
+use crate::frame::Mac;
+
+/// A network as it is kept: every default resolved, so that it stays what it was when a default changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NetworkRecord {
+    /// Its name; the file's too.
+    pub name: Name,
+    /// IPv4 subnet, gateway and range.
+    pub subnet: Subnet,
+    /// IPv6 subnet and gateway.
+    pub subnet6: Option<SubnetV6>,
+    /// The switch's own MAC there, stable for the network's life.
+    pub gateway_mac: Mac,
+    /// Containers talk freely.
+    pub icc: bool,
+    /// Largest IP packet, in bytes.
+    pub mtu: u32,
+    /// The way out.
+    pub uplink: UplinkKind,
+    /// Seconds after which a learned MAC is forgotten.
+    pub ageing: u32,
+    /// Most learned MACs.
+    pub fdb_limit: u32,
+    /// Full-sized flooded copies a second that one port may cause.
+    pub flood_limit: u32,
+    /// What is open while `icc` is false.
+    #[serde(default)]
+    pub rules: BTreeSet<RuleRecord>,
+}
+
+/// One `allow`, by names: it may be given before its endpoints come.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RuleRecord {
+    /// Who opens.
+    pub from: Name,
+    /// Towards whom.
+    pub to: Name,
+    /// What; absent is any IP packet.
+    pub what: Option<RulePortRecord>,
+}
+
+impl RuleRecord {
+    /// Whether it speaks of `endpoint`.
+    pub(crate) fn names(&self, endpoint: &Name) -> bool {
+        self.from == *endpoint || self.to == *endpoint
+    }
+}
+
+/// [`RulePort`] as text: `tcp/5432`, `udp/53`, `icmp`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct RulePortRecord(pub RulePort);
+
+impl fmt::Display for RulePortRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            RulePort::Tcp(port) => write!(f, "tcp/{port}"),
+            RulePort::Udp(port) => write!(f, "udp/{port}"),
+            RulePort::Icmp => f.write_str("icmp"),
+        }
+    }
+}
+
+impl FromStr for RulePortRecord {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // `parse` would take a sign.
+        let port = |digits: &str| {
+            let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+            digits.parse::<u16>().ok().filter(|port| plain && *port != 0)
+        };
+        let rule = match text.split_once('/') {
+            None if text == "icmp" => Some(RulePort::Icmp),
+            Some(("tcp", digits)) => port(digits).map(RulePort::Tcp),
+            Some(("udp", digits)) => port(digits).map(RulePort::Udp),
+            _ => None,
+        };
+        rule.map(RulePortRecord)
+            .ok_or_else(|| format!("`{}` is neither tcp/PORT, udp/PORT nor icmp, PORT 1 to 65535", printable(text)))
+    }
+}
+
+impl TryFrom<String> for RulePortRecord {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<RulePortRecord> for String {
+    fn from(rule: RulePortRecord) -> String {
+        rule.to_string()
+    }
+}
+
+/// An endpoint as it is kept: its lease and where its device is. The rest follows from its network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EndpointRecord {
+    /// Its network.
+    pub network: Name,
+    /// Its name there.
+    pub name: Name,
+    /// What the client called its namespace.
+    pub netns: String,
+    /// Which namespace that is.
+    pub namespace: NamespaceId,
+    /// Its device's name there.
+    pub ifname: String,
+    /// Its MAC.
+    pub mac: Mac,
+    /// Leased to it.
+    pub ipv4: Ipv4Addr,
+    /// Leased to it.
+    pub ipv6: Option<Ipv6Addr>,
+    /// The source guard is on.
+    pub guard: bool,
+    /// Its port.
+    pub port: PortId,
+}
+
+impl EndpointRecord {
+    /// The file's name. `@` is in no [`Name`], so no two endpoints share one.
+    pub(crate) fn file_key(network: &Name, name: &Name) -> String {
+        format!("{network}@{name}")
+    }
+}
+
+/// What the daemon keeps for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SiteRecord {
+    /// Makes its unique local IPv6 subnets unlike everybody else's.
+    pub global_id: GlobalId,
+}
+
+/// The first port number that was never given out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PortIds {
+    /// It.
+    pub next: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_rule_opens_is_text_both_ways() {
+        for text in ["tcp/5432", "udp/53", "icmp"] {
+            assert_eq!(text.parse::<RulePortRecord>().unwrap().to_string(), text);
+        }
+        for text in
+            ["", "tcp", "tcp/", "tcp/0", "tcp/65536", "tcp/+1", "tcp/ 1", "sctp/1", "icmp/8", "TCP/1", "tcp/1/2"]
+        {
+            assert!(text.parse::<RulePortRecord>().is_err(), "{text}");
+        }
+    }
+}

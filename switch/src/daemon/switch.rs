@@ -1,0 +1,153 @@
+//! The life of a switch process.
+//!
+//! | thread | does |
+//! |---|---|
+//! | main | control: owns networks and endpoints |
+//! | worker-N | forward |
+//! | api | serves `api.sock` and `attach.sock` |
+//! | keeper-link | receives from the keeper |
+//! | host-watch | reads the host's routes and addresses again when they change |
+//!
+//! The process has no capability and gets none; what needs one is asked of the keeper.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use tapswitch_ipam::Occupied;
+use tapswitch_netns::message;
+use tokio::sync::watch;
+
+use super::api::{self, Stop};
+use super::attach_socket;
+use super::control::{self, Begin, Control, Ending, Handle, Inputs};
+use super::host::{Host, HostError, RESOLV_CONFS, Watch};
+use super::keeper::SwitchStart;
+use super::keeper::message::ToKeeper;
+use super::keeper_link::{self, MAX_UNDER_WAY};
+use super::log;
+use super::settings::Settings;
+
+/// Runs the switch process and returns its exit status.
+pub fn switch_main(start: SwitchStart, settings: &Settings) -> i32 {
+    log::start();
+    let keeper = start.keeper.try_clone();
+    match live(start, settings) {
+        Ok(ending) => {
+            tracing::info!("the switch ends: {ending:?}");
+            0
+        }
+        Err(error) => {
+            tracing::error!("{error}");
+            if let Ok(keeper) = keeper {
+                // The keeper that cannot be told is gone.
+                let _ = message::send(keeper.as_fd(), &ToKeeper::Fatal { error }, None);
+            }
+            1
+        }
+    }
+}
+
+fn live(start: SwitchStart, settings: &Settings) -> Result<Ending, String> {
+    // Every port tells once that it is gone: its number bounds the queue, and a worker never waits for control.
+    let (events, engine) = unbounded();
+    // Watching begins before the first reading, so that no change falls between.
+    let watch = Watch::open();
+    let host = occupied().unwrap_or_else(|error| {
+        tracing::warn!("what the host uses is not known, and ranges may collide with it: {error}");
+        Occupied::default()
+    });
+    let keeper_socket = start.keeper.try_clone().map_err(|e| e.to_string())?;
+    let control = control::begin(Begin {
+        settings: settings.clone(),
+        keeper: start.keeper,
+        keeper_pid: u32::try_from(nix::unistd::getppid().as_raw()).unwrap_or(0),
+        restarts: start.restarts,
+        takeover: start.takeover,
+        host,
+        events,
+    })?;
+    let (to_control, keeper) = bounded(2 * MAX_UNDER_WAY);
+    keeper_link::listen(keeper_socket, to_control).map_err(|e| format!("start a thread: {e}"))?;
+    let host = watch_host(watch).map_err(|e| format!("start a thread: {e}"))?;
+    let (handle, commands) = control::channel();
+    let faces = Faces::start(start.api, start.attach, handle)?;
+    let ending = Control::run(control, Inputs { commands, engine, keeper, host });
+    if ending != Ending::TakenOver {
+        faces.stop();
+    }
+    Ok(ending)
+}
+
+fn occupied() -> Result<Occupied, HostError> {
+    Host::open()?.occupied(&RESOLV_CONFS.map(Path::new))
+}
+
+/// Reads the host again after each change. Without a watch its first reading is all there is.
+fn watch_host(watch: Result<Watch, HostError>) -> io::Result<Receiver<Occupied>> {
+    let (sender, receiver) = bounded(1);
+    match watch {
+        Ok(watch) => {
+            thread::Builder::new().name("host-watch".into()).spawn(move || read_again(&watch, &sender))?;
+        }
+        Err(error) => tracing::warn!("changes of the host's routes will not be seen: {error}"),
+    }
+    Ok(receiver)
+}
+
+fn read_again(watch: &Watch, to: &Sender<Occupied>) {
+    let ended = watch.watch(|| match occupied() {
+        Ok(occupied) => to.send(occupied).is_ok(),
+        Err(error) => {
+            tracing::warn!("read what the host uses: {error}");
+            true
+        }
+    });
+    if let Err(error) = ended {
+        tracing::warn!("changes of the host's routes are not seen any more: {error}");
+    }
+}
+
+/// The thread that serves the sockets.
+struct Faces {
+    stop: watch::Sender<bool>,
+    thread: JoinHandle<()>,
+}
+
+impl Faces {
+    fn start(api: UnixListener, attach: OwnedFd, control: Handle) -> Result<Faces, String> {
+        let failed = |e: io::Error| format!("serve the control sockets: {e}");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        api.set_nonblocking(true).map_err(failed)?;
+        let (stop, stopped) = api::stop_pair();
+        let served = move || runtime.block_on(serve(api, attach, control, stopped));
+        let thread = thread::Builder::new().name("api".into()).spawn(served).map_err(failed)?;
+        Ok(Faces { stop, thread })
+    }
+
+    /// Lets the last answers leave.
+    fn stop(self) {
+        // Nobody listens only if the thread is gone.
+        let _ = self.stop.send(true);
+        if self.thread.join().is_err() {
+            tracing::error!("the api thread panicked");
+        }
+    }
+}
+
+async fn serve(api: UnixListener, attach: OwnedFd, control: Handle, stop: Stop) {
+    let attaching = attach_socket::serve(attach, control.clone(), stop.clone());
+    let serving = async {
+        match tokio::net::UnixListener::from_std(api) {
+            Ok(api) => api::serve(api, control, stop).await,
+            Err(error) => tracing::error!("serve api.sock: {error}"),
+        }
+    };
+    let (attached, ()) = tokio::join!(attaching, serving);
+    if let Err(error) = attached {
+        tracing::error!("serve attach.sock: {error}");
+    }
+}
