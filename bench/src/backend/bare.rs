@@ -14,7 +14,7 @@ use tapswitch::port::{self, TxPort};
 use tapswitch_netns::{DeviceSpec, Namespace as Target, OffloadMode, Scratch, Tap, birth, in_child};
 
 use super::{ADDRESSES, Switch};
-use crate::namespace;
+use crate::namespace::Namespace;
 use crate::process::Running;
 
 /// Most that the birth of a device may take.
@@ -25,6 +25,9 @@ pub(super) fn join(ends: &[Namespace; 2]) -> Result<([Ipv4Addr; 2], Switch)> {
     command.args(["bare", &ends[0].pid().to_string(), &ends[1].pid().to_string()]);
     let mut forwarder = Running::start(command)?;
     forwarder.wait_ready("bare")?;
+    for (end, address) in ends.iter().zip(ADDRESSES) {
+        end.sh(&format!("ip address add {address}/24 dev eth0; ip link set eth0 up"))?;
+    }
     Ok((ADDRESSES, Switch::Processes(vec![forwarder.pid()], vec![forwarder], None)))
 }
 
