@@ -50,7 +50,6 @@ pub(crate) struct Daemon {
     pub(crate) events: Sender<EngineEvent>,
     pub(crate) host: Sender<Occupied>,
     keeper_socket: OwnedFd,
-    keeper_thread: JoinHandle<()>,
     control: JoinHandle<Ending>,
 }
 
@@ -82,6 +81,7 @@ impl Daemon {
     /// A start with what `keeper` has kept.
     pub(crate) fn start(settings: Settings, restarts: u32, keeper: Keeper, judge: Judge) -> Result<Daemon, String> {
         let (ours, theirs) = message::pair().unwrap();
+        keeper.heard.lock().clear();
         for (key, (_, device)) in keeper.kept.lock().iter() {
             let kept = ToSwitch::Kept { endpoint: EndpointKey(key.clone()), tap: info("eth0") };
             message::send(theirs.as_fd(), &kept, Some(device.as_fd())).unwrap();
@@ -102,12 +102,12 @@ impl Daemon {
         keeper_link::listen(ours, to_control).unwrap();
         let keeper_socket = theirs.try_clone().unwrap();
         let played = keeper.clone();
-        let keeper_thread = thread::spawn(move || play(&theirs, &played, judge));
+        thread::spawn(move || play(&theirs, &played, judge));
         let (handle, commands) = channel();
         let (host, host_changes) = bounded(1);
         let inputs = Inputs { commands, engine, keeper: from_keeper, host: host_changes };
         let control = thread::spawn(move || Control::run(begun, inputs));
-        Ok(Daemon { handle, keeper, events, host, keeper_socket, keeper_thread, control })
+        Ok(Daemon { handle, keeper, events, host, keeper_socket, control })
     }
 
     /// Attaches the test's own namespace, as `ifname` and `name` say.
@@ -161,9 +161,7 @@ impl Daemon {
 
     /// How it ended by itself.
     pub(crate) fn ended(self) -> Ending {
-        let ending = self.control.join().unwrap();
-        self.keeper_thread.join().unwrap();
-        ending
+        self.control.join().unwrap()
     }
 }
 
