@@ -6,6 +6,7 @@
 mod lab;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -49,16 +50,16 @@ impl Daemon {
     }
 
     fn start_with(directory: &Path, ready: Option<OwnedFd>, switch_main: fn(SwitchStart) -> i32) -> Daemon {
-        let keep: Vec<_> = ready.iter().map(OwnedFd::as_fd).map(|fd| fd.as_raw_fd()).collect();
-        // SAFETY: `ready` is open until the end of this function.
-        let keep: Vec<_> = keep.into_iter().map(|fd| unsafe { BorrowedFd::borrow_raw(fd) }).collect();
-        let config = Config {
-            run_dir: directory.join("run"),
-            state_dir: directory.join("state"),
-            api_socket: directory.join("run/api.sock"),
-            ready,
+        let keep: Vec<_> = ready.iter().map(OwnedFd::as_fd).collect();
+        let work = || {
+            let config = Config {
+                run_dir: directory.join("run"),
+                state_dir: directory.join("state"),
+                api_socket: directory.join("run/api.sock"),
+                ready: ready.as_ref().map(|fd| fd.try_clone().unwrap()),
+            };
+            run(config, switch_main).map(|()| ((), None)).map_err(|error| as_netns(error.to_string()))
         };
-        let work = || run(config, switch_main).map(|()| ((), None)).map_err(|error| as_netns(error.to_string()));
         let child = Child::spawn("daemon", &keep, 6 * LIMIT, work).unwrap();
         Daemon { child, directory: directory.into() }
     }
@@ -283,16 +284,16 @@ fn a_second_daemon_is_refused_by_pid_and_touches_nothing() {
 #[test]
 fn readiness_and_failure_are_told_to_who_waits() {
     let directory = TempDir::new().unwrap();
-    let read_line = |read: OwnedFd| std::io::read_to_string(fs::File::from(read)).unwrap();
+    let read_line = |read: OwnedFd| BufReader::new(fs::File::from(read)).lines().next().unwrap().unwrap();
     let (read, write) = nix::unistd::pipe().unwrap();
     let daemon = Daemon::start_with(directory.path(), Some(write), relay);
     let relay_of_first = daemon.connect();
     relay_of_first.send(&ToKeeper::Ready, None);
-    assert_eq!(read_line(read), "ok\n");
+    assert_eq!(read_line(read), "ok");
 
     let (read, write) = nix::unistd::pipe().unwrap();
     let error = Daemon::start_with(directory.path(), Some(write), relay).wait().unwrap_err();
-    assert!(error.ends_with(read_line(read).trim()), "{error}");
+    assert!(error.ends_with(&read_line(read)), "{error}");
 }
 
 #[test]

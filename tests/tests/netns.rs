@@ -15,7 +15,7 @@ use tapswitch_netns::{
     DeviceSpec, Error, Namespace, OffloadMode, Scratch, Tap, birth, in_child, reattach, remove, set_mtu,
 };
 
-use lab::{LIMIT, Netns, addresses, has_carrier, json, run, spec, until};
+use lab::{LIMIT, Netns, addresses, become_user, has_carrier, json, private_mounts, run, spec, until};
 
 fn attach_in(target: &Namespace, scratch: &Scratch, spec: &DeviceSpec) -> Result<Tap, Error> {
     let (info, fd) = in_child("attach", &[target.as_fd(), scratch.as_fd()], LIMIT, || {
@@ -292,23 +292,4 @@ fn wait_for_death(tap: BorrowedFd<'_>) {
         // A frame, or EBADFD: the next poll says.
         let _ = nix::unistd::read(tap, &mut frame);
     }
-}
-
-fn private_mounts() {
-    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
-    run(&["mount", "--make-rprivate", "/"]);
-}
-
-/// Turns this process into an ordinary user, who sees /dev/net/tun as distributions ship it: 0666.
-fn become_user() {
-    const NOBODY: u32 = 65534;
-    private_mounts();
-    run(&["mount", "-t", "tmpfs", "none", "/dev/net"]);
-    run(&["mknod", "-m", "666", "/dev/net/tun", "c", "10", "200"]);
-    nix::unistd::setgroups(&[]).unwrap();
-    let (uid, gid) = (nix::unistd::Uid::from_raw(NOBODY), nix::unistd::Gid::from_raw(NOBODY));
-    nix::unistd::setresgid(gid, gid, gid).unwrap();
-    nix::unistd::setresuid(uid, uid, uid).unwrap();
-    nix::sys::prctl::set_dumpable(true).unwrap();
-    std::env::set_current_dir("/").unwrap();
 }
