@@ -18,10 +18,10 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use tapswitch::daemon::keeper::message::{EndpointKey, JobId, ToKeeper, ToSwitch};
 use tapswitch::daemon::keeper::{Config, SwitchStart, run, serve_takeover};
-use tapswitch_netns::{Child, DeviceSpec, Error, TapInfo, message};
+use tapswitch_netns::{Child, DeviceSpec, Error, Namespace, TapInfo, in_child, message};
 use tempfile::TempDir;
 
-use lab::{LIMIT, Netns, has_carrier, spec, until};
+use lab::{Container, LIMIT, Netns, become_user, has_carrier, spec, until};
 
 /// A keeper in a process of its own, killed with this value.
 struct Daemon {
@@ -122,9 +122,12 @@ impl Relay {
         }
     }
 
-    fn attach(&self, job: u64, netns: &Netns, device: DeviceSpec) -> (ToSwitch, Option<OwnedFd>) {
-        let message = ToKeeper::Attach { job: JobId(job), endpoint: key("web"), device };
-        self.send(&message, Some(netns.open().as_fd()));
+    fn attach(&self, netns: &Netns, device: DeviceSpec) -> (ToSwitch, Option<OwnedFd>) {
+        self.attach_in(&netns.open(), device)
+    }
+
+    fn attach_in(&self, target: &Namespace, device: DeviceSpec) -> (ToSwitch, Option<OwnedFd>) {
+        self.send(&ToKeeper::Attach { job: JobId(1), endpoint: key("web"), device }, Some(target.as_fd()));
         self.recv()
     }
 
@@ -233,7 +236,7 @@ fn a_killed_switch_gets_its_tap_back_and_the_container_notices_nothing() {
     let daemon = Daemon::start(directory.path(), relay);
     let first = daemon.connect();
     assert_eq!(first.kept().len(), 0);
-    let tap = attached(first.attach(1, &netns, spec()));
+    let tap = attached(first.attach(&netns, spec()));
     works(&tap, &netns);
     drop(tap);
     let changes = carrier_changes(&netns);
@@ -319,7 +322,7 @@ fn sigterm_keeps_the_device_and_the_next_daemon_attaches_again() {
     let daemon = Daemon::start(directory.path(), relay);
     let first = daemon.connect();
     first.kept();
-    attached(first.attach(1, &netns, spec()));
+    attached(first.attach(&netns, spec()));
     kill(daemon.pid(), Signal::SIGTERM).unwrap();
     daemon.wait().unwrap();
     assert!(!directory.path().join("run/api.sock").exists());
@@ -357,9 +360,9 @@ fn what_cannot_be_attached_says_why() {
     let own = failed(relay.recv().0);
     assert!(own.contains("the host's own network namespace"), "{own}");
 
-    let error = failed(relay.attach(1, &netns, DeviceSpec { ifname: "lo".into(), ..spec() }).0);
+    let error = failed(relay.attach(&netns, DeviceSpec { ifname: "lo".into(), ..spec() }).0);
     assert!(error.contains("make TAP lo: the namespace has a device of that name already"), "{error}");
-    attached(relay.attach(1, &netns, spec()));
+    attached(relay.attach(&netns, spec()));
 }
 
 #[test]
@@ -369,7 +372,7 @@ fn the_next_keeper_takes_over_from_a_switch_whose_keeper_was_killed() {
     let daemon = Daemon::start(directory.path(), relay);
     let first = daemon.connect();
     first.kept();
-    drop(attached(first.attach(1, &netns, spec())));
+    drop(attached(first.attach(&netns, spec())));
     let changes = carrier_changes(&netns);
     // Kills the keeper alone.
     drop(daemon);
@@ -384,4 +387,29 @@ fn the_next_keeper_takes_over_from_a_switch_whose_keeper_was_killed() {
     works(&kept[0].1, &netns);
     assert_eq!(carrier_changes(&netns), changes);
     assert!(matches!(second.detach(), ToSwitch::Done { .. }));
+}
+
+#[test]
+fn a_users_switch_gets_its_tap_back_without_entering_the_container() {
+    in_child("as a user", &[], 3 * LIMIT, || {
+        become_user();
+        let directory = TempDir::new().unwrap();
+        let container = Container::start();
+        let daemon = Daemon::start(directory.path(), relay);
+        let first = daemon.connect();
+        first.kept();
+        drop(attached(first.attach_in(&Namespace::of_pid(container.pid())?, spec())));
+        let state = || container.exec("ip -d -j addr show eth0");
+        let before = state();
+        assert!(before.contains("LOWER_UP"), "{before}");
+        first.kill();
+        let second = daemon.connect();
+        assert_eq!(second.kept().len(), 1);
+        assert_eq!(state(), before);
+        assert!(matches!(second.detach(), ToSwitch::Done { .. }));
+        second.kill();
+        until("the device is gone", || !container.exec("ip -j link").contains("eth0"));
+        Ok(((), None))
+    })
+    .unwrap();
 }

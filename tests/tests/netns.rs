@@ -6,8 +6,6 @@
 mod lab;
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -15,7 +13,7 @@ use tapswitch_netns::{
     DeviceSpec, Error, Namespace, OffloadMode, Scratch, Tap, birth, in_child, reattach, remove, set_mtu,
 };
 
-use lab::{LIMIT, Netns, addresses, become_user, has_carrier, json, private_mounts, run, spec, until};
+use lab::{Container, LIMIT, Netns, addresses, become_user, has_carrier, json, private_mounts, run, spec, until};
 
 fn attach_in(target: &Namespace, scratch: &Scratch, spec: &DeviceSpec) -> Result<Tap, Error> {
     let (info, fd) = in_child("attach", &[target.as_fd(), scratch.as_fd()], LIMIT, || {
@@ -216,22 +214,10 @@ fn one_scratch_serves_births_at_once() {
 fn a_user_attaches_a_container_of_its_own() {
     let (links, fd) = in_child("as a user", &[], 3 * LIMIT, || {
         become_user();
-        let mut container = Command::new("unshare");
-        container.args(["-Urn", "sleep", "60"]).stdin(Stdio::null());
-        // SAFETY: prctl is async-signal-safe. The container ends with this process.
-        unsafe { container.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?)) };
-        let mut container = container.spawn().unwrap();
-        let pid = container.id() as i32;
-        let ours = Namespace::current()?.id();
-        until("the container has its namespace", || Namespace::of_pid(pid).is_ok_and(|theirs| theirs.id() != ours));
-        let target = Namespace::of_pid(pid)?;
+        let container = Container::start();
+        let target = Namespace::of_pid(container.pid())?;
         let tap = attach(&target, &spec())?;
-        let inside = format!("-t {pid} -U --preserve-credentials -n ip -d -j addr show eth0");
-        let mut command = vec!["nsenter"];
-        command.extend(inside.split(' '));
-        let links = run(&command);
-        container.kill().unwrap();
-        container.wait().unwrap();
+        let links = container.exec("ip -d -j addr show eth0");
         Ok((links, Some(tap.fd)))
     })
     .unwrap();

@@ -1,5 +1,6 @@
 //! Namespaces for a test, asked about with `ip -json`.
 
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -118,4 +119,40 @@ pub(crate) fn become_user() {
     nix::unistd::setresuid(uid, uid, uid).unwrap();
     nix::sys::prctl::set_dumpable(true).unwrap();
     std::env::set_current_dir("/").unwrap();
+}
+
+/// A container of the calling user's: a process in user and network namespaces of its own. Ends with this value.
+pub(crate) struct Container(std::process::Child);
+
+impl Container {
+    pub(crate) fn start() -> Container {
+        let mut command = Command::new("unshare");
+        command.args(["-Urn", "sleep", "60"]).stdin(std::process::Stdio::null());
+        // SAFETY: prctl is async-signal-safe. The container ends with this process.
+        unsafe { command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?)) };
+        let container = Container(command.spawn().unwrap());
+        let ours = Namespace::current().unwrap().id();
+        until("the container has its namespace", || {
+            Namespace::of_pid(container.pid()).is_ok_and(|theirs| theirs.id() != ours)
+        });
+        container
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        self.0.id() as i32
+    }
+
+    /// What `command` prints inside.
+    pub(crate) fn exec(&self, command: &str) -> String {
+        let inside = format!("nsenter -t {} -U --preserve-credentials -n {command}", self.pid());
+        run(&inside.split(' ').collect::<Vec<_>>())
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        // Ended already: nothing to end.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
