@@ -437,7 +437,7 @@ fn a_thousand_comings_and_goings_reuse_no_port_and_leak_nothing() {
         assert!(ports.insert(daemon.attach(&name, "eth0").unwrap().port));
         daemon.detach(&name).unwrap();
     }
-    daemon.call(|control| Ok(assert!(control.devices.is_empty() && control.jobs.is_empty()))).unwrap();
+    assert!(daemon.call(|control| Ok(control.devices.is_empty() && control.jobs.is_empty())).unwrap());
     assert!(daemon.keeper.kept.lock().is_empty());
     // Other tests of this process come and go meanwhile.
     assert!(descriptors() < 900, "{}", descriptors());
