@@ -87,7 +87,7 @@ pub fn main() -> ExitCode {
     let failure = if matches!(cli.command, Command::Run(_) | Command::Exec(_)) { run::OURS } else { 1 };
     dispatch(cli).unwrap_or_else(|error| {
         if !output::is_broken_pipe(&error) {
-            eprintln!("tapswitch: {}", output::one_line(&error));
+            output::complain(&output::one_line(&error));
             return ExitCode::from(failure);
         }
         ExitCode::SUCCESS

@@ -31,6 +31,11 @@ pub(super) fn json<T: Serialize + ?Sized>(value: &T) -> anyhow::Result<()> {
     line(&serde_json::to_string_pretty(value)?)
 }
 
+/// Writes a line that starts with our name to stderr. Where nobody reads that, there is nobody left to tell.
+pub(super) fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "tapswitch: {text}");
+}
+
 /// Whether `error` only says that nobody reads any more.
 pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)

@@ -18,7 +18,7 @@ use nix::unistd::execvp;
 use super::args::EndpointFlags;
 use super::container::Container;
 use super::signals::{FORWARDED, Signals, reset};
-use super::{Outcome, args, attach};
+use super::{Outcome, args, attach, output};
 use crate::daemon::api::client::{Client, ClientError};
 use crate::daemon::api::types::{AttachRequest, EndpointInfo};
 use crate::daemon::name::Name;
@@ -96,7 +96,7 @@ fn detach(client: &Client, endpoint: &EndpointInfo) {
     const NOT_FOUND: u16 = 404;
     match client.delete(&args::endpoint_path(endpoint)) {
         Ok(()) | Err(ClientError::NoDaemon(_) | ClientError::Refused { status: NOT_FOUND, .. }) => {}
-        Err(error) => eprintln!("tapswitch: detach {}/{}: {error}", endpoint.network, endpoint.name),
+        Err(error) => output::complain(&format!("detach {}/{}: {error}", endpoint.network, endpoint.name)),
     }
 }
 
@@ -105,7 +105,7 @@ pub(super) fn execute(command: &[OsString], mask: &nix::sys::signal::SigSet) -> 
     match become_command(command, mask) {
         Ok(never) => match never {},
         Err((error, status)) => {
-            eprintln!("tapswitch: {error}");
+            output::complain(&error);
             status
         }
     }

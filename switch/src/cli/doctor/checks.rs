@@ -73,7 +73,7 @@ pub(super) fn namespaces() -> Check {
     let how = if userns::is_privileged() { "as root" } else { "in a user namespace" };
     match Container::start(|| 0) {
         Ok(_) => Check::ok("namespaces", format!("network and mount namespaces can be made, {how}")),
-        Err(error) => Check::fail("namespaces", format!("{error:#}"), "without them `run` and `demo` cannot work"),
+        Err(error) => Check::fail("namespaces", format!("{error:#}"), "be root, or have user namespaces allowed"),
     }
 }
 
