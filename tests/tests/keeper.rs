@@ -89,8 +89,8 @@ fn connect_to(directory: &Path) -> Relay {
     let path = directory.join("run/attach.sock");
     let address = UnixAddr::new(&path).unwrap();
     let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
-    until("the daemon listens", || connect(socket.as_raw_fd(), &address).is_ok());
     setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::seconds(10)).unwrap();
+    until("the daemon listens", || connect(socket.as_raw_fd(), &address).is_ok());
     let (hello, _) = message::recv(socket.as_fd()).unwrap().expect("the relay greets");
     Relay { socket, hello }
 }
@@ -140,8 +140,9 @@ fn key(name: &str) -> EndpointKey {
     EndpointKey(format!("default/{name}"))
 }
 
-/// The switch of these tests.
+/// The switch of these tests; it ends a minute after its start at the latest.
 fn relay(start: SwitchStart) -> i32 {
+    nix::unistd::alarm::set(60);
     let client = accept(start.attach.as_raw_fd()).unwrap();
     // SAFETY: accept just made it.
     let client = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(client) };
@@ -183,11 +184,19 @@ fn relay(start: SwitchStart) -> i32 {
     if poll(&mut fds, limit) != Ok(1) {
         return 1;
     }
-    i32::from(!matches!(serve_takeover(start.takeover.as_fd(), &taps), Ok(Some(_))))
+    match serve_takeover(start.takeover.as_fd(), &taps) {
+        Ok(Some(_open_until_the_end)) => std::process::exit(0),
+        other => panic!("{other:?}"),
+    }
 }
 
 fn carrier_changes(netns: &Netns) -> String {
     netns.exec("cat /sys/class/net/eth0/carrier_changes")
+}
+
+/// Ended, though perhaps nobody asked for its status yet.
+fn has_ended(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
 }
 
 fn attached(answer: (ToSwitch, Option<OwnedFd>)) -> OwnedFd {
@@ -277,7 +286,8 @@ fn readiness_and_failure_are_told_to_who_waits() {
     let read_line = |read: OwnedFd| std::io::read_to_string(fs::File::from(read)).unwrap();
     let (read, write) = nix::unistd::pipe().unwrap();
     let daemon = Daemon::start_with(directory.path(), Some(write), relay);
-    daemon.connect().send(&ToKeeper::Ready, None);
+    let relay_of_first = daemon.connect();
+    relay_of_first.send(&ToKeeper::Ready, None);
     assert_eq!(read_line(read), "ok\n");
 
     let (read, write) = nix::unistd::pipe().unwrap();
@@ -289,7 +299,8 @@ fn readiness_and_failure_are_told_to_who_waits() {
 fn a_fatal_switch_ends_the_daemon_with_its_words() {
     let directory = TempDir::new().unwrap();
     let daemon = Daemon::start(directory.path(), relay);
-    daemon.connect().send(&ToKeeper::Fatal { error: "no pool is free".into() }, None);
+    let relay = daemon.connect();
+    relay.send(&ToKeeper::Fatal { error: "no pool is free".into() }, None);
     assert_eq!(daemon.wait().unwrap_err(), "daemon: no pool is free");
 }
 
@@ -364,17 +375,12 @@ fn the_next_keeper_takes_over_from_a_switch_whose_keeper_was_killed() {
     assert!(has_carrier(&netns.link("eth0")));
 
     let daemon = Daemon::start(directory.path(), relay);
-    let second = loop {
-        // The old switch listens until it has handed over.
-        let relay = std::panic::catch_unwind(|| daemon.connect());
-        if let Ok(relay) = relay {
-            break relay;
-        }
-    };
+    // The old switch's socket is there until it has handed over.
+    until("the old switch has ended", || has_ended(first.hello.pid));
+    let second = daemon.connect();
     let kept = second.kept();
     assert_eq!(kept.len(), 1);
     works(&kept[0].1, &netns);
     assert_eq!(carrier_changes(&netns), changes);
-    assert!(!Path::new(&format!("/proc/{}", first.hello.pid)).exists(), "the old switch has ended");
     assert!(matches!(second.detach(), ToSwitch::Done { .. }));
 }
