@@ -38,7 +38,7 @@ pub(super) const NETNS_PREFIX: &str = "run:";
   tapswitch run --name db --ip 172.17.0.9 -- postgres -D /srv/db
   tapswitch run --network blue -- ip address
 
-As an ordinary user CMD is root in a user namespace of its own. Exit status: CMD's, 128+N where signal N ended it, 125 where
+As an ordinary user CMD is root in a user namespace of its own. Exit status: CMD's, 128+N where signal N ended it, 125 where \
 tapswitch failed, 126 where CMD cannot be executed, 127 where it is not found.")]
 pub(super) struct Args {
     #[command(flatten)]

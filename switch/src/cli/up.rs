@@ -35,7 +35,7 @@ const SERVES: &str = "ok";
   tapswitch up --config /etc/tapswitch.toml
   tapswitch up -d --state ~/lab                 a second one; its socket is ~/lab/run/api.sock
 
-A stored network wins: flags that contradict it are an error that names both values. End it with `tapswitch down`, or with
+A stored network wins: flags that contradict it are an error that names both values. End it with `tapswitch down`, or with \
 SIGTERM, which leaves the containers' devices to the next `up`.")]
 pub(super) struct Args {
     /// Return once it serves, and leave it running; its log is `log` beside the sockets
