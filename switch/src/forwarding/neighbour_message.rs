@@ -70,13 +70,6 @@ impl NeighbourMessage {
         }
         Ok(Some(NeighbourMessage::Advertisement { target, target_mac, solicited }))
     }
-
-    /// The address that the message is about.
-    pub(super) fn target(&self) -> Ipv6Addr {
-        match *self {
-            NeighbourMessage::Solicitation { target, .. } | NeighbourMessage::Advertisement { target, .. } => target,
-        }
-    }
 }
 
 /// ff02::1:ffXX:XXXX, the group that the holder of `address` listens to. RFC 4291 2.7.1.
@@ -138,7 +131,6 @@ mod tests {
         let expected = NeighbourMessage::Solicitation { from: A6, target: B6, source_mac: Some(A) };
         assert_eq!(parse(&testing::ns(A, A6, B6)), Ok(Some(expected)));
         assert_eq!(parse(&testing::ns_to(A, B, A6, B6, B6)), Ok(Some(expected)));
-        assert_eq!(expected.target(), B6);
     }
 
     #[test]

@@ -56,9 +56,10 @@ pub struct PortSpec {
     pub ipv4: Option<Ipv4Addr>,
     /// Leased to it.
     pub ipv6: Option<Ipv6Addr>,
-    /// The source guard is on. Off only for nested switches.
+    /// The source guard is on. Off only for nested switches, behind which MACs are learned.
     pub guard: bool,
-    /// MACs behind it are learned.
+    /// MACs behind it are learned, and it gets what is for nobody known. The guard, where it is on, still holds its sender to
+    /// the assigned one.
     pub learn: bool,
 }
 

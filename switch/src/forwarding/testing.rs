@@ -168,7 +168,11 @@ pub(super) fn ip4_of(index: PortIndex) -> Ipv4Addr {
     [A4, B4, C4][index.get()]
 }
 
-/// The IP packet of a frame's addresses, for the tests of the tables.
+pub(super) fn ip6_of(index: PortIndex) -> Ipv6Addr {
+    [A6, B6, C6][index.get()]
+}
+
+/// The addresses of a frame's IP packet, for the tests of the tables.
 pub(super) fn addresses(bytes: &[u8]) -> (IpAddr, IpAddr) {
     match Frame::parse(bytes).unwrap().payload {
         crate::frame::Payload::Ip(packet) => (packet.src, packet.dst),

@@ -236,6 +236,23 @@ fn any_frame() -> impl Strategy<Value = Vec<u8>> {
         })
 }
 
+/// What the guard promises, said another way: by what a delivered frame holds.
+fn speaks_for_itself(from: PortIndex, bytes: &[u8]) -> bool {
+    let frame = Frame::parse(bytes).unwrap();
+    let (mac, ip4, ip6) = (mac_of(from), ip4_of(from), ip6_of(from));
+    let is_local = |v6: Ipv6Addr| v6.is_unicast_link_local();
+    let is_source = match &frame.payload {
+        Payload::Arp(arp) => arp.sender_mac == mac && (arp.sender_ip == ip4 || arp.sender_ip.is_unspecified()),
+        Payload::Ip(packet) => match packet.src {
+            std::net::IpAddr::V4(src) => src == ip4 || (src.is_unspecified() && packet.dst == Ipv4Addr::BROADCAST),
+            std::net::IpAddr::V6(src) => src == ip6 || is_local(src) || src.is_unspecified(),
+        },
+        Payload::Vlan => false,
+        Payload::Other => true,
+    };
+    frame.src == mac && !frame.dst.is_reserved() && is_source
+}
+
 proptest! {
     /// The first law of conservation, invariant 1 (checked by [`Lan::send`]), and nothing to whom it is forbidden.
     #[test]
@@ -259,6 +276,9 @@ proptest! {
                 Decision::Flood => lan.recipients().to_vec(),
                 Decision::Answer | Decision::Drop(_) => vec![],
             };
+            if !reached.is_empty() && lan.network.spec().ports[from.get()].guard {
+                prop_assert!(speaks_for_itself(from, &bytes), "{from:?} forged {bytes:02x?}");
+            }
             if !icc {
                 let permitted = |to| rule && from != C && to != C;
                 prop_assert!(reached.iter().all(|&to| permitted(to)), "{from:?} reached {reached:?}");
