@@ -16,13 +16,12 @@ use crate::line::Line;
 
 const UDP_PORT: u16 = 5353;
 
-pub struct Host {
-    pub port: PortId,
-    pub network: usize,
-    pub mac: Mac,
-    pub ip4: Ipv4Addr,
-    pub ip6: Ipv6Addr,
-    pub line: Line,
+pub(crate) struct Host {
+    pub(crate) port: PortId,
+    pub(crate) mac: Mac,
+    pub(crate) ip4: Ipv4Addr,
+    pub(crate) ip6: Ipv6Addr,
+    pub(crate) line: Line,
     iface: Interface,
     sockets: SocketSet<'static>,
     ping: SocketHandle,
@@ -30,7 +29,7 @@ pub struct Host {
 }
 
 impl Host {
-    pub fn new(port: PortId, network: usize, ip4: Ipv4Addr, ip6: Ipv6Addr, mut line: Line, seed: u64) -> Self {
+    pub(crate) fn new(port: PortId, ip4: Ipv4Addr, ip6: Ipv6Addr, mut line: Line, seed: u64) -> Self {
         let mac = Mac::of_ipv4(ip4);
         let mut config = Config::new(HardwareAddress::Ethernet(EthernetAddress(mac.octets())));
         config.random_seed = seed;
@@ -47,11 +46,11 @@ impl Host {
         let mut datagrams = udp::Socket::new(udp_buffer(), udp_buffer());
         datagrams.bind(UDP_PORT).expect("bind");
         let (ping, datagrams) = (sockets.add(ping), sockets.add(datagrams));
-        Host { port, network, mac, ip4, ip6, line, iface, sockets, ping, datagrams }
+        Host { port, mac, ip4, ip6, line, iface, sockets, ping, datagrams }
     }
 
     /// Takes in frames, and lets the stack work; how many came.
-    pub fn poll(&mut self, now: Instant) -> usize {
+    pub(crate) fn poll(&mut self, now: Instant) -> usize {
         let frames = self.line.take_in();
         self.iface.poll(now, &mut self.line, &mut self.sockets);
         self.line.flush();
@@ -59,43 +58,43 @@ impl Host {
     }
 
     /// When the stack next has something to do by itself.
-    pub fn wants(&mut self, now: Instant) -> Option<Instant> {
+    pub(crate) fn wants(&mut self, now: Instant) -> Option<Instant> {
         self.iface.poll_at(now, &self.sockets)
     }
 
-    pub fn address(&self, v6: bool) -> IpAddress {
+    pub(crate) fn address(&self, v6: bool) -> IpAddress {
         if v6 { self.ip6.into() } else { self.ip4.into() }
     }
 
-    pub fn listen(&mut self, port: u16) -> SocketHandle {
+    pub(crate) fn listen(&mut self, port: u16) -> SocketHandle {
         let mut socket = stream_socket();
         socket.listen(port).expect("listen");
         self.sockets.add(socket)
     }
 
-    pub fn connect(&mut self, to: IpAddress, port: u16, local: u16) -> SocketHandle {
+    pub(crate) fn connect(&mut self, to: IpAddress, port: u16, local: u16) -> SocketHandle {
         let handle = self.sockets.add(stream_socket());
         let socket = self.sockets.get_mut::<tcp::Socket>(handle);
         socket.connect(self.iface.context(), (to, port), local).expect("connect");
         handle
     }
 
-    pub fn stream(&mut self, handle: SocketHandle) -> &mut tcp::Socket<'static> {
+    pub(crate) fn stream(&mut self, handle: SocketHandle) -> &mut tcp::Socket<'static> {
         self.sockets.get_mut(handle)
     }
 
-    pub fn send_datagram(&mut self, to: IpAddress, payload: &[u8]) {
+    pub(crate) fn send_datagram(&mut self, to: IpAddress, payload: &[u8]) {
         // A full buffer loses a datagram, as UDP does.
         let _ = self.sockets.get_mut::<udp::Socket>(self.datagrams).send_slice(payload, (to, UDP_PORT));
     }
 
-    pub fn receive_datagram(&mut self) -> Option<Vec<u8>> {
+    pub(crate) fn receive_datagram(&mut self) -> Option<Vec<u8>> {
         let (payload, _) = self.sockets.get_mut::<udp::Socket>(self.datagrams).recv().ok()?;
         Some(payload.to_vec())
     }
 
     /// Sends an echo request with 56 bytes.
-    pub fn ping(&mut self, to: IpAddress, seq_no: u16) {
+    pub(crate) fn ping(&mut self, to: IpAddress, seq_no: u16) {
         let source = self.address(matches!(to, IpAddress::Ipv6(_)));
         let socket = self.sockets.get_mut::<icmp::Socket>(self.ping);
         let (ident, data, sums) = (echo_id(self.port), &[0x55; 56][..], ChecksumCapabilities::default());
@@ -115,7 +114,7 @@ impl Host {
     }
 
     /// Sequence number and sender of a reply that came.
-    pub fn pong(&mut self) -> Option<(u16, IpAddress)> {
+    pub(crate) fn pong(&mut self) -> Option<(u16, IpAddress)> {
         let (message, from) = self.sockets.get_mut::<icmp::Socket>(self.ping).recv().ok()?;
         // Type, code, sum, identifier, sequence number: the same in both families. 0 and 129 are replies.
         assert!(matches!(message[0], 0 | 129), "smoltcp answers requests itself");

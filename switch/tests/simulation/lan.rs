@@ -27,8 +27,8 @@ const STEP: Duration = Duration::from_millis(1);
 const DEADLINE: Duration = Duration::from_secs(300);
 
 /// The switch's side of a cable, as control keeps it.
-pub struct Port {
-    pub network: usize,
+pub(crate) struct Port {
+    pub(crate) network: usize,
     spec: PortSpec,
     tx: Arc<TxPort>,
     rx: Arc<RxCounters>,
@@ -37,10 +37,10 @@ pub struct Port {
     far: Plug,
 }
 
-pub struct Lan {
-    pub now: Instant,
-    pub hosts: Vec<Host>,
-    pub ports: BTreeMap<PortId, Port>,
+pub(crate) struct Lan {
+    pub(crate) now: Instant,
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) ports: BTreeMap<PortId, Port>,
     worker: Worker<Snapshot>,
     networks: Vec<NetworkSpec>,
     tables: Vec<Arc<Tables>>,
@@ -48,19 +48,19 @@ pub struct Lan {
     rng: Rng,
     next_port: u32,
     /// The highest of the worker's slots that a withdrawn port had.
-    pub highest_slot: usize,
+    pub(crate) highest_slot: usize,
     /// Somebody asks for segments, so that a port without the offload may get more frames than are counted.
-    pub with_segments: bool,
+    pub(crate) with_segments: bool,
 }
 
 impl Port {
-    pub fn mac(&self) -> Mac {
+    pub(crate) fn mac(&self) -> Mac {
         self.spec.mac
     }
 }
 
 impl Lan {
-    pub fn new(seed: u64, networks: u8, faults: Faults) -> Self {
+    pub(crate) fn new(seed: u64, networks: u8, faults: Faults) -> Self {
         Lan {
             now: Instant(1_000_000_000),
             hosts: Vec::new(),
@@ -77,25 +77,25 @@ impl Lan {
     }
 
     /// A network with this many hosts, of which every second has no offload header.
-    pub fn of_hosts(seed: u64, hosts: usize, faults: Faults) -> Self {
+    pub(crate) fn of_hosts(seed: u64, hosts: usize, faults: Faults) -> Self {
         let mut lan = Lan::new(seed, 1, faults);
         (0..hosts).for_each(|n| drop(lan.attach(0, if n % 2 == 0 { HEADER_LEN } else { 0 })));
         lan
     }
 
     /// A new host; its place in `hosts`, valid until the next [`Lan::detach`].
-    pub fn attach(&mut self, network: usize, header_len: usize) -> usize {
+    pub(crate) fn attach(&mut self, network: usize, header_len: usize) -> usize {
         let (far, near) = Cable::new();
         let line = Line::new(far.clone(), header_len, self.faults, Rng::new(self.rng.next()));
         let port = self.attach_plug(network, header_len, near, far, true);
         let spec = &self.ports[&port].spec;
         let (ip4, ip6) = (spec.ipv4.expect("leased"), spec.ipv6.expect("leased"));
-        self.hosts.push(Host::new(port, network, ip4, ip6, line, self.rng.next()));
+        self.hosts.push(Host::new(port, ip4, ip6, line, self.rng.next()));
         self.hosts.len() - 1
     }
 
     /// A port on any plug, whose other end is `far`.
-    pub fn attach_plug(&mut self, network: usize, header_len: usize, near: Plug, far: Plug, guard: bool) -> PortId {
+    pub(crate) fn attach_plug(&mut self, network: usize, header_len: usize, near: Plug, far: Plug, guard: bool) -> PortId {
         let id = PortId(self.next_port);
         self.next_port += 1;
         // The lowest free address; the gateway has the first. Addresses come again, ids never.
@@ -113,7 +113,7 @@ impl Lan {
     }
 
     /// Withdraws a host and checks what was counted of it. The last of `hosts` takes its place.
-    pub fn detach(&mut self, at: usize) {
+    pub(crate) fn detach(&mut self, at: usize) {
         let mut host = self.hosts.swap_remove(at);
         let counts = self.withdraw(host.port);
         host.line.take_in();
@@ -121,7 +121,7 @@ impl Lan {
     }
 
     /// Withdraws a port; its last counts.
-    pub fn withdraw(&mut self, id: PortId) -> PortCounts {
+    pub(crate) fn withdraw(&mut self, id: PortId) -> PortCounts {
         let port = self.ports.remove(&id).expect("attached");
         self.publish();
         self.tables[port.network].forget_port(id);
@@ -130,7 +130,7 @@ impl Lan {
         counts
     }
 
-    pub fn set_policy(&mut self, network: usize, icc: bool, rules: &[(usize, usize, Option<RulePort>)]) {
+    pub(crate) fn set_policy(&mut self, network: usize, icc: bool, rules: &[(usize, usize, Option<RulePort>)]) {
         let id = |at: usize| self.hosts[at].port;
         let rules = rules.iter().map(|&(from, to, port)| Rule { from: id(from), to: id(to), port }).collect();
         let spec = &mut self.networks[network];
@@ -157,7 +157,7 @@ impl Lan {
     }
 
     /// The hosts' and the switch's work of a moment; how many frames moved.
-    pub fn step(&mut self) -> usize {
+    pub(crate) fn step(&mut self) -> usize {
         let mut moved = 0;
         for host in &mut self.hosts {
             moved += host.poll(host_time(self.now));
@@ -166,7 +166,7 @@ impl Lan {
     }
 
     /// The switch's part of it.
-    pub fn turns(&mut self) -> usize {
+    pub(crate) fn turns(&mut self) -> usize {
         let mut frames = 0;
         for _ in 0..MAX_TURNS {
             match self.worker.turn(self.now) {
@@ -182,7 +182,7 @@ impl Lan {
     ///
     /// # Panics
     /// When it takes too long in virtual time.
-    pub fn run(&mut self, what: &str, mut done: impl FnMut(&mut Lan) -> bool) {
+    pub(crate) fn run(&mut self, what: &str, mut done: impl FnMut(&mut Lan) -> bool) {
         let end = self.now + DEADLINE;
         while !done(self) {
             assert!(self.now < end, "{what}: not within {DEADLINE:?} of virtual time");
@@ -192,7 +192,7 @@ impl Lan {
     }
 
     /// Steps for a length of virtual time.
-    pub fn run_for(&mut self, time: Duration, mut work: impl FnMut(&mut Lan)) {
+    pub(crate) fn run_for(&mut self, time: Duration, mut work: impl FnMut(&mut Lan)) {
         let end = self.now + time;
         self.run("time passes", |lan| {
             work(lan);
@@ -208,26 +208,26 @@ impl Lan {
         idle.clamp(STEP, MAX_JUMP)
     }
 
-    pub fn counts(&self, id: PortId) -> PortCounts {
+    pub(crate) fn counts(&self, id: PortId) -> PortCounts {
         let port = &self.ports[&id];
         port::counts(&port.rx, &port.tx)
     }
 
     /// How many MACs a network has learned.
-    pub fn learned(&self, network: usize) -> usize {
+    pub(crate) fn learned(&self, network: usize) -> usize {
         self.tables[network].fdb.entries(self.now).len()
     }
 
-    pub fn dropped(&self, host: usize, reason: DropReason) -> u64 {
+    pub(crate) fn dropped(&self, host: usize, reason: DropReason) -> u64 {
         self.counts(self.hosts[host].port).rx_drops[reason.index()]
     }
 
-    pub fn not_sent(&self, host: usize, reason: EgressDrop) -> u64 {
+    pub(crate) fn not_sent(&self, host: usize, reason: EgressDrop) -> u64 {
         self.counts(self.hosts[host].port).tx_drops[reason.index()]
     }
 
     /// Both laws of conservation for every port, and that cables carry what was counted.
-    pub fn check(&self) {
+    pub(crate) fn check(&self) {
         for (&id, port) in &self.ports {
             let counts = self.counts(id);
             check_laws(id, &counts);
@@ -250,11 +250,11 @@ fn check_laws(id: PortId, counts: &PortCounts) {
     assert!(counts.egress_is_conserved(), "{id:?}: {counts:?}");
 }
 
-pub fn host_time(now: Instant) -> HostInstant {
+pub(crate) fn host_time(now: Instant) -> HostInstant {
     HostInstant::from_micros(i64::try_from(now.0 / 1000).expect("a scenario is short"))
 }
 
-pub fn gateway4(network: usize) -> Ipv4Addr {
+pub(crate) fn gateway4(network: usize) -> Ipv4Addr {
     address4(network, 1)
 }
 
@@ -262,7 +262,7 @@ fn address4(network: usize, n: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 0, network as u8, n)
 }
 
-pub fn gateway6(network: usize) -> Ipv6Addr {
+pub(crate) fn gateway6(network: usize) -> Ipv6Addr {
     Ipv6Addr::new(0xfd00, 0, 0, network as u16, 0, 0, 0, 1)
 }
 

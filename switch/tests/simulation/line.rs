@@ -15,25 +15,25 @@ use tapswitch::port::Plug;
 
 use crate::rng::Rng;
 
-pub const MTU: usize = 1500;
+pub(crate) const MTU: usize = 1500;
 
 /// How often something happens to a frame, in a thousand.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Faults {
-    pub lost: u32,
-    pub doubled: u32,
-    pub swapped: u32,
+pub(crate) struct Faults {
+    pub(crate) lost: u32,
+    pub(crate) doubled: u32,
+    pub(crate) swapped: u32,
 }
 
 /// What came and went, before faults on the way in and after faults on the way out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Traffic {
-    pub sent: u64,
-    pub arrived: u64,
-    pub arrived_bytes: u64,
+pub(crate) struct Traffic {
+    pub(crate) sent: u64,
+    pub(crate) arrived: u64,
+    pub(crate) arrived_bytes: u64,
 }
 
-pub struct Line {
+pub(crate) struct Line {
     plug: Plug,
     header_len: usize,
     faults: Faults,
@@ -41,25 +41,25 @@ pub struct Line {
     incoming: VecDeque<Vec<u8>>,
     /// A frame that the next one overtakes.
     held: Option<Vec<u8>>,
-    pub traffic: Traffic,
+    pub(crate) traffic: Traffic,
 }
 
 impl Line {
-    pub fn new(plug: Plug, header_len: usize, faults: Faults, rng: Rng) -> Self {
+    pub(crate) fn new(plug: Plug, header_len: usize, faults: Faults, rng: Rng) -> Self {
         Line { plug, header_len, faults, rng, incoming: VecDeque::new(), held: None, traffic: Traffic::default() }
     }
 
-    pub fn header_len(&self) -> usize {
+    pub(crate) fn header_len(&self) -> usize {
         self.header_len
     }
 
     /// Sends exactly this, offload header first where the cable has one. A full cable loses it.
-    pub fn inject(&mut self, bytes: &[u8]) {
+    pub(crate) fn inject(&mut self, bytes: &[u8]) {
         self.traffic.sent += u64::from(self.plug.send(&[bytes]));
     }
 
     /// Sends a whole frame, through the faults.
-    pub fn send(&mut self, frame: Vec<u8>) {
+    pub(crate) fn send(&mut self, frame: Vec<u8>) {
         let bytes = if self.header_len == 0 { frame } else { left_to_the_receiver(frame) };
         if self.rng.permille(self.faults.lost) {
             return;
@@ -76,14 +76,14 @@ impl Line {
     }
 
     /// Sends what waits to be overtaken.
-    pub fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         if let Some(held) = self.held.take() {
             self.inject(&held);
         }
     }
 
     /// Takes in what arrived, through the faults; how many frames.
-    pub fn take_in(&mut self) -> usize {
+    pub(crate) fn take_in(&mut self) -> usize {
         let mut space = vec![0; HEADER_LEN + 65_549];
         let mut frames = 0;
         while let Some(len) = self.plug.receive(&mut space) {
@@ -104,11 +104,6 @@ impl Line {
             }
         }
         frames
-    }
-
-    /// What was taken in and nobody has looked at, for hosts without a stack.
-    pub fn taken(&mut self) -> impl Iterator<Item = Vec<u8>> + '_ {
-        self.incoming.drain(..)
     }
 
     /// The frame with its sum made, as a kernel treats it: whatever the switch asks for must be there.
@@ -187,7 +182,7 @@ fn ones_sum(bytes: &[u8]) -> u16 {
     sum as u16
 }
 
-pub struct Received(Vec<u8>);
+pub(crate) struct Received(Vec<u8>);
 
 impl RxToken for Received {
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
@@ -195,7 +190,7 @@ impl RxToken for Received {
     }
 }
 
-pub struct Sending<'a>(&'a mut Line);
+pub(crate) struct Sending<'a>(&'a mut Line);
 
 impl TxToken for Sending<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {

@@ -2,14 +2,14 @@
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
 #[derive(Clone, Debug)]
-pub struct Rng(u64);
+pub(crate) struct Rng(u64);
 
 impl Rng {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Rng(seed)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -18,18 +18,18 @@ impl Rng {
     }
 
     /// Below `end`, which is not 0.
-    pub fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
 
     /// True this many times in a thousand.
-    pub fn permille(&mut self, times: u32) -> bool {
+    pub(crate) fn permille(&mut self, times: u32) -> bool {
         self.next() % 1000 < u64::from(times)
     }
 }
 
 /// Runs `scenario` with each seed, and names the one that fails.
-pub fn for_seeds(count: u64, mut scenario: impl FnMut(u64)) {
+pub(crate) fn for_seeds(count: u64, mut scenario: impl FnMut(u64)) {
     struct Named(u64);
     impl Drop for Named {
         fn drop(&mut self) {

@@ -15,7 +15,7 @@ struct End {
     received: usize,
 }
 
-pub struct Stream {
+pub(crate) struct Stream {
     ends: [End; 2],
     bytes: usize,
     seed: u64,
@@ -23,7 +23,7 @@ pub struct Stream {
 
 impl Stream {
     /// `from` connects to `port` of `to`; each end then sends `bytes`.
-    pub fn open(lan: &mut Lan, from: usize, to: usize, v6: bool, port: u16, bytes: usize, seed: u64) -> Self {
+    pub(crate) fn open(lan: &mut Lan, from: usize, to: usize, v6: bool, port: u16, bytes: usize, seed: u64) -> Self {
         let address = lan.hosts[to].address(v6);
         let listener = lan.hosts[to].listen(port);
         let opener = lan.hosts[from].connect(address, port, 40_000 + port);
@@ -32,7 +32,7 @@ impl Stream {
     }
 
     /// Sends and takes what is possible; whether all has arrived. What arrives must be what was sent.
-    pub fn pump(&mut self, lan: &mut Lan) -> bool {
+    pub(crate) fn pump(&mut self, lan: &mut Lan) -> bool {
         for at in 0..2 {
             let seed = |end: usize| self.seed * 2 + end as u64;
             let (mine, theirs) = (seed(at), seed(1 - at));
@@ -60,7 +60,7 @@ impl Stream {
     }
 
     /// Bytes that have arrived, both ways.
-    pub fn arrived(&self) -> usize {
+    pub(crate) fn arrived(&self) -> usize {
         self.ends.iter().map(|end| end.received).sum()
     }
 }
@@ -71,7 +71,7 @@ fn byte(seed: u64, at: usize) -> u8 {
 }
 
 /// Runs all until they are done.
-pub fn finish(lan: &mut Lan, what: &str, streams: &mut [Stream]) {
+pub(crate) fn finish(lan: &mut Lan, what: &str, streams: &mut [Stream]) {
     lan.run(what, |lan| {
         let mut done = true;
         for stream in streams.iter_mut() {
