@@ -168,6 +168,7 @@ impl Flow {
     }
 
     /// Notes a packet of `way`; the time until which the flow now lives.
+    #[inline]
     fn note(&mut self, way: &Way, flags: Option<TcpFlags>, now: Instant) -> Instant {
         if let Some(flags) = flags {
             self.tcp.note(flags, self.is_by_opener(way));
