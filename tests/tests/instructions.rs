@@ -28,7 +28,8 @@ const MOST_PERMILLE: u64 = 50;
 
 /// glibc copies long pieces by `rep movsb`, of which callgrind counts each byte as an instruction; and past the cache's size, which
 /// differs from machine to machine, by another loop.
-const PLAIN_COPIES: &str = "glibc.cpu.x86_rep_movsb_threshold=1000000000:glibc.cpu.x86_non_temporal_threshold=100000000";
+const PLAIN_COPIES: &str =
+    "glibc.cpu.x86_rep_movsb_threshold=1000000000:glibc.cpu.x86_non_temporal_threshold=100000000";
 
 #[test]
 fn a_frame_costs_no_more_instructions_than_it_did() {
@@ -53,7 +54,9 @@ fn a_frame_costs_no_more_instructions_than_it_did() {
         // that is the guard's alone. It is at most what it adds to a look at the headers.
         let counters_and_icc = of("bare") - of("copy") + of("full") - of("guard");
         let permille = counters_and_icc * 1000 / (of("guard") - (of("bare") - of("copy")));
-        println!("{counters_and_icc:>8}         of them for icc, the loop and counters: {permille} in a thousand of the rest");
+        println!(
+            "{counters_and_icc:>8}         of them for icc, the loop and counters: {permille} in a thousand of the rest"
+        );
         assert!(of("full") - of("copy") <= MOST_BEYOND_COPIES, "beyond the copies: {}", of("full") - of("copy"));
         assert!(of("full") - of("guard") <= MOST_FOR_ICC, "icc: {}", of("full") - of("guard"));
         assert!(of("bare") - of("copy") <= MOST_FOR_LOOP, "loop and counters: {}", of("bare") - of("copy"));
@@ -73,7 +76,8 @@ fn instructions(program: &PathBuf, case: &str, bytes: u64) -> u64 {
         .unwrap_or_else(|error| panic!("valgrind: {error} (apt-get install valgrind)"));
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
-    let collected = text.lines().find_map(|line| line.split_once("Collected : ")).expect("callgrind says what it counted").1;
+    let collected =
+        text.lines().find_map(|line| line.split_once("Collected : ")).expect("callgrind says what it counted").1;
     let collected: u64 = collected.trim().parse().expect("one event: instructions");
     assert!(collected > FRAMES * 100, "nothing was counted: was the function inlined?\n{text}");
     collected / FRAMES

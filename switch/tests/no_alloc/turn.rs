@@ -77,8 +77,7 @@ const NOTHING: OffloadHeader =
     OffloadHeader { flags: 0, gso_type: 0, hdr_len: 0, gso_size: 0, csum_start: 0, csum_offset: 0 };
 
 fn bytes_of(header: OffloadHeader) -> [u8; HEADER_LEN] {
-    let [h, g, s, o] =
-        [header.hdr_len, header.gso_size, header.csum_start, header.csum_offset].map(u16::to_le_bytes);
+    let [h, g, s, o] = [header.hdr_len, header.gso_size, header.csum_start, header.csum_offset].map(u16::to_le_bytes);
     [header.flags, header.gso_type, h[0], h[1], g[0], g[1], s[0], s[1], o[0], o[1]]
 }
 
