@@ -1,1 +1,5 @@
-fn main() {}
+//! The one binary: every command of `tapswitch`.
+
+fn main() -> std::process::ExitCode {
+    tapswitch::cli::main()
+}

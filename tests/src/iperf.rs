@@ -25,8 +25,8 @@ pub enum Load {
 #[derive(Debug)]
 pub struct Run {
     client: Background,
-    // Killed with the run.
-    _server: Background,
+    // Killed with the run, or before.
+    server: Option<Background>,
     seconds: u32,
 }
 
@@ -48,7 +48,7 @@ pub fn start(server: &Container, client: &Container, address: IpAddr, load: Load
     if reverse {
         words.push("--reverse");
     }
-    Run { client: client.spawn(&words), _server: listening, seconds }
+    Run { client: client.spawn(&words), server: Some(listening), seconds }
 }
 
 impl Run {
@@ -70,6 +70,11 @@ impl Run {
         let bytes = received(&report["end"]);
         assert!(bytes > 0, "{}: nothing arrived: {}", output.command, report["end"]);
         bytes
+    }
+
+    /// Ends the receiving program while the client sends.
+    pub fn kill_server(&mut self) {
+        self.server = None;
     }
 
     /// Whether it still runs.

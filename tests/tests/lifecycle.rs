@@ -14,12 +14,10 @@ as_root_and_user! {
     fn three_hundred_attachments_come_and_go_beside_a_flow(who: Who) {
         let switch = Switch::start(who, &[]);
         let (server, client) = (Container::new(&switch, "server"), Container::new(&switch, "client"));
-        let address = Container::with(&switch, "probe", &[]).ipv4();
-        eventually("the lease of the first probe to be free", SOON, || switch.endpoint("probe").is_none());
         let guest = Container::unattached(switch.session());
         let mut run = iperf::start(&server, &client, server.ipv4().into(), Load::Tcp, false, 120);
         for round in 0..300 {
-            guest.try_attach(&switch, &["--name", "guest", "--ip", &address.to_string()]).ok();
+            guest.try_attach(&switch, &["--name", "guest"]).ok();
             if round % 50 == 0 {
                 assert!(guest.reaches(server.ipv4()), "in round {round}");
             }
@@ -37,13 +35,14 @@ as_root_and_user! {
         let switch = Switch::start(who, &[]);
         let (server, client) = (Container::new(&switch, "server"), Container::new(&switch, "client"));
         let (doomed, sender) = (Container::new(&switch, "doomed"), Container::new(&switch, "sender"));
-        switch.ok(&["allow", "sender", "doomed", "tcp/1"]);
         let address = doomed.ipv4();
         let beside = iperf::start(&server, &client, server.ipv4().into(), Load::Tcp, false, 3);
-        let doomed_run = iperf::start(&doomed, &sender, address.into(), Load::Tcp, false, 3);
+        let _stamps = Probe::stamps(&sender, address.into(), 4000);
+        let mut load = iperf::start(&doomed, &sender, address.into(), Load::Tcp, false, 3);
         std::thread::sleep(Duration::from_millis(300));
 
-        drop(doomed_run);
+        // The namespace lives while a process is in it.
+        load.kill_server();
         drop(doomed);
         eventually("the endpoint to go with its namespace", SOON, || switch.endpoint("doomed").is_none());
         let next = Container::with(&switch, "next", &["--ip", &address.to_string()]);

@@ -65,8 +65,8 @@ pub(crate) fn forward(a: u32, b: u32) -> Result<()> {
         taps.into_iter().zip(0u32..).map(|(tap, id)| port::open(PortId(id), tap, workers)).unzip();
     // A namespace that goes away ends the measure, not the loop.
     let (events, _gone) = crossbeam_channel::unbounded();
-    let mut engine = Engine::start(EngineConfig { workers, io: IoChoice::Auto }, Wire(wire), events)
-        .context("start the engine")?;
+    let mut engine =
+        Engine::start(EngineConfig { workers, io: IoChoice::Auto }, Wire(wire), events).context("start the engine")?;
     ports.into_iter().for_each(|port| engine.attach(port));
     println!("ready");
     loop {

@@ -5,7 +5,7 @@ use super::served::Served;
 use super::{Forward, Verdict};
 use crate::forwarding::{Decision, DropReason, EgressDrop, Instant, PortIndex, Scratch};
 use crate::frame::Offload;
-use crate::frame::offload::HEADER_LEN;
+use crate::frame::offload::{HEADER_LEN, MAX_SEGMENTS};
 use crate::frame::segment::segment;
 use crate::port::TxPort;
 
@@ -87,18 +87,19 @@ impl Desk {
         outbox: &mut impl Outbox,
     ) {
         let tx = forward.tx(network, port);
-        if tx.header_len() == HEADER_LEN {
+        if tx.header_len() == HEADER_LEN && offload.segments(bytes.len() - HEADER_LEN) <= MAX_SEGMENTS {
             outbox.send(network, port, tx, bytes);
         } else {
             self.send_finished(tx, &bytes[HEADER_LEN..], offload);
         }
     }
 
-    /// To a port without the offload: the sums made, the segments cut. Written at once, since the space is used again.
+    /// To a port without the offload, or cut so fine that no kernel shall do it at once: the sums made, the segments cut. Written at
+    /// once, since the space is used again.
     fn send_finished(&mut self, tx: &TxPort, frame: &[u8], offload: &Offload) {
         let mut outcome: Result<(), EgressDrop> = Ok(());
         let emitted = segment(frame, offload, &mut self.space, |finished| {
-            outcome = tx.write(finished);
+            outcome = tx.write_finished(finished);
             outcome.is_ok()
         });
         if emitted == 0 && outcome.is_ok() {

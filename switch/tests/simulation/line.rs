@@ -49,10 +49,6 @@ impl Line {
         Line { plug, header_len, faults, rng, incoming: VecDeque::new(), held: None, traffic: Traffic::default() }
     }
 
-    pub(crate) fn header_len(&self) -> usize {
-        self.header_len
-    }
-
     /// Sends exactly this, offload header first where the cable has one. A full cable loses it.
     pub(crate) fn inject(&mut self, bytes: &[u8]) {
         self.traffic.sent += u64::from(self.plug.send(&[bytes]));

@@ -23,15 +23,6 @@ impl<T> Reply<T> {
     }
 }
 
-#[cfg(test)]
-impl<T> Reply<T> {
-    /// A reply, and where it arrives.
-    pub(crate) fn pair() -> (Self, oneshot::Receiver<Outcome<T>>) {
-        let (sender, receiver) = oneshot::channel();
-        (Reply(sender), receiver)
-    }
-}
-
 /// Reaches control from any thread.
 #[derive(Clone, Debug)]
 pub(crate) struct Handle(Sender<Command>);

@@ -21,6 +21,10 @@ mod resolve;
 mod restore;
 mod rules;
 mod takeover;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -177,8 +181,8 @@ impl Control {
                 network.refresh_view();
             }
         }
-        let networks = self.networks.values().map(|network| network.view.clone()).collect();
-        self.engine.publish(Snapshot::new(networks));
+        let views = self.networks.values().map(|network| network.view.clone()).collect();
+        self.engine.publish(Snapshot::new(views));
         self.wind_expiry();
     }
 

@@ -29,8 +29,8 @@ const DEATHS_WITHIN: Duration = Duration::from_secs(10);
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 /// Messages heard before the jobs and signals have their turn.
 const HEARD_AT_ONCE: usize = 64;
-/// How often a full socket is tried again where no event says that it drained.
-const FULL_RETRY: Duration = Duration::from_millis(10);
+/// How often something is tried again where no event says that it may succeed: a full or an occupied socket.
+const RETRY: Duration = Duration::from_millis(10);
 
 /// Becomes the keeper of a daemon, whose switch process runs `switch_main`; returns when the daemon has ended.
 ///
@@ -78,10 +78,12 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
             Namespace::current().map_err(|error| Error::system("open our namespace", std::io::Error::other(error)))?;
 
         let mut kept = KeptTaps::default();
-        for (endpoint, tap) in take_over(&config.takeover_socket())?.into_iter().flatten() {
+        let taken = take_over(&config.takeover_socket())?;
+        let patience = taken.as_ref().map(|_| STOP_PATIENCE);
+        for (endpoint, tap) in taken.into_iter().flatten() {
             kept.insert(endpoint, Kept { tap, namespace: None });
         }
-        let listeners = Listeners::bind(&config)?;
+        let listeners = bind_within(&config, patience)?;
         let signals = signals()?;
         let switch = Switch::spawn(&listeners, &config, 0, &switch_main)?;
         let mut keeper = Keeper {
@@ -128,7 +130,7 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
             vec![PollFd::new(self.switch.socket(), interest), PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         fds.extend(self.jobs.sockets().map(|socket| PollFd::new(socket, PollFlags::POLLIN)));
 
-        let retry = self.switch.has_outgoing().then(|| now + FULL_RETRY);
+        let retry = self.switch.has_outgoing().then(|| now + RETRY);
         let deadline = [self.jobs.deadline(), self.stop, retry].into_iter().flatten().min();
         match poll(&mut fds, until(deadline, now)) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
@@ -139,7 +141,7 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
     fn hear_signals(&mut self, now: Instant) -> Result<()> {
         let failed = |errno| Error::system("read signals", errno);
         while let Some(signal) = self.signals.read_signal().map_err(failed)? {
-            // SIGCHLD only wakes; who died is asked in `hear_switch` and `collect`.
+            // Only wakes: each death shows at a socket as well.
             if signal.ssi_signo == Signal::SIGCHLD as u32 {
                 continue;
             }
@@ -158,7 +160,26 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
 
     /// False once the switch ended as it was told to.
     fn hear_switch(&mut self, now: Instant) -> Result<bool> {
-        let mut alive = true;
+        let closed = self.obey_some(now)?;
+        let overdue = self.stop.is_some_and(|end| end <= now);
+        if !closed && !overdue {
+            return Ok(true);
+        }
+        if !closed {
+            tracing::warn!("the switch did not stop in time, killing it");
+        }
+        let pid = self.switch.pid();
+        let status = self.switch.kill();
+        if self.stop.is_some() {
+            return Ok(false);
+        }
+        tracing::error!("the switch, pid {pid}, died: {status}");
+        self.restart(now).map(|()| true)
+    }
+
+    /// Does what the switch asked for meanwhile; true once it asks no more. What it said before it died counts: so its
+    /// end is that of its socket.
+    fn obey_some(&mut self, now: Instant) -> Result<bool> {
         for _ in 0..HEARD_AT_ONCE {
             if !self.switch.is_heard() {
                 break;
@@ -167,29 +188,10 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
                 Heard::Message(message, fd) => self.obey(message, fd, now)?,
                 Heard::Nonsense(error) => tracing::warn!("the switch sent nonsense: {error}"),
                 Heard::Nothing => break,
-                Heard::Closed => {
-                    alive = false;
-                    break;
-                }
+                Heard::Closed => return Ok(true),
             }
         }
-        let status = self.switch.ended();
-        let overdue = self.stop.is_some_and(|end| end <= now);
-        if alive && status.is_none() && !overdue {
-            return Ok(true);
-        }
-        if status.is_none() {
-            // It closed its socket, which is useless, or takes too long.
-            if overdue {
-                tracing::warn!("the switch did not stop in time, killing it");
-            }
-            self.switch.kill();
-        }
-        if self.stop.is_some() {
-            return Ok(false);
-        }
-        tracing::error!("the switch, pid {}, died: {status:?}", self.switch.pid());
-        self.restart(now).map(|()| true)
+        Ok(false)
     }
 
     fn restart(&mut self, now: Instant) -> Result<()> {
@@ -312,6 +314,19 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
         let attached = ToSwitch::Attached { job, tap: tap.info.clone(), namespace };
         self.kept.insert(endpoint.clone(), Kept { tap, namespace: Some(namespace) });
         self.switch.tell(attached, Some(endpoint));
+    }
+}
+
+/// Binds the sockets. A switch that handed over is ending, and may hold them for a moment longer.
+fn bind_within(config: &Config, patience: Option<Duration>) -> Result<Listeners> {
+    let end = patience.map(|patience| Instant::now() + patience);
+    loop {
+        match Listeners::bind(config) {
+            Err(Error::SocketInUse { .. }) if end.is_some_and(|end| Instant::now() < end) => {
+                std::thread::sleep(RETRY);
+            }
+            result => return result,
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What the keeper is told.
 #[derive(Debug)]
@@ -41,16 +41,11 @@ pub struct SwitchStart {
 impl Config {
     /// Where clients pass namespaces.
     pub fn attach_socket(&self) -> PathBuf {
-        attach_socket(&self.api_socket)
+        self.api_socket.with_file_name("attach.sock")
     }
 
     /// Where the next keeper takes over.
     pub(super) fn takeover_socket(&self) -> PathBuf {
         self.run_dir.join("keeper.sock")
     }
-}
-
-/// `attach.sock`, beside the control API's socket.
-pub fn attach_socket(api_socket: &Path) -> PathBuf {
-    api_socket.with_file_name("attach.sock")
 }

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 use tapswitch_netns::message;
 
@@ -118,7 +118,12 @@ impl Switch {
 
     /// The next message, without waiting.
     pub(super) fn hear(&self) -> Heard {
-        match message::recv(self.socket.as_fd()) {
+        let mut received = message::recv(self.socket.as_fd());
+        if received.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset) {
+            // It ended without reading all of ours. What it said before is behind this.
+            received = message::recv(self.socket.as_fd());
+        }
+        match received {
             Ok(Some((message, fd))) => Heard::Message(message, fd),
             Ok(None) => Heard::Closed,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Heard::Nothing,
@@ -127,21 +132,15 @@ impl Switch {
         }
     }
 
-    /// How it ended, if it has.
-    pub(super) fn ended(&self) -> Option<WaitStatus> {
-        match waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::StillAlive) => None,
-            Ok(status) => Some(status),
-            // Reaped already: counts as ended.
-            Err(_) => Some(WaitStatus::Exited(self.pid, 0)),
-        }
-    }
-
-    /// Ends it and reaps it.
-    pub(super) fn kill(&self) {
-        // Not reaped yet, so the number is still its; both fail only when there is nothing left to end.
+    /// Ends it, if it has not ended, and reaps it; says how it ended.
+    pub(super) fn kill(&self) -> String {
+        // Not reaped yet, so the number is still its; fails only when there is nothing left to end.
         let _ = kill(self.pid, Signal::SIGKILL);
-        let _ = waitpid(self.pid, None);
+        match waitpid(self.pid, None) {
+            Ok(WaitStatus::Exited(_, status)) => format!("exit status {status}"),
+            Ok(WaitStatus::Signaled(_, signal, _)) => signal.to_string(),
+            other => format!("{other:?}"),
+        }
     }
 }
 

@@ -1,0 +1,184 @@
+//! Arguments that several commands share, and finding the endpoint that X names.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use anyhow::bail;
+use clap::builder::TypedValueParser;
+use ipnet::Ipv4Net;
+
+use crate::daemon::api::client::{Client, encoded};
+use crate::daemon::api::types::{EndpointInfo, NetworkCreate, Subnet4, Subnet6, UplinkKind};
+use crate::daemon::name::{Name, Target};
+use crate::frame::Mac;
+
+/// The properties of a network: `up` and `network create` take them.
+#[derive(Debug, Default, clap::Args)]
+#[command(next_help_heading = "Network")]
+pub(super) struct NetworkFlags {
+    /// IPv4 subnet: `auto`, the first of the usual ones that collides with nothing on this host, or CIDR
+    #[arg(long, value_name = "auto|CIDR")]
+    pub subnet: Option<Subnet4>,
+    /// IPv4 gateway [default: the subnet's first address]
+    #[arg(long, value_name = "IP")]
+    pub gateway: Option<Ipv4Addr>,
+    /// Lease addresses from this part of the subnet only
+    #[arg(long, value_name = "CIDR")]
+    pub range: Option<Ipv4Net>,
+    /// IPv6 subnet: `auto`, a unique local /64, `off`, or CIDR
+    #[arg(long, value_name = "auto|CIDR|off")]
+    pub ipv6: Option<Subnet6>,
+    /// IPv6 gateway [default: the subnet's first address]
+    #[arg(long, value_name = "IP")]
+    pub gateway6: Option<Ipv6Addr>,
+    /// Containers talk freely; with false only what `allow` opens passes [default: true]
+    #[arg(long, value_name = "true|false")]
+    pub icc: Option<bool>,
+    /// Largest IP packet, in bytes [default: 1500]
+    #[arg(long, value_name = "N")]
+    pub mtu: Option<u32>,
+    /// The way out; `none` is an internal network [default: none]
+    #[arg(long, value_name = "KIND", value_parser = uplink_kind())]
+    pub uplink: Option<UplinkKind>,
+}
+
+impl NetworkFlags {
+    /// As a request for the network `name`.
+    pub(super) fn create(&self, name: &Name) -> NetworkCreate {
+        NetworkCreate {
+            name: name.to_string(),
+            subnet: self.subnet.unwrap_or_default(),
+            gateway: self.gateway,
+            range: self.range,
+            ipv6: self.ipv6.unwrap_or_default(),
+            gateway6: self.gateway6,
+            icc: self.icc,
+            mtu: self.mtu,
+            uplink: self.uplink,
+            ..NetworkCreate::default()
+        }
+    }
+}
+
+/// The properties of an endpoint: `run` and `attach` take them.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(super) struct EndpointFlags {
+    /// The network
+    #[arg(long, value_name = "N", default_value = "default")]
+    pub network: Option<Name>,
+    /// The endpoint's name, unique in its network
+    #[arg(long, value_name = "X")]
+    pub name: Option<Name>,
+    /// IPv4 address [default: the lowest that is free]
+    #[arg(long, value_name = "A")]
+    pub ip: Option<Ipv4Addr>,
+    /// IPv6 address [default: made from the IPv4 one]
+    #[arg(long, value_name = "A")]
+    pub ip6: Option<Ipv6Addr>,
+}
+
+/// Which endpoints, where a command can show some or all.
+#[derive(Debug, Default, clap::Args)]
+pub(super) struct NetworkFilter {
+    /// Of this network only
+    #[arg(long, value_name = "N")]
+    pub network: Option<Name>,
+}
+
+impl NetworkFilter {
+    /// As a query.
+    pub(super) fn query(&self) -> [(&'static str, Option<&str>); 1] {
+        [("network", self.network.as_ref().map(Name::as_str))]
+    }
+}
+
+fn uplink_kind() -> impl TypedValueParser<Value = UplinkKind> {
+    clap::builder::PossibleValuesParser::new(["none"]).map(|_| UplinkKind::None)
+}
+
+/// The MAC a container may be given.
+pub(super) fn unicast_mac(text: &str) -> Result<Mac, String> {
+    let mac: Mac = text.parse().map_err(|e| format!("{e}"))?;
+    if mac.is_group() { Err(format!("`{mac}` is a group address, which no station can have")) } else { Ok(mac) }
+}
+
+/// The one endpoint that `target` names.
+///
+/// # Errors
+/// When there is none, or one in each of several networks: these are listed.
+pub(super) fn endpoint(client: &Client, target: &Target) -> anyhow::Result<EndpointInfo> {
+    let network = target.network.as_ref().map(Name::as_str);
+    let query = [("network", network), ("name", Some(target.name.as_str()))];
+    let found: Vec<EndpointInfo> = client.get("/v1/endpoints", &query)?;
+    only_one(target, found)
+}
+
+/// The path of an endpoint in the control API.
+pub(super) fn endpoint_path(endpoint: &EndpointInfo) -> String {
+    format!("/v1/endpoints/{}/{}", encoded(&endpoint.network), encoded(&endpoint.name))
+}
+
+fn only_one(target: &Target, mut found: Vec<EndpointInfo>) -> anyhow::Result<EndpointInfo> {
+    match (found.pop(), found.is_empty()) {
+        (Some(only), true) => Ok(only),
+        (None, _) => bail!("no endpoint {target} (`tapswitch ls` shows them)"),
+        (Some(last), false) => {
+            found.push(last);
+            let names: Vec<String> = found.iter().map(|e| format!("{}/{}", e.network, e.name)).collect();
+            bail!("endpoint {target} is ambiguous: say which of {}", names.join(", "))
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::collections::BTreeMap;
+
+    use tapswitch_netns::NamespaceId;
+
+    use super::*;
+    use crate::daemon::api::types::EndpointState;
+
+    pub(in crate::cli) fn web_of(network: &str) -> EndpointInfo {
+        EndpointInfo {
+            name: "web".into(),
+            network: network.into(),
+            netns: "4711".into(),
+            namespace: NamespaceId { dev: 4, ino: 4_026_531_840 },
+            ifname: "eth0".into(),
+            mac: Mac::of_ipv4([172, 17, 0, 2].into()),
+            ipv4: Some([172, 17, 0, 2].into()),
+            ipv6: None,
+            port: 1,
+            state: EndpointState::Up,
+            rx_frames: 3,
+            rx_bytes: 1_500,
+            tx_frames: 2,
+            tx_bytes: 84,
+            drops: BTreeMap::from([("icc".into(), 5), ("spoofed_mac".into(), 2)]),
+        }
+    }
+
+    #[test]
+    fn an_unknown_endpoint_is_named() {
+        let error = only_one(&"blue/web".parse().unwrap(), Vec::new()).unwrap_err();
+        assert_eq!(error.to_string(), "no endpoint blue/web (`tapswitch ls` shows them)");
+    }
+
+    #[test]
+    fn an_ambiguous_endpoint_lists_its_candidates() {
+        let error = only_one(&"web".parse().unwrap(), vec![web_of("blue"), web_of("default")]).unwrap_err();
+        assert_eq!(error.to_string(), "endpoint web is ambiguous: say which of blue/web, default/web");
+    }
+
+    #[test]
+    fn the_only_endpoint_is_it() {
+        assert_eq!(only_one(&"web".parse().unwrap(), vec![web_of("blue")]).unwrap().network, "blue");
+    }
+
+    #[test]
+    fn no_station_has_a_group_address() {
+        assert!(unicast_mac("02:42:ac:11:00:02").is_ok());
+        assert!(unicast_mac("ff:ff:ff:ff:ff:ff").unwrap_err().contains("group"));
+        assert!(unicast_mac("zz").is_err());
+    }
+}

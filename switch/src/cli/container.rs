@@ -1,0 +1,193 @@
+//! A process in namespaces of its own, that waits there until it is told to go on: what `run` and `demo` are made of.
+//!
+//! It is forked, makes its namespaces (user, where we may not make the others without; network; mount), mounts a /sys
+//! that shows its own devices, says so, and waits. It dies with its parent. The parent must have one thread when it
+//! starts one, as after every fork.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::process;
+
+use anyhow::{Context, anyhow, bail};
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork, getegid, geteuid, getppid};
+use tapswitch_netns::Namespace;
+
+use super::userns;
+
+/// What the child says when its namespaces are made; anything else is why they are not.
+const MADE: &[u8] = b"made";
+
+/// The child. Dropped, it is killed and waited for.
+#[derive(Debug)]
+pub(super) struct Container {
+    pid: Pid,
+    conversation: UnixStream,
+    ended: bool,
+}
+
+impl Container {
+    /// Forks a child into namespaces of its own; `body` runs there after [`Container::release`], and its value is the
+    /// child's exit status.
+    ///
+    /// # Errors
+    /// When a namespace cannot be made: one line with the remedy.
+    pub(super) fn start(body: impl FnOnce() -> i32) -> anyhow::Result<Self> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let parent = nix::unistd::getpid();
+        // SAFETY: this process has one thread, so the child may do all that the parent may.
+        match unsafe { fork() }.context("fork")? {
+            ForkResult::Child => {
+                drop(ours);
+                process::exit(child(parent, theirs, body));
+            }
+            ForkResult::Parent { child } => {
+                drop(theirs);
+                let mut container = Container { pid: child, conversation: ours, ended: false };
+                container.await_namespaces()?;
+                Ok(container)
+            }
+        }
+    }
+
+    /// The child's process.
+    pub(super) fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Its network namespace.
+    ///
+    /// # Errors
+    /// When the child died.
+    pub(super) fn namespace(&self) -> anyhow::Result<Namespace> {
+        Ok(Namespace::of_pid(self.pid.as_raw())?)
+    }
+
+    /// Lets `body` run.
+    ///
+    /// # Errors
+    /// When the child died.
+    pub(super) fn release(&mut self) -> anyhow::Result<()> {
+        self.conversation.write_all(b"g").context("the process in the new namespaces died")
+    }
+
+    /// Sends it a signal; one that has ended cannot be hurt.
+    pub(super) fn signal(&self, signal: Signal) {
+        if !self.ended {
+            // It is our child and was not waited for, so the pid is its own; what can fail is that it is dying.
+            let _ = kill(self.pid, signal);
+        }
+    }
+
+    /// Its exit status if it has ended: 128 and the signal's number where one killed it.
+    ///
+    /// # Errors
+    /// As `waitpid(2)`.
+    pub(super) fn poll(&mut self) -> nix::Result<Option<i32>> {
+        let flags = nix::sys::wait::WaitPidFlag::WNOHANG;
+        let status = match waitpid(self.pid, Some(flags))? {
+            WaitStatus::Exited(_, status) => Some(status),
+            WaitStatus::Signaled(_, signal, _) => Some(128 + signal as i32),
+            _ => None,
+        };
+        self.ended |= status.is_some();
+        Ok(status)
+    }
+
+    fn await_namespaces(&mut self) -> anyhow::Result<()> {
+        let mut said = vec![0; 1024];
+        match self.conversation.read(&mut said)? {
+            0 => bail!("the process in the new namespaces died"),
+            n if &said[..n] == MADE => Ok(()),
+            n => Err(anyhow!(String::from_utf8_lossy(&said[..n]).into_owned())),
+        }
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        self.signal(Signal::SIGKILL);
+        while !self.ended {
+            match waitpid(self.pid, None) {
+                Err(Errno::EINTR) => {}
+                _ => self.ended = true,
+            }
+        }
+    }
+}
+
+fn child(parent: Pid, mut conversation: UnixStream, body: impl FnOnce() -> i32) -> i32 {
+    let made = enter_new_namespaces().and_then(|()| die_with(parent));
+    let said = match &made {
+        Ok(()) => conversation.write_all(MADE),
+        Err(why) => conversation.write_all(why.as_bytes()),
+    };
+    let mut go = [0];
+    // An end of the conversation instead of the word means that the parent failed, and said why.
+    if made.is_err() || said.is_err() || conversation.read_exact(&mut go).is_err() {
+        return i32::from(super::run::OURS);
+    }
+    body()
+}
+
+/// After the credentials have changed: that resets it.
+fn die_with(parent: Pid) -> Result<(), String> {
+    set_pdeathsig(Signal::SIGKILL).map_err(|e| e.to_string())?;
+    // It may have died before.
+    if getppid() == parent { Ok(()) } else { Err("the parent died".into()) }
+}
+
+fn enter_new_namespaces() -> Result<(), String> {
+    if !userns::is_privileged() {
+        enter_user_namespace()?;
+    }
+    unshare(CloneFlags::CLONE_NEWNET).map_err(|e| userns::explain("make a network namespace", e))?;
+    unshare(CloneFlags::CLONE_NEWNS).map_err(|e| userns::explain("make a mount namespace", e))?;
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_SLAVE | MsFlags::MS_REC, None::<&str>)
+        .map_err(|e| userns::explain("keep mounts from the host", e))?;
+    mount_sys();
+    Ok(())
+}
+
+/// A user namespace in which we are root, and nobody else is anybody: that map needs no helper.
+fn enter_user_namespace() -> Result<(), String> {
+    let (uid, gid) = (geteuid(), getegid());
+    unshare(CloneFlags::CLONE_NEWUSER).map_err(|e| userns::explain("make a user namespace", e))?;
+    for (file, text) in
+        [("setgroups", "deny".to_owned()), ("uid_map", format!("0 {uid} 1")), ("gid_map", format!("0 {gid} 1"))]
+    {
+        fs::write(format!("/proc/self/{file}"), text).map_err(|e| {
+            let errno = Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO));
+            userns::explain(&format!("map users: /proc/self/{file}"), errno)
+        })?;
+    }
+    Ok(())
+}
+
+/// Mounts a sysfs over /sys, so that /sys/class/net shows this namespace's devices, and puts the control groups back on it.
+/// Where the kernel refuses, as in some containers, /sys stays the host's: that hinders no traffic.
+fn mount_sys() {
+    let cgroup = fs::File::open("/sys/fs/cgroup");
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    if mount(Some("sysfs"), "/sys", Some("sysfs"), flags, None::<&str>).is_err() {
+        return;
+    }
+    if let Ok(cgroup) = cgroup {
+        let source = format!("/proc/self/fd/{}", cgroup.as_raw_fd());
+        // Without it `run` works, and its CMD cannot look at control groups.
+        let _ = mount(
+            Some(source.as_str()),
+            "/sys/fs/cgroup",
+            None::<&str>,
+            MsFlags::MS_BIND | MsFlags::MS_REC,
+            None::<&str>,
+        );
+    }
+}

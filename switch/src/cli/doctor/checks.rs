@@ -1,0 +1,198 @@
+//! The checks, one function each.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use nix::sys::resource::{Resource, getrlimit};
+use nix::unistd::{AccessFlags, access};
+
+use super::Check;
+use crate::cli::container::Container;
+use crate::cli::userns::{self, Limits};
+use crate::daemon::api::client::{Client, ClientError};
+use crate::daemon::api::types::Status;
+use crate::daemon::settings::{Flags, Settings};
+
+/// The node's remedies: no file, no driver, no permission.
+const TUN: &str = "/dev/net/tun";
+/// The first kernel that tells the kind of a namespace (NS_GET_NSTYPE): 4.11.
+const LEAST_KERNEL: (u32, u32) = (4, 11);
+/// The first kernel whose TAPs io_uring reads without a thread of its own: 6.4.
+const FAST_KERNEL: (u32, u32) = (6, 4);
+/// Descriptors: two for each endpoint, and some for the rest.
+const OPEN_FILES: u64 = 4096;
+
+pub(super) fn kernel() -> Check {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
+    match version(&release) {
+        Some(version) if version < LEAST_KERNEL => Check::fail("kernel", release, "Linux 4.11 at least is needed"),
+        Some(version) if version < FAST_KERNEL => {
+            Check::warn("kernel", release, "forwarding is slower than on Linux 6.4 and later")
+        }
+        Some(_) => Check::ok("kernel", release),
+        None => Check::warn("kernel", format!("`{release}`"), "not a version that is understood"),
+    }
+}
+
+/// The first two numbers of a kernel release.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().ok());
+    Some((numbers.next()??, numbers.next()??))
+}
+
+pub(super) fn tun_node() -> Check {
+    match File::options().read(true).write(true).open(TUN) {
+        Ok(_) => Check::ok(TUN, "can be opened"),
+        Err(error) => {
+            let (detail, remedy) = tun_error(&error);
+            Check::fail(TUN, detail, remedy)
+        }
+    }
+}
+
+fn tun_error(error: &io::Error) -> (String, &'static str) {
+    let (detail, remedy) = match error.raw_os_error() {
+        Some(libc::ENOENT) => (
+            "there is no such device",
+            "as root: modprobe tun; in a container give it the device, as by `--device /dev/net/tun`",
+        ),
+        Some(libc::ENODEV | libc::ENXIO) => ("the kernel has no tun driver loaded", "as root: modprobe tun"),
+        Some(libc::EACCES) => {
+            ("permission denied", "as root: chmod 0666 /dev/net/tun, the mode that distributions ship (it is harmless)")
+        }
+        Some(libc::EPERM) => {
+            ("forbidden by the device cgroup", "give the container the device, as by `--device /dev/net/tun`")
+        }
+        _ => return (format!("open {TUN}: {error}"), "see dmesg"),
+    };
+    (format!("open {TUN}: {detail}"), remedy)
+}
+
+pub(super) fn namespaces() -> Check {
+    let how = if userns::is_privileged() { "as root" } else { "in a user namespace" };
+    match Container::start(|| 0) {
+        Ok(_) => Check::ok("namespaces", format!("network and mount namespaces can be made, {how}")),
+        Err(error) => Check::fail("namespaces", format!("{error:#}"), "without them `run` and `demo` cannot work"),
+    }
+}
+
+/// What ordinary users of this host may do, whoever asks.
+pub(super) fn unprivileged() -> Check {
+    match Limits::read().remedy() {
+        Some(remedy) => Check::warn("ordinary users", "cannot run the switch or containers", remedy),
+        None => Check::ok("ordinary users", "no setting keeps them from making user namespaces"),
+    }
+}
+
+pub(super) fn io_uring() -> Check {
+    const SETTING: &str = "/proc/sys/kernel/io_uring_disabled";
+    const WITHOUT: &str = "plain reads and writes are used, about a third slower";
+    match (io_uring::IoUring::new(8), userns::number(SETTING)) {
+        (Ok(_), _) => Check::ok("io_uring", "permitted"),
+        (Err(_), Some(2)) => {
+            Check::warn("io_uring", format!("switched off; {WITHOUT}"), "sysctl -w kernel.io_uring_disabled=0")
+        }
+        (Err(_), Some(1)) => Check::warn(
+            "io_uring",
+            format!("for members of kernel.io_uring_group only; {WITHOUT}"),
+            "join that group, or sysctl -w kernel.io_uring_disabled=0",
+        ),
+        (Err(error), _) => Check::warn(
+            "io_uring",
+            format!("{error}; {WITHOUT}"),
+            "the kernel lacks it, or a container's seccomp filter forbids it",
+        ),
+    }
+}
+
+pub(super) fn directories() -> Vec<Check> {
+    match Settings::load(&Flags::default()) {
+        Ok(settings) => {
+            vec![directory("state directory", &settings.state_dir), directory("run directory", &settings.run_dir)]
+        }
+        Err(error) => vec![Check::fail("directories", error.to_string(), "up --state DIR")],
+    }
+}
+
+fn directory(check: &'static str, path: &Path) -> Check {
+    let nearest = path.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/"));
+    match access(nearest, AccessFlags::W_OK | AccessFlags::X_OK) {
+        Ok(()) => Check::ok(check, path.display().to_string()),
+        Err(error) => Check::fail(
+            check,
+            format!("{}: {}", nearest.display(), error.desc().to_lowercase()),
+            "choose another by `up --state DIR`",
+        ),
+    }
+}
+
+pub(super) fn open_files() -> Check {
+    match getrlimit(Resource::RLIMIT_NOFILE) {
+        Ok((soft, hard)) if hard < OPEN_FILES => Check::warn(
+            "open files",
+            format!("limit {soft}, at most {hard}: some {} endpoints", hard / 2),
+            "raise it: ulimit -Hn, or LimitNOFILE= of the unit",
+        ),
+        Ok((soft, hard)) => Check::ok("open files", format!("limit {soft}, at most {hard}")),
+        Err(error) => Check::warn("open files", error.to_string(), "the limit is not known"),
+    }
+}
+
+pub(super) fn daemon(client: &Client) -> Check {
+    match client.get::<Status>("/v1/status", &[]) {
+        Ok(status) => Check::ok("daemon", format!("{} serves at {}", status.version, client.socket().display())),
+        Err(ClientError::NoDaemon(_)) => {
+            Check::ok("daemon", format!("none at {} (start one with `tapswitch up -d`)", client.socket().display()))
+        }
+        Err(error) => Check::warn("daemon", error.to_string(), "be its user, or root"),
+    }
+}
+
+/// What the switch does without: said because who asks the doctor often wonders.
+pub(super) fn alternatives() -> Check {
+    let shown: Vec<String> = ["bridge", "veth", "nf_tables", "br_netfilter"]
+        .map(|module| format!("{module} {}", if has_module(module) { "yes" } else { "no" }))
+        .into();
+    Check::ok("not needed", shown.join(", "))
+}
+
+/// Whether a module is loaded, built in, or on disk.
+fn has_module(module: &str) -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let file = format!("/{module}.ko");
+    let listed = ["modules.builtin", "modules.dep"].iter().any(|list| {
+        fs::read_to_string(format!("/lib/modules/{}/{list}", release.trim())).is_ok_and(|text| text.contains(&file))
+    });
+    listed || Path::new("/sys/module").join(module).exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_releases_of_all_kinds_are_understood() {
+        for (release, expected) in [
+            ("6.18.44-fc-v669", Some((6, 18))),
+            ("5.10.0-28-amd64", Some((5, 10))),
+            ("4.4-rc1", Some((4, 4))),
+            ("", None),
+            ("linux", None),
+        ] {
+            assert_eq!(version(release), expected, "{release}");
+        }
+    }
+
+    #[test]
+    fn each_state_of_the_node_has_its_own_remedy() {
+        for (errno, remedy) in [
+            (libc::ENOENT, "modprobe tun"),
+            (libc::ENODEV, "modprobe tun"),
+            (libc::EACCES, "chmod 0666 /dev/net/tun"),
+            (libc::EPERM, "--device /dev/net/tun"),
+        ] {
+            assert!(tun_error(&io::Error::from_raw_os_error(errno)).1.contains(remedy), "{errno}");
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! `tapswitch network create|rm|ls|inspect|set`.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use super::args::NetworkFlags;
+use super::table::Table;
+use super::{Outcome, output};
+use crate::daemon::api::client::{Client, encoded};
+use crate::daemon::api::types::{NetworkInfo, NetworkSet, UplinkKind};
+use crate::daemon::name::Name;
+
+/// Make, change and show networks
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  tapswitch network create blue --subnet 192.168.227.0/24
+  tapswitch network ls
+  tapswitch network set blue --icc false")]
+pub(super) struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Make a network
+    #[command(after_help = "Examples:
+  tapswitch network create blue
+  tapswitch network create db --subnet 192.168.227.0/24 --icc false --mtu 9000
+  tapswitch network create v4 --ipv6 off --json")]
+    Create(Box<CreateArgs>),
+    /// Remove a network that has no endpoints
+    #[command(after_help = "Examples:
+  tapswitch network rm blue")]
+    Rm {
+        /// The network
+        name: Name,
+    },
+    /// List the networks
+    #[command(after_help = "Examples:
+  tapswitch network ls
+  tapswitch network ls --json | jq -r '.[].subnet'")]
+    Ls {
+        /// Print an array of objects
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show everything about a network
+    #[command(after_help = "Examples:
+  tapswitch network inspect default
+  tapswitch network inspect default --json | jq -r .gateway_mac")]
+    Inspect {
+        /// The network
+        name: Name,
+        /// Print an object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Change a live network; the change holds when the command returns
+    #[command(after_help = "Examples:
+  tapswitch network set default --icc false    cuts live flows that no rule allows
+  tapswitch network set default --mtu 9000")]
+    Set(SetArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct CreateArgs {
+    /// Its name
+    name: Name,
+    #[command(flatten)]
+    flags: NetworkFlags,
+    /// Print the network as an object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct SetArgs {
+    /// The network
+    name: Name,
+    /// Containers talk freely
+    #[arg(long, value_name = "true|false", required_unless_present = "mtu")]
+    icc: Option<bool>,
+    /// Largest IP packet, in bytes
+    #[arg(long, value_name = "N")]
+    mtu: Option<u32>,
+    /// Print the network as an object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: Args, client: &Client) -> Outcome {
+    match args.verb {
+        Verb::Create(args) => create(&args, client),
+        Verb::Rm { name } => {
+            client.delete(&path(&name))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Ls { json } => list(json, client),
+        Verb::Inspect { name, json } => {
+            let network: NetworkInfo = client.get(&path(&name), &[])?;
+            show(&network, json)
+        }
+        Verb::Set(args) => set(&args, client),
+    }
+}
+
+fn create(args: &CreateArgs, client: &Client) -> Outcome {
+    let network: NetworkInfo = client.post("/v1/networks", &args.flags.create(&args.name))?;
+    for warning in &network.warnings {
+        eprintln!("tapswitch: warning: {warning}");
+    }
+    if args.json {
+        output::json(&network)?;
+    } else {
+        output::line(&format!("{} {}", network.name, network.subnet))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn set(args: &SetArgs, client: &Client) -> Outcome {
+    let change = NetworkSet { icc: args.icc, mtu: args.mtu };
+    let network: NetworkInfo = client.patch(&path(&args.name), &change)?;
+    if args.json {
+        output::json(&network)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(json: bool, client: &Client) -> Outcome {
+    let networks: Vec<NetworkInfo> = client.get("/v1/networks", &[])?;
+    if json {
+        output::json(&networks)?;
+    } else {
+        output::print(&table(&networks))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(network: &NetworkInfo, json: bool) -> Outcome {
+    if json {
+        output::json(network)?;
+    } else {
+        output::print(&text(network))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn path(name: &Name) -> String {
+    format!("/v1/networks/{}", encoded(name.as_str()))
+}
+
+fn table(networks: &[NetworkInfo]) -> String {
+    let mut table = Table::new(&["NAME", "SUBNET", "GATEWAY", "SUBNET6", ">MTU", "ICC", "UPLINK", ">ENDPOINTS"]);
+    for n in networks {
+        table.row([
+            n.name.clone(),
+            n.subnet.to_string(),
+            n.gateway.to_string(),
+            output::or_dash(n.subnet6),
+            n.mtu.to_string(),
+            n.icc.to_string(),
+            uplink(n.uplink).into(),
+            n.endpoints.len().to_string(),
+        ]);
+    }
+    table.text()
+}
+
+fn text(network: &NetworkInfo) -> String {
+    let endpoints = if network.endpoints.is_empty() { "-".into() } else { network.endpoints.join(", ") };
+    let mut lines = vec![
+        ("name", network.name.clone()),
+        ("subnet", network.subnet.to_string()),
+        ("gateway", network.gateway.to_string()),
+        ("range", output::or_dash(network.range)),
+        ("subnet6", output::or_dash(network.subnet6)),
+        ("gateway6", output::or_dash(network.gateway6)),
+        ("gateway_mac", network.gateway_mac.to_string()),
+        ("mtu", network.mtu.to_string()),
+        ("icc", network.icc.to_string()),
+        ("uplink", uplink(network.uplink).into()),
+        ("endpoints", endpoints),
+    ];
+    lines.extend(network.warnings.iter().map(|warning| ("warning", warning.clone())));
+    lines.iter().map(|(name, value)| format!("{name:<11} {value}\n")).collect()
+}
+
+fn uplink(kind: UplinkKind) -> &'static str {
+    match kind {
+        UplinkKind::None => "none",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::Mac;
+
+    fn network() -> NetworkInfo {
+        NetworkInfo {
+            name: "default".into(),
+            subnet: "172.17.0.0/16".parse().unwrap(),
+            gateway: [172, 17, 0, 1].into(),
+            range: None,
+            subnet6: None,
+            gateway6: None,
+            gateway_mac: Mac::of_ipv4([172, 17, 0, 1].into()),
+            mtu: 1500,
+            icc: true,
+            uplink: UplinkKind::None,
+            endpoints: vec!["db".into(), "web".into()],
+            warnings: vec!["overlaps".into()],
+        }
+    }
+
+    #[test]
+    fn a_network_is_one_line_of_ls() {
+        let text = table(&[network()]);
+        let line: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
+        assert_eq!(line, ["default", "172.17.0.0/16", "172.17.0.1", "-", "1500", "true", "none", "2"]);
+    }
+
+    #[test]
+    fn inspect_names_endpoints_and_warnings() {
+        let text = text(&network());
+        assert!(text.contains("\nendpoints   db, web\nwarning     overlaps\n"), "{text}");
+    }
+}

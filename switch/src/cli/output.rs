@@ -1,0 +1,136 @@
+//! What reaches stdout, and errors in one line.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+/// Writes `text` to stdout at once.
+///
+/// # Errors
+/// As `write(2)`. EPIPE, the reader has seen enough, is an error that [`is_broken_pipe`] knows and nobody reports.
+pub(super) fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Writes `text` and a line end.
+///
+/// # Errors
+/// See [`print`].
+pub(super) fn line(text: &str) -> anyhow::Result<()> {
+    print(&format!("{text}\n"))
+}
+
+/// Writes `value` as indented JSON.
+///
+/// # Errors
+/// See [`print`].
+pub(super) fn json<T: Serialize + ?Sized>(value: &T) -> anyhow::Result<()> {
+    line(&serde_json::to_string_pretty(value)?)
+}
+
+/// Whether `error` only says that nobody reads any more.
+pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// `error` and its causes in one line, a cause that its effect quotes already left out.
+pub(super) fn one_line(error: &anyhow::Error) -> String {
+    let mut out = String::new();
+    for cause in error.chain().map(|c| c.to_string()) {
+        if out.is_empty() {
+            out = cause;
+        } else if !out.contains(&cause) {
+            out = format!("{out}: {cause}");
+        }
+    }
+    out.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A number of bytes, as `docker stats` shows it: decimal, three digits.
+pub(super) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
+    if count < 1000 {
+        return format!("{count}B");
+    }
+    let mut value = count as f64 / 1000.0;
+    let mut unit = 0;
+    // 999.5 would round to 1000.
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    let decimals = if value < 9.995 {
+        2
+    } else if value < 99.95 {
+        1
+    } else {
+        0
+    };
+    format!("{value:.decimals$}{}", UNITS[unit])
+}
+
+/// A time span in its largest two units.
+pub(super) fn duration(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, m) => format!("{m}m {}s", seconds % 60),
+        (0, h, m) => format!("{h}h {m}m"),
+        (d, h, _) => format!("{d}d {h}h"),
+    }
+}
+
+/// What is there, or `-`.
+pub(super) fn or_dash<T: ToString>(value: Option<T>) -> String {
+    value.map_or_else(|| "-".into(), |v| v.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn byte_counts_have_three_digits() {
+        for (count, text) in [
+            (0, "0B"),
+            (999, "999B"),
+            (1000, "1.00kB"),
+            (12_345, "12.3kB"),
+            (99_990, "100kB"),
+            (999_499, "999kB"),
+            (999_500, "1.00MB"),
+            (1_500_000_000, "1.50GB"),
+            (u64::MAX, "18.4EB"),
+        ] {
+            assert_eq!(bytes(count), text, "{count}");
+        }
+    }
+
+    #[test]
+    fn durations_show_two_units() {
+        for (seconds, text) in [(0, "0s"), (59, "59s"), (61, "1m 1s"), (3_660, "1h 1m"), (90_000, "1d 1h")] {
+            assert_eq!(duration(seconds), text);
+        }
+    }
+
+    #[test]
+    fn an_error_is_one_line_and_says_nothing_twice() {
+        let error = anyhow::anyhow!("no such\n  thing").context("attach web");
+        assert_eq!(one_line(&error), "attach web: no such thing");
+        let error = anyhow::anyhow!("EPERM").context("attach web: EPERM (be root)");
+        assert_eq!(one_line(&error), "attach web: EPERM (be root)");
+    }
+
+    #[test]
+    fn a_closed_reader_is_no_failure() {
+        let error: anyhow::Error = io::Error::from(io::ErrorKind::BrokenPipe).into();
+        assert!(is_broken_pipe(&error));
+        assert!(is_broken_pipe(&Err::<(), _>(error).context("print").unwrap_err()));
+        assert!(!is_broken_pipe(&anyhow::anyhow!("broken pipe")));
+    }
+}

@@ -1,0 +1,152 @@
+//! `tapswitch run`: a command in namespaces of its own, attached before it starts.
+//!
+//! The command stays in our session and foreground process group, so the terminal is its own: Ctrl-C reaches it directly.
+//! What others send us is passed on. We end as it ends, after its endpoint was detached.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use nix::unistd::execvp;
+
+use super::args::EndpointFlags;
+use super::container::Container;
+use super::signals::{FORWARDED, Signals, reset};
+use super::{Outcome, args, attach};
+use crate::daemon::api::client::{Client, ClientError};
+use crate::daemon::api::types::{AttachRequest, EndpointInfo};
+use crate::daemon::name::Name;
+
+/// The exit status of our own failures, and of a CMD that cannot be executed, or is not there: docker's.
+pub(super) const OURS: u8 = 125;
+const NOT_EXECUTABLE: i32 = 126;
+const NOT_FOUND: i32 = 127;
+/// What `ls` shows as the namespace's name begins so; `exec` enters the mounts of such a one too.
+pub(super) const NETNS_PREFIX: &str = "run:";
+
+/// Run a command in a network namespace of its own
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  tapswitch run -- sh
+  tapswitch run --name web -- python3 -m http.server 80
+  tapswitch run --name db --ip 172.17.0.9 -- postgres -D /srv/db
+  tapswitch run --network blue -- ip address
+
+As an ordinary user CMD is root in a user namespace of its own. Exit status: CMD's, 128+N where signal N ended it, 125 where
+tapswitch failed, 126 where CMD cannot be executed, 127 where it is not found.")]
+pub(super) struct Args {
+    #[command(flatten)]
+    endpoint: EndpointFlags,
+    /// The command and its arguments
+    #[arg(value_name = "CMD", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<OsString>,
+}
+
+pub(super) fn run(args: Args, client: &Client) -> Outcome {
+    let signals = Signals::block(&[&FORWARDED[..], &[Signal::SIGCHLD]].concat()).context("run: block signals")?;
+    let mut container = Container::start(|| execute(&args.command, signals.before())).context("run")?;
+    let endpoint = attach_container(&args, client, &container)?;
+    let status = container.release().and_then(|()| wait(&mut container, &signals));
+    drop(container);
+    detach(client, &endpoint);
+    Ok(ExitCode::from(u8::try_from(status?).unwrap_or(OURS)))
+}
+
+fn attach_container(args: &Args, client: &Client, container: &Container) -> anyhow::Result<EndpointInfo> {
+    let pid = container.pid();
+    let name = args.endpoint.name.clone().or_else(|| default_name(&args.command[0], pid.as_raw()));
+    let flags = EndpointFlags { name, ..args.endpoint.clone() };
+    let request = AttachRequest { netns: format!("{NETNS_PREFIX}{pid}"), ..attach::request(&flags) };
+    Ok(attach::attach(client, &request, container.namespace()?.as_fd())?)
+}
+
+/// `CMD-PID`.
+fn default_name(command: &OsStr, pid: i32) -> Option<Name> {
+    let base = Path::new(command).file_name()?.to_string_lossy();
+    Some(Name::nearest(&base)?.numbered(pid.unsigned_abs()))
+}
+
+/// Passes signals on until the child has ended.
+fn wait(container: &mut Container, signals: &Signals) -> anyhow::Result<i32> {
+    loop {
+        if let Some(status) = container.poll().context("run: wait for CMD")? {
+            return Ok(status);
+        }
+        match poll(&mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error).context("run: wait for signals"),
+        }
+        while let Some(arrived) = signals.next().context("run: read signals")? {
+            if arrived.signal != Signal::SIGCHLD && !arrived.from_terminal {
+                container.signal(arrived.signal);
+            }
+        }
+    }
+}
+
+/// The daemon may have seen the namespace die already, or may be gone itself: both are fine. What else fails is said, and
+/// changes nothing of CMD's exit status.
+fn detach(client: &Client, endpoint: &EndpointInfo) {
+    const NOT_FOUND: u16 = 404;
+    match client.delete(&args::endpoint_path(endpoint)) {
+        Ok(()) | Err(ClientError::NoDaemon(_) | ClientError::Refused { status: NOT_FOUND, .. }) => {}
+        Err(error) => eprintln!("tapswitch: detach {}/{}: {error}", endpoint.network, endpoint.name),
+    }
+}
+
+/// Becomes the command; returns the exit status of a failure, which it has reported.
+pub(super) fn execute(command: &[OsString], mask: &nix::sys::signal::SigSet) -> i32 {
+    match become_command(command, mask) {
+        Ok(never) => match never {},
+        Err((error, status)) => {
+            eprintln!("tapswitch: {error}");
+            status
+        }
+    }
+}
+
+fn become_command(
+    command: &[OsString],
+    mask: &nix::sys::signal::SigSet,
+) -> Result<std::convert::Infallible, (String, i32)> {
+    let shown = command[0].to_string_lossy();
+    let words: Result<Vec<CString>, _> = command.iter().map(|w| CString::new(w.as_bytes())).collect();
+    let words = words.expect("arguments of a process hold no NUL");
+    reset(Some(mask)).map_err(|e| (format!("{shown}: reset signals: {e}"), i32::from(OURS)))?;
+    let error = match execvp(&words[0], &words) {
+        Ok(never) => match never {},
+        Err(error) => error,
+    };
+    let status = if matches!(error, Errno::ENOENT | Errno::ENOTDIR) { NOT_FOUND } else { NOT_EXECUTABLE };
+    Err((format!("{shown}: {}", error.desc().to_lowercase()), status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn os(text: &str) -> OsString {
+        text.into()
+    }
+
+    #[test]
+    fn the_default_name_is_the_command_s_and_the_process_s() {
+        assert_eq!(default_name(&os("/usr/bin/python3"), 4711).unwrap().as_str(), "python3-4711");
+        assert_eq!(default_name(&os("my prog"), 7).unwrap().as_str(), "my-prog-7");
+        assert_eq!(default_name(&os(".."), 7), None);
+    }
+
+    #[test]
+    fn exec_failures_have_docker_s_statuses() {
+        let mask = nix::sys::signal::SigSet::empty();
+        assert_eq!(become_command(&[os("/no/such/command")], &mask).unwrap_err().1, 127);
+        let (error, status) = become_command(&[os("/etc/passwd")], &mask).unwrap_err();
+        assert_eq!((error.as_str(), status), ("/etc/passwd: permission denied", 126));
+    }
+}

@@ -1,0 +1,99 @@
+//! The command line as a whole.
+
+use clap::CommandFactory;
+use clap::error::ErrorKind;
+
+use super::*;
+
+fn parse(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(line.split(' '))
+}
+
+#[test]
+fn the_definition_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_command_s_help_has_an_example_that_starts_with_its_name() {
+    fn check(command: &mut clap::Command, path: &str) {
+        let help = command.render_long_help().to_string();
+        let examples = help.split("Examples:\n").nth(1).unwrap_or_else(|| panic!("{path}: no example"));
+        assert!(examples.lines().next().unwrap().trim_start().starts_with("tapswitch"), "{path}: {examples}");
+        for sub in command.get_subcommands_mut().filter(|c| c.get_name() != "help") {
+            let path = format!("{path} {}", sub.get_name());
+            assert!(sub.render_long_help().to_string().contains(&path) || !path.is_empty());
+            check(sub, &path);
+        }
+    }
+    let mut command = Cli::command();
+    command.build();
+    check(&mut command, "tapswitch");
+}
+
+#[test]
+fn examples_of_help_parse() {
+    fn examples(command: &mut clap::Command, out: &mut Vec<String>) {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        out.extend(
+            help.lines().filter_map(|l| l.strip_prefix("  ")).filter(|l| l.starts_with("tapswitch ")).map(String::from),
+        );
+        command.get_subcommands_mut().for_each(|sub| examples(sub, out));
+    }
+    let mut all = Vec::new();
+    examples(&mut Cli::command(), &mut all);
+    assert!(all.len() > 30, "{}", all.len());
+    for example in all {
+        // The command ends where its explanation or a pipe begins.
+        let line = example.split("  ").next().unwrap().split(" | ").next().unwrap();
+        assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
+    }
+}
+
+#[test]
+fn bad_usage_ends_with_2() {
+    for line in [
+        "tapswitch",
+        "tapswitch frobnicate",
+        "tapswitch run",
+        "tapswitch run --ip nonsense -- sh",
+        "tapswitch exec web",
+        "tapswitch attach 1 --mac ff:ff:ff:ff:ff:ff",
+        "tapswitch attach 1 --network a/b",
+        "tapswitch detach a/b/c",
+        "tapswitch network set default",
+        "tapswitch up --uplink host",
+        "tapswitch up --icc maybe",
+        "tapswitch up --offload perhaps",
+        "tapswitch up --subnet 10.0.0.0/33",
+        "tapswitch status --wait -1",
+        "tapswitch allow web",
+    ] {
+        let error = parse(line).unwrap_err();
+        assert!(error.exit_code() == 2, "{line}: {error}");
+    }
+}
+
+#[test]
+fn help_and_version_are_no_errors() {
+    for line in ["tapswitch --help", "tapswitch ls --help", "tapswitch --version", "tapswitch network create -h"] {
+        let error = parse(line).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion), "{line}");
+        assert_eq!(error.exit_code(), 0);
+    }
+}
+
+#[test]
+fn what_follows_the_dashes_is_the_command_s() {
+    let cli = parse("tapswitch run --name web -- ls --json --socket x").unwrap();
+    assert!(cli.socket.is_none());
+    let Command::Run(_) = cli.command else { panic!("{cli:?}") };
+    assert!(parse("tapswitch exec web -- ls -l --name y").is_ok());
+}
+
+#[test]
+fn the_socket_may_stand_before_or_after_the_command() {
+    for line in ["tapswitch --socket /s/api.sock ls", "tapswitch ls --socket /s/api.sock"] {
+        assert_eq!(parse(line).unwrap().socket.unwrap(), PathBuf::from("/s/api.sock"));
+    }
+}

@@ -1,0 +1,212 @@
+//! `tapswitch up`: the daemon, in the foreground or behind our back.
+//!
+//! Nothing here may start a thread: the keeper forks the switch, and enters user namespaces in forked children.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{self, ExitCode};
+
+use anyhow::{Context, anyhow, bail};
+use nix::fcntl::OFlag;
+use nix::unistd::{ForkResult, dup2_stderr, dup2_stdin, dup2_stdout, fork, pipe2, setsid};
+use tapswitch_netns::OffloadMode;
+
+use super::args::NetworkFlags;
+use super::{Outcome, status};
+use crate::daemon::api::client::Client;
+use crate::daemon::name::Name;
+use crate::daemon::settings::{Flags, Settings};
+use crate::daemon::{keeper, log, switch_main};
+
+/// At this length the log of a detached daemon starts anew with the daemon, in bytes.
+const MAX_LOG: u64 = 4 << 20;
+/// The line a detached daemon says when it serves; any other says why it does not.
+const SERVES: &str = "ok";
+
+/// Start the switch
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  tapswitch up                                  in the foreground, log on stderr
+  tapswitch up -d                               in the background, once it serves
+  tapswitch up -d --subnet 192.168.227.0/24 --icc false
+  tapswitch up --config /etc/tapswitch.toml
+  tapswitch up -d --state ~/lab                 a second one; its socket is ~/lab/run/api.sock
+
+A stored network wins: flags that contradict it are an error that names both values. End it with `tapswitch down`, or with
+SIGTERM, which leaves the containers' devices to the next `up`.")]
+pub(super) struct Args {
+    /// Return once it serves, and leave it running; its log is `log` beside the sockets
+    #[arg(short, long)]
+    detach: bool,
+    /// Configuration, as TOML; flags win
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Keep state in DIR and sockets in DIR/run [default: /var/lib/tapswitch and /run/tapswitch, or the XDG directories]
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// The network that the network flags speak of [default: default]
+    #[arg(long, value_name = "NET")]
+    name: Option<Name>,
+    #[command(flatten)]
+    network: NetworkFlags,
+    /// Forwarding threads [default: one per core]
+    #[arg(long, value_name = "N", help_heading = "Forwarding")]
+    workers: Option<usize>,
+    /// Frames of up to 64 KB between containers, unsegmented and unsummed [default: auto]
+    #[arg(long, value_name = "auto|on|off", value_parser = offload_mode, help_heading = "Forwarding")]
+    offload: Option<OffloadMode>,
+}
+
+fn offload_mode(text: &str) -> Result<OffloadMode, String> {
+    match text {
+        "auto" => Ok(OffloadMode::Auto),
+        "on" => Ok(OffloadMode::On),
+        "off" => Ok(OffloadMode::Off),
+        _ => Err("want auto, on or off".into()),
+    }
+}
+
+pub(super) fn run(args: Args, socket: Option<&Path>) -> Outcome {
+    let detach = args.detach;
+    let settings = settings(args, socket)?;
+    if detach { detached(&settings) } else { serve(&settings, None) }
+}
+
+fn settings(args: Args, socket: Option<&Path>) -> anyhow::Result<Settings> {
+    let mut settings = Settings::load(&flags(args))?;
+    if let Some(path) = socket {
+        let path = std::path::absolute(path).context("up: --socket")?;
+        if path.file_name() != Some("api.sock".as_ref()) {
+            bail!("up: --socket {}: its name must be api.sock; attach.sock will lie beside it", path.display());
+        }
+        settings.run_dir = path.parent().map(Path::to_path_buf).unwrap_or_default();
+    }
+    Ok(settings)
+}
+
+fn flags(args: Args) -> Flags {
+    Flags {
+        config: args.config,
+        state: args.state,
+        name: args.name.map(|name| name.to_string()),
+        subnet: args.network.subnet,
+        gateway: args.network.gateway,
+        range: args.network.range,
+        ipv6: args.network.ipv6,
+        gateway6: args.network.gateway6,
+        icc: args.network.icc,
+        mtu: args.network.mtu,
+        uplink: args.network.uplink,
+        workers: args.workers,
+        offload: args.offload,
+    }
+}
+
+/// Forks, and returns in the parent when the child serves or has failed.
+fn detached(settings: &Settings) -> Outcome {
+    let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
+    let client = Client::new(settings.api_socket());
+    // SAFETY: this process has one thread, so the child may do all that the parent may.
+    match unsafe { fork() }.context("up: fork")? {
+        ForkResult::Child => {
+            drop(reader);
+            process::exit(in_background(settings, writer));
+        }
+        ForkResult::Parent { .. } => {
+            drop(writer);
+            await_serving(File::from(reader))?;
+            report_warnings(&client);
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn await_serving(reader: impl Read) -> anyhow::Result<()> {
+    let mut said = String::new();
+    BufReader::new(reader).read_line(&mut said)?;
+    match said.trim_end() {
+        SERVES => Ok(()),
+        "" => bail!("up: the daemon died while it started (its log says why)"),
+        error => Err(anyhow!(error.to_owned())),
+    }
+}
+
+/// They are in the log as well, which nobody reads.
+fn report_warnings(client: &Client) {
+    // It serves, and if it does not any more, this is not the place to say so.
+    for warning in status::wait(client, std::time::Duration::ZERO).map(|s| s.warnings).unwrap_or_default() {
+        eprintln!("tapswitch: warning: {warning}");
+    }
+}
+
+fn in_background(settings: &Settings, writer: OwnedFd) -> i32 {
+    // Only for what goes wrong before the keeper has the pipe: whoever waits reads one line.
+    let Ok(mut early) = writer.try_clone().map(File::from) else { return 1 };
+    if let Err(error) = leave_terminal(&settings.run_dir) {
+        // Who waited may have been interrupted.
+        let _ = writeln!(early, "{}", super::output::one_line(&error));
+        return 1;
+    }
+    drop(early);
+    match serve(settings, Some(writer)) {
+        Ok(_) => 0,
+        Err(error) => {
+            eprintln!("tapswitch: {}", super::output::one_line(&error));
+            1
+        }
+    }
+}
+
+fn leave_terminal(run_dir: &Path) -> anyhow::Result<()> {
+    setsid().context("up: leave the session")?;
+    let null = File::options().read(true).write(true).open("/dev/null").context("up: open /dev/null")?;
+    let log = open_log(run_dir)?;
+    dup2_stdin(null.as_fd())?;
+    dup2_stdout(null.as_fd())?;
+    dup2_stderr(log.as_fd())?;
+    std::env::set_current_dir("/").context("up: go to /")
+}
+
+fn open_log(run_dir: &Path) -> anyhow::Result<File> {
+    let path = run_dir.join("log");
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(run_dir)
+        .with_context(|| format!("up: make {}", run_dir.display()))?;
+    let log = File::options().create(true).append(true).mode(0o600).open(&path);
+    let log = log.with_context(|| format!("up: open {}", path.display()))?;
+    if log.metadata()?.len() > MAX_LOG {
+        log.set_len(0)?;
+    }
+    Ok(log)
+}
+
+/// The daemon's whole life. `ready` is told when it serves, or why it does not.
+fn serve(settings: &Settings, ready: Option<OwnedFd>) -> Outcome {
+    log::start();
+    let config = keeper::Config {
+        run_dir: settings.run_dir.clone(),
+        state_dir: settings.state_dir.clone(),
+        api_socket: settings.api_socket(),
+        ready,
+    };
+    keeper::run(config, |start| switch_main(start, settings))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_daemon_s_word_decides() {
+        let said = |text: &[u8]| await_serving(text).map_err(|e| e.to_string());
+        assert_eq!(said(b"ok\n"), Ok(()));
+        assert_eq!(said(b"state in use").unwrap_err(), "state in use");
+        assert!(said(b"").unwrap_err().contains("died"));
+    }
+}

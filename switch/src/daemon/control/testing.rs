@@ -1,0 +1,222 @@
+//! Control with a keeper that is a thread of the test: devices are socket pairs, which read and write whole frames as a TAP does.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Sender, bounded, unbounded};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use parking_lot::Mutex;
+use tapswitch_ipam::Occupied;
+use tapswitch_netns::{Namespace, NamespaceId, OffloadMode, TapInfo, message};
+
+use super::{Begin, Control, Ending, Handle, Inputs, Selection, begin, channel};
+use crate::daemon::api::types::{AttachRequest, EndpointInfo, NetworkCreate, Subnet4, Subnet6};
+use crate::daemon::keeper::message::{EndpointKey, ToKeeper, ToSwitch};
+use crate::daemon::keeper_link;
+use crate::daemon::refusal::Outcome;
+use crate::daemon::settings::Settings;
+use crate::engine::{EngineEvent, IoChoice};
+
+/// What the keeper does about a job.
+pub(crate) enum Act {
+    /// What it was asked.
+    Do,
+    /// Fails it.
+    Fail(&'static str),
+    /// Never answers it.
+    Hold,
+}
+
+type Judge = Box<dyn FnMut(&ToKeeper) -> Act + Send>;
+
+/// The keeper, as a test sees it.
+#[derive(Clone, Default)]
+pub(crate) struct Keeper {
+    /// All that was said to it, in short.
+    pub(crate) heard: Arc<Mutex<Vec<String>>>,
+    /// The devices it keeps: both ends of each.
+    pub(crate) kept: Arc<Mutex<BTreeMap<String, (OwnedFd, OwnedFd)>>>,
+}
+
+/// A daemon under test.
+pub(crate) struct Daemon {
+    pub(crate) handle: Handle,
+    pub(crate) keeper: Keeper,
+    pub(crate) events: Sender<EngineEvent>,
+    pub(crate) host: Sender<Occupied>,
+    keeper_socket: OwnedFd,
+    control: JoinHandle<Ending>,
+}
+
+/// Settings with one network, `default`, 10.1.0.0/24 and no IPv6.
+pub(crate) fn settings(dir: &Path) -> Settings {
+    let network = NetworkCreate {
+        name: "default".into(),
+        subnet: Subnet4::Given("10.1.0.0/24".parse().unwrap()),
+        ipv6: Subnet6::Off,
+        ..NetworkCreate::default()
+    };
+    Settings {
+        state_dir: dir.join("state"),
+        run_dir: dir.join("run"),
+        workers: 1,
+        offload: OffloadMode::Auto,
+        io: IoChoice::Plain,
+        networks: vec![network],
+        flags: None,
+    }
+}
+
+impl Daemon {
+    /// A first start in `dir`.
+    pub(crate) fn new(dir: &Path) -> Daemon {
+        Daemon::start(settings(dir), 0, Keeper::default(), Box::new(|_| Act::Do)).unwrap()
+    }
+
+    /// A start with what `keeper` has kept.
+    pub(crate) fn start(settings: Settings, restarts: u32, keeper: Keeper, judge: Judge) -> Result<Daemon, String> {
+        let (ours, theirs) = message::pair().unwrap();
+        keeper.heard.lock().clear();
+        for (key, (_, device)) in keeper.kept.lock().iter() {
+            let kept = ToSwitch::Kept { endpoint: EndpointKey(key.clone()), tap: info("eth0") };
+            message::send(theirs.as_fd(), &kept, Some(device.as_fd())).unwrap();
+        }
+        message::send(theirs.as_fd(), &ToSwitch::KeptAll, None).unwrap();
+        let (events, engine) = unbounded();
+        let (takeover, _) = message::pair().unwrap();
+        let begun = begin(Begin {
+            settings,
+            keeper: ours.try_clone().unwrap(),
+            keeper_pid: 1,
+            restarts,
+            takeover,
+            host: Occupied::default(),
+            events: events.clone(),
+        })?;
+        let (to_control, from_keeper) = bounded(64);
+        keeper_link::listen(ours, to_control).unwrap();
+        let keeper_socket = theirs.try_clone().unwrap();
+        let played = keeper.clone();
+        thread::spawn(move || play(&theirs, &played, judge));
+        let (handle, commands) = channel();
+        let (host, host_changes) = bounded(1);
+        let inputs = Inputs { commands, engine, keeper: from_keeper, host: host_changes };
+        let control = thread::spawn(move || Control::run(begun, inputs));
+        Ok(Daemon { handle, keeper, events, host, keeper_socket, control })
+    }
+
+    /// Attaches the test's own namespace, as `ifname` and `name` say.
+    pub(crate) fn attach(&self, name: &str, ifname: &str) -> Outcome<EndpointInfo> {
+        self.attach_as(AttachRequest {
+            name: Some(name.into()),
+            ifname: Some(ifname.into()),
+            ..AttachRequest::default()
+        })
+    }
+
+    pub(crate) fn attach_as(&self, request: AttachRequest) -> Outcome<EndpointInfo> {
+        let namespace = Namespace::current().unwrap();
+        wait(self.handle.ask(move |control, reply| control.attach(&request, namespace, reply)))
+    }
+
+    pub(crate) fn detach(&self, target: &str) -> Outcome<()> {
+        let target = target.parse().unwrap();
+        wait(self.handle.ask(move |control, reply| control.detach(&target, reply)))
+    }
+
+    /// Has control do something at once.
+    pub(crate) fn call<T: Send + 'static>(
+        &self,
+        command: impl FnOnce(&mut Control) -> Outcome<T> + Send + 'static,
+    ) -> Outcome<T> {
+        wait(self.handle.call(command))
+    }
+
+    /// Names and addresses of all endpoints.
+    pub(crate) fn list(&self) -> Vec<(String, Ipv4Addr)> {
+        let infos = self.call(|control| control.endpoint_infos(&Selection::default())).unwrap();
+        infos.into_iter().map(|info| (format!("{}/{}", info.network, info.name), info.ipv4.unwrap())).collect()
+    }
+
+    /// SIGTERM: devices stay with the keeper, which is returned.
+    pub(crate) fn stop(self) -> Keeper {
+        message::send(self.keeper_socket.as_fd(), &ToSwitch::Stop, None).unwrap();
+        assert_eq!(self.control.join().unwrap(), Ending::Stopped);
+        self.keeper
+    }
+
+    /// Kills the keeper alone.
+    pub(crate) fn kill_keeper(&self) {
+        nix::sys::socket::shutdown(
+            std::os::fd::AsRawFd::as_raw_fd(&self.keeper_socket),
+            nix::sys::socket::Shutdown::Both,
+        )
+        .unwrap();
+    }
+
+    /// How it ended by itself.
+    pub(crate) fn ended(self) -> Ending {
+        self.control.join().unwrap()
+    }
+}
+
+/// Waits for an answer.
+pub(crate) fn wait<T>(answer: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(answer)
+}
+
+fn info(ifname: &str) -> TapInfo {
+    TapInfo { ifname: ifname.into(), header_len: 10, offload: 0 }
+}
+
+fn play(socket: &OwnedFd, keeper: &Keeper, mut judge: Judge) {
+    while let Ok(Some((said, _))) = message::recv::<ToKeeper>(socket.as_fd()) {
+        let act = judge(&said);
+        let (job, device) = match said {
+            ToKeeper::Attach { job, endpoint, device } => (job, Some(("attach", endpoint, device.ifname))),
+            ToKeeper::Reattach { job, endpoint, device, .. } => (job, Some(("reattach", endpoint, device.ifname))),
+            ToKeeper::Detach { job, endpoint } => {
+                keeper.heard.lock().push(format!("detach {}", endpoint.0));
+                if matches!(act, Act::Do) {
+                    keeper.kept.lock().remove(&endpoint.0);
+                }
+                (job, None)
+            }
+            ToKeeper::SetMtu { job, ifname, mtu, .. } => {
+                keeper.heard.lock().push(format!("mtu {ifname} {mtu}"));
+                (job, None)
+            }
+            other => {
+                keeper.heard.lock().push(format!("{other:?}"));
+                continue;
+            }
+        };
+        if let Some((verb, endpoint, _)) = &device {
+            keeper.heard.lock().push(format!("{verb} {}", endpoint.0));
+        }
+        let sent = match (act, device) {
+            (Act::Hold, _) => continue,
+            (Act::Fail(error), _) => {
+                message::send(socket.as_fd(), &ToSwitch::Failed { job, error: error.into() }, None)
+            }
+            (Act::Do, None) => message::send(socket.as_fd(), &ToSwitch::Done { job }, None),
+            (Act::Do, Some((_, endpoint, ifname))) => {
+                let (container, ours) =
+                    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_NONBLOCK).unwrap();
+                let namespace = NamespaceId { dev: 0, ino: 0 };
+                let attached = ToSwitch::Attached { job, tap: info(&ifname), namespace };
+                let sent = message::send(socket.as_fd(), &attached, Some(ours.as_fd()));
+                keeper.kept.lock().insert(endpoint.0, (container, ours));
+                sent
+            }
+        };
+        if sent.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! The keeper with a switch that only relays: what the test sends it goes to the keeper, and back.
+//!
+//! Needs root, iproute2 and /dev/net/tun.
+
+#[allow(dead_code)]
+mod lab;
+
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, accept, connect, setsockopt, socket, sockopt};
+use nix::sys::time::{TimeVal, TimeValLike};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+use tapswitch::daemon::keeper::message::{EndpointKey, JobId, ToKeeper, ToSwitch};
+use tapswitch::daemon::keeper::{Config, SwitchStart, run, serve_takeover};
+use tapswitch_netns::{Child, DeviceSpec, Error, TapInfo, message};
+use tempfile::TempDir;
+
+use lab::{LIMIT, Netns, has_carrier, spec, until};
+
+/// A keeper in a process of its own, killed with this value.
+struct Daemon {
+    child: Child<()>,
+    directory: PathBuf,
+}
+
+/// What the relay says first.
+#[derive(Debug, Serialize, Deserialize)]
+struct Hello {
+    pid: i32,
+    restarts: u32,
+    status: String,
+    descriptors: usize,
+}
+
+/// A connection to the relay.
+struct Relay {
+    socket: OwnedFd,
+    hello: Hello,
+}
+
+impl Daemon {
+    fn start(directory: &Path, switch_main: fn(SwitchStart) -> i32) -> Daemon {
+        Daemon::start_with(directory, None, switch_main)
+    }
+
+    fn start_with(directory: &Path, ready: Option<OwnedFd>, switch_main: fn(SwitchStart) -> i32) -> Daemon {
+        let keep: Vec<_> = ready.iter().map(OwnedFd::as_fd).map(|fd| fd.as_raw_fd()).collect();
+        // SAFETY: `ready` is open until the end of this function.
+        let keep: Vec<_> = keep.into_iter().map(|fd| unsafe { BorrowedFd::borrow_raw(fd) }).collect();
+        let config = Config {
+            run_dir: directory.join("run"),
+            state_dir: directory.join("state"),
+            api_socket: directory.join("run/api.sock"),
+            ready,
+        };
+        let work = || run(config, switch_main).map(|()| ((), None)).map_err(|error| as_netns(error.to_string()));
+        let child = Child::spawn("daemon", &keep, 6 * LIMIT, work).unwrap();
+        Daemon { child, directory: directory.into() }
+    }
+
+    /// Its words at its end.
+    fn wait(self) -> Result<(), String> {
+        let mut fds = [PollFd::new(self.child.socket(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut fds, PollTimeout::try_from(LIMIT).unwrap()), Ok(1), "the daemon ends");
+        self.child.finish().map(drop).map_err(|error| error.to_string())
+    }
+
+    fn pid(&self) -> Pid {
+        let text = fs::read_to_string(self.directory.join("run/lock")).unwrap();
+        Pid::from_raw(text.trim().parse().unwrap())
+    }
+
+    fn connect(&self) -> Relay {
+        connect_to(&self.directory)
+    }
+}
+
+/// The test's child speaks the netns crate's errors.
+fn as_netns(why: String) -> Error {
+    Error::Child { step: "daemon".into(), why }
+}
+
+fn connect_to(directory: &Path) -> Relay {
+    let path = directory.join("run/attach.sock");
+    let address = UnixAddr::new(&path).unwrap();
+    let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::seconds(10)).unwrap();
+    until("the daemon listens", || connect(socket.as_raw_fd(), &address).is_ok());
+    let (hello, _) = message::recv(socket.as_fd()).unwrap().expect("the relay greets");
+    Relay { socket, hello }
+}
+
+impl Relay {
+    fn send(&self, message: &ToKeeper, fd: Option<BorrowedFd<'_>>) {
+        message::send(self.socket.as_fd(), message, fd).unwrap();
+    }
+
+    fn recv(&self) -> (ToSwitch, Option<OwnedFd>) {
+        message::recv(self.socket.as_fd()).unwrap().expect("the relay answers")
+    }
+
+    fn ask(&self, message: &ToKeeper) -> ToSwitch {
+        self.send(message, None);
+        self.recv().0
+    }
+
+    /// The TAPs the keeper had.
+    fn kept(&self) -> Vec<(EndpointKey, OwnedFd)> {
+        let mut kept = Vec::new();
+        loop {
+            match self.recv() {
+                (ToSwitch::Kept { endpoint, .. }, Some(fd)) => kept.push((endpoint, fd)),
+                (ToSwitch::KeptAll, None) => return kept,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn attach(&self, job: u64, netns: &Netns, device: DeviceSpec) -> (ToSwitch, Option<OwnedFd>) {
+        let message = ToKeeper::Attach { job: JobId(job), endpoint: key("web"), device };
+        self.send(&message, Some(netns.open().as_fd()));
+        self.recv()
+    }
+
+    fn detach(&self) -> ToSwitch {
+        self.ask(&ToKeeper::Detach { job: JobId(9), endpoint: key("web") })
+    }
+
+    fn kill(&self) {
+        kill(Pid::from_raw(self.hello.pid), Signal::SIGKILL).unwrap();
+    }
+}
+
+fn key(name: &str) -> EndpointKey {
+    EndpointKey(format!("default/{name}"))
+}
+
+/// The switch of these tests; it ends a minute after its start at the latest.
+fn relay(start: SwitchStart) -> i32 {
+    nix::unistd::alarm::set(60);
+    let client = accept(start.attach.as_raw_fd()).unwrap();
+    // SAFETY: accept just made it.
+    let client = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(client) };
+    let hello = Hello {
+        pid: std::process::id() as i32,
+        restarts: start.restarts,
+        status: fs::read_to_string("/proc/self/status").unwrap(),
+        descriptors: fs::read_dir("/proc/self/fd").unwrap().count(),
+    };
+    message::send(client.as_fd(), &hello, None).unwrap();
+    let mut taps: Vec<(EndpointKey, TapInfo, OwnedFd)> = Vec::new();
+    loop {
+        let mut fds = [&client, &start.keeper].map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN));
+        poll(&mut fds, PollTimeout::NONE).unwrap();
+        let [from_client, from_keeper] = fds.map(|fd| fd.any().unwrap());
+        if from_client {
+            match message::recv::<ToKeeper>(client.as_fd()) {
+                Ok(Some((asked, fd))) => {
+                    message::send(start.keeper.as_fd(), &asked, fd.as_ref().map(OwnedFd::as_fd)).unwrap();
+                }
+                _ => return 1,
+            }
+        }
+        if from_keeper {
+            let Some((told, fd)) = message::recv::<ToSwitch>(start.keeper.as_fd()).unwrap() else { break };
+            if matches!(told, ToSwitch::Stop) {
+                return 0;
+            }
+            message::send(client.as_fd(), &told, fd.as_ref().map(OwnedFd::as_fd)).unwrap();
+            if let (ToSwitch::Attached { tap, .. }, Some(fd)) = (told, fd) {
+                taps.push((key("web"), tap, fd));
+            }
+        }
+    }
+    // The keeper is gone.
+    let taps: Vec<_> = taps.iter().map(|(endpoint, tap, fd)| (endpoint.clone(), tap.clone(), fd.as_fd())).collect();
+    let limit = PollTimeout::try_from(LIMIT).unwrap();
+    let mut fds = [PollFd::new(start.takeover.as_fd(), PollFlags::POLLIN)];
+    if poll(&mut fds, limit) != Ok(1) {
+        return 1;
+    }
+    match serve_takeover(start.takeover.as_fd(), &taps) {
+        Ok(Some(_open_until_the_end)) => std::process::exit(0),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn carrier_changes(netns: &Netns) -> String {
+    netns.exec("cat /sys/class/net/eth0/carrier_changes")
+}
+
+/// Ended, though perhaps nobody asked for its status yet.
+fn has_ended(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
+}
+
+fn attached(answer: (ToSwitch, Option<OwnedFd>)) -> OwnedFd {
+    match answer {
+        (ToSwitch::Attached { .. }, Some(fd)) => fd,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn failed(answer: ToSwitch) -> String {
+    match answer {
+        ToSwitch::Failed { error, .. } => error,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A frame written to the TAP arrives in the namespace.
+fn works(tap: &OwnedFd, netns: &Netns) {
+    let received = || netns.exec("cat /sys/class/net/eth0/statistics/rx_packets").trim().parse::<u64>().unwrap();
+    let before = received();
+    let mut frame = vec![0; 10 + 60];
+    frame[10..16].fill(0xff);
+    frame[16..22].copy_from_slice(&[2, 0, 0, 0, 0, 9]);
+    frame[22..24].copy_from_slice(&[0x88, 0xb5]);
+    assert_eq!(nix::unistd::write(tap, &frame), Ok(frame.len()));
+    until("the frame arrives", || received() > before);
+}
+
+#[test]
+fn a_killed_switch_gets_its_tap_back_and_the_container_notices_nothing() {
+    let directory = TempDir::new().unwrap();
+    let netns = Netns::new();
+    let daemon = Daemon::start(directory.path(), relay);
+    let first = daemon.connect();
+    assert_eq!(first.kept().len(), 0);
+    let tap = attached(first.attach(1, &netns, spec()));
+    works(&tap, &netns);
+    drop(tap);
+    let changes = carrier_changes(&netns);
+
+    first.kill();
+    let second = daemon.connect();
+    assert_eq!((second.hello.restarts, second.hello.pid == first.hello.pid), (1, false));
+    let kept = second.kept();
+    assert_eq!(kept.len(), 1);
+    assert_eq!(kept[0].0, key("web"));
+    works(&kept[0].1, &netns);
+    assert_eq!(carrier_changes(&netns), changes);
+
+    // Held by test and relay still: the device goes with the last descriptor.
+    assert!(matches!(second.detach(), ToSwitch::Done { job: JobId(9) }));
+    assert!(matches!(second.detach(), ToSwitch::Done { .. }), "a repeated request is done already");
+    drop(kept);
+    second.kill();
+    until("the device is gone", || netns.link("eth0").is_null());
+}
+
+#[test]
+fn the_switch_has_no_right_and_no_descriptor_too_many() {
+    let directory = TempDir::new().unwrap();
+    let daemon = Daemon::start(directory.path(), relay);
+    let Hello { status, descriptors, .. } = daemon.connect().hello;
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert!(status.contains(&format!("{set}:\t0000000000000000")), "{status}");
+    }
+    assert!(status.contains("NoNewPrivs:\t1"));
+    assert!(status.contains("Name:\ttapswitch\n"));
+    // The standard three, four of SwitchStart, the client, the directory being read.
+    assert_eq!(descriptors, 9);
+}
+
+#[test]
+fn a_second_daemon_is_refused_by_pid_and_touches_nothing() {
+    let directory = TempDir::new().unwrap();
+    let daemon = Daemon::start(directory.path(), relay);
+    let relay_of_first = daemon.connect();
+    relay_of_first.kept();
+    let error = Daemon::start(directory.path(), relay).wait().unwrap_err();
+    assert!(error.contains(&format!("in use by another daemon, pid {}", daemon.pid())), "{error}");
+    assert!(!error.contains('\n'));
+    assert!(matches!(relay_of_first.detach(), ToSwitch::Done { .. }));
+}
+
+#[test]
+fn readiness_and_failure_are_told_to_who_waits() {
+    let directory = TempDir::new().unwrap();
+    let read_line = |read: OwnedFd| std::io::read_to_string(fs::File::from(read)).unwrap();
+    let (read, write) = nix::unistd::pipe().unwrap();
+    let daemon = Daemon::start_with(directory.path(), Some(write), relay);
+    let relay_of_first = daemon.connect();
+    relay_of_first.send(&ToKeeper::Ready, None);
+    assert_eq!(read_line(read), "ok\n");
+
+    let (read, write) = nix::unistd::pipe().unwrap();
+    let error = Daemon::start_with(directory.path(), Some(write), relay).wait().unwrap_err();
+    assert!(error.ends_with(read_line(read).trim()), "{error}");
+}
+
+#[test]
+fn a_fatal_switch_ends_the_daemon_with_its_words() {
+    let directory = TempDir::new().unwrap();
+    let daemon = Daemon::start(directory.path(), relay);
+    let relay = daemon.connect();
+    relay.send(&ToKeeper::Fatal { error: "no pool is free".into() }, None);
+    assert_eq!(daemon.wait().unwrap_err(), "daemon: no pool is free");
+}
+
+#[test]
+fn a_switch_that_dies_at_once_is_given_up() {
+    let directory = TempDir::new().unwrap();
+    let error = Daemon::start(directory.path(), |_| 3).wait().unwrap_err();
+    assert!(error.contains("died 5 times in 10 s, giving up"), "{error}");
+}
+
+#[test]
+fn sigterm_keeps_the_device_and_the_next_daemon_attaches_again() {
+    let directory = TempDir::new().unwrap();
+    let netns = Netns::new();
+    let daemon = Daemon::start(directory.path(), relay);
+    let first = daemon.connect();
+    first.kept();
+    attached(first.attach(1, &netns, spec()));
+    kill(daemon.pid(), Signal::SIGTERM).unwrap();
+    daemon.wait().unwrap();
+    assert!(!directory.path().join("run/api.sock").exists());
+    until("carrier is lost", || !has_carrier(&netns.link("eth0")));
+
+    let daemon = Daemon::start(directory.path(), relay);
+    let second = daemon.connect();
+    assert!(second.kept().is_empty());
+    let namespace = netns.open().id();
+    let again = ToKeeper::Reattach { job: JobId(2), endpoint: key("web"), namespace, device: spec() };
+    second.send(&again, None);
+    works(&attached(second.recv()), &netns);
+    assert_eq!(failed(second.ask(&again)), "attach default/web again: it has a device already");
+
+    let set_mtu = |ifname: &str| ToKeeper::SetMtu { job: JobId(3), namespace, ifname: ifname.into(), mtu: 9000 };
+    assert!(matches!(second.ask(&set_mtu("eth0")), ToSwitch::Done { job: JobId(3) }));
+    assert_eq!(netns.link("eth0")["mtu"], 9000);
+    assert_eq!(failed(second.ask(&set_mtu("lo"))), "set MTU of lo: it is no device of ours");
+}
+
+#[test]
+fn what_cannot_be_attached_says_why() {
+    let directory = TempDir::new().unwrap();
+    let netns = Netns::new();
+    let daemon = Daemon::start(directory.path(), relay);
+    let relay = daemon.connect();
+    relay.kept();
+    let attach = ToKeeper::Attach { job: JobId(1), endpoint: key("web"), device: spec() };
+    assert_eq!(failed(relay.ask(&attach)), "attach default/web: no namespace came with the request");
+
+    relay.send(&attach, Some(fs::File::open("/dev/null").unwrap().as_fd()));
+    assert_eq!(failed(relay.recv().0), "attach default/web: namespace from a descriptor: not a network namespace");
+
+    relay.send(&attach, Some(fs::File::open("/proc/self/ns/net").unwrap().as_fd()));
+    let own = failed(relay.recv().0);
+    assert!(own.contains("the host's own network namespace"), "{own}");
+
+    let error = failed(relay.attach(1, &netns, DeviceSpec { ifname: "lo".into(), ..spec() }).0);
+    assert!(error.contains("make TAP lo: the namespace has a device of that name already"), "{error}");
+    attached(relay.attach(1, &netns, spec()));
+}
+
+#[test]
+fn the_next_keeper_takes_over_from_a_switch_whose_keeper_was_killed() {
+    let directory = TempDir::new().unwrap();
+    let netns = Netns::new();
+    let daemon = Daemon::start(directory.path(), relay);
+    let first = daemon.connect();
+    first.kept();
+    drop(attached(first.attach(1, &netns, spec())));
+    let changes = carrier_changes(&netns);
+    // Kills the keeper alone.
+    drop(daemon);
+    assert!(has_carrier(&netns.link("eth0")));
+
+    let daemon = Daemon::start(directory.path(), relay);
+    // The old switch's socket is there until it has handed over.
+    until("the old switch has ended", || has_ended(first.hello.pid));
+    let second = daemon.connect();
+    let kept = second.kept();
+    assert_eq!(kept.len(), 1);
+    works(&kept[0].1, &netns);
+    assert_eq!(carrier_changes(&netns), changes);
+    assert!(matches!(second.detach(), ToSwitch::Done { .. }));
+}
