@@ -8,7 +8,7 @@
 
 use std::io;
 use std::marker::PhantomData;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use nix::unistd::{ForkResult, Pid, alarm, fork};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::descriptors::close_all_but;
 use crate::error::{Error, Result};
 use crate::message;
 
@@ -121,9 +122,7 @@ fn readable(socket: BorrowedFd<'_>, timeout: PollTimeout) -> bool {
 fn run<T: Serialize>(socket: OwnedFd, keep: &[BorrowedFd<'_>], limit: Duration, work: impl FnOnce() -> Answer<T>) -> ! {
     let answered = catch_unwind(AssertUnwindSafe(|| {
         set_alarm(limit);
-        let mut kept: Vec<RawFd> = keep.iter().map(AsRawFd::as_raw_fd).collect();
-        kept.push(socket.as_raw_fd());
-        close_all_but(kept);
+        close_all_but(&[keep, &[socket.as_fd()]].concat());
         let (result, fd) = match work() {
             Ok((value, fd)) => (Ok(value), fd),
             Err(error) => (Err(error), None),
@@ -147,30 +146,10 @@ fn set_alarm(limit: Duration) {
     alarm::set(u32::try_from(limit.as_secs()).unwrap_or(u32::MAX - 1).saturating_add(1));
 }
 
-/// Closes every descriptor above the standard three except `kept`.
-fn close_all_but(mut kept: Vec<RawFd>) {
-    kept.retain(|&fd| fd > libc::STDERR_FILENO);
-    kept.sort_unstable();
-    let mut first = libc::STDERR_FILENO + 1;
-    for fd in kept {
-        close_range(first, fd - 1);
-        first = fd + 1;
-    }
-    close_range(first, RawFd::MAX);
-}
-
-fn close_range(first: RawFd, last: RawFd) {
-    if first > last {
-        return;
-    }
-    // SAFETY: touches no memory. The closed descriptors' owners are the parent's and never run in this process. The
-    // system call is newer (5.9) than some kernels; there the descriptors stay open until the child ends.
-    unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs::File;
+    use std::os::fd::{AsRawFd, RawFd};
     use std::time::Instant;
 
     use super::*;

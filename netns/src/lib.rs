@@ -22,6 +22,7 @@
 
 mod birth;
 mod child;
+mod descriptors;
 mod device;
 mod error;
 pub mod message;
@@ -35,6 +36,7 @@ mod tun;
 
 pub use birth::{birth, reattach, remove, set_mtu};
 pub use child::{Child, in_child};
+pub use descriptors::close_all_but;
 pub use device::{DeviceSpec, MTU_MAX, MTU_MIN, OffloadMode};
 pub use error::{Error, Os, Result};
 pub use namespace::{Namespace, NamespaceId, UserNamespace};

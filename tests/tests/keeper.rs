@@ -6,6 +6,7 @@
 mod lab;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -17,10 +18,10 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use tapswitch::daemon::keeper::message::{EndpointKey, JobId, ToKeeper, ToSwitch};
 use tapswitch::daemon::keeper::{Config, SwitchStart, run, serve_takeover};
-use tapswitch_netns::{Child, DeviceSpec, Error, TapInfo, message};
+use tapswitch_netns::{Child, DeviceSpec, Error, Namespace, TapInfo, in_child, message};
 use tempfile::TempDir;
 
-use lab::{LIMIT, Netns, has_carrier, spec, until};
+use lab::{Container, LIMIT, Netns, become_user, has_carrier, spec, until};
 
 /// A keeper in a process of its own, killed with this value.
 struct Daemon {
@@ -49,16 +50,16 @@ impl Daemon {
     }
 
     fn start_with(directory: &Path, ready: Option<OwnedFd>, switch_main: fn(SwitchStart) -> i32) -> Daemon {
-        let keep: Vec<_> = ready.iter().map(OwnedFd::as_fd).map(|fd| fd.as_raw_fd()).collect();
-        // SAFETY: `ready` is open until the end of this function.
-        let keep: Vec<_> = keep.into_iter().map(|fd| unsafe { BorrowedFd::borrow_raw(fd) }).collect();
-        let config = Config {
-            run_dir: directory.join("run"),
-            state_dir: directory.join("state"),
-            api_socket: directory.join("run/api.sock"),
-            ready,
+        let keep: Vec<_> = ready.iter().map(OwnedFd::as_fd).collect();
+        let work = || {
+            let config = Config {
+                run_dir: directory.join("run"),
+                state_dir: directory.join("state"),
+                api_socket: directory.join("run/api.sock"),
+                ready: ready.as_ref().map(|fd| fd.try_clone().unwrap()),
+            };
+            run(config, switch_main).map(|()| ((), None)).map_err(|error| as_netns(error.to_string()))
         };
-        let work = || run(config, switch_main).map(|()| ((), None)).map_err(|error| as_netns(error.to_string()));
         let child = Child::spawn("daemon", &keep, 6 * LIMIT, work).unwrap();
         Daemon { child, directory: directory.into() }
     }
@@ -121,9 +122,12 @@ impl Relay {
         }
     }
 
-    fn attach(&self, job: u64, netns: &Netns, device: DeviceSpec) -> (ToSwitch, Option<OwnedFd>) {
-        let message = ToKeeper::Attach { job: JobId(job), endpoint: key("web"), device };
-        self.send(&message, Some(netns.open().as_fd()));
+    fn attach(&self, netns: &Netns, device: DeviceSpec) -> (ToSwitch, Option<OwnedFd>) {
+        self.attach_in(&netns.open(), device)
+    }
+
+    fn attach_in(&self, target: &Namespace, device: DeviceSpec) -> (ToSwitch, Option<OwnedFd>) {
+        self.send(&ToKeeper::Attach { job: JobId(1), endpoint: key("web"), device }, Some(target.as_fd()));
         self.recv()
     }
 
@@ -232,7 +236,7 @@ fn a_killed_switch_gets_its_tap_back_and_the_container_notices_nothing() {
     let daemon = Daemon::start(directory.path(), relay);
     let first = daemon.connect();
     assert_eq!(first.kept().len(), 0);
-    let tap = attached(first.attach(1, &netns, spec()));
+    let tap = attached(first.attach(&netns, spec()));
     works(&tap, &netns);
     drop(tap);
     let changes = carrier_changes(&netns);
@@ -283,16 +287,16 @@ fn a_second_daemon_is_refused_by_pid_and_touches_nothing() {
 #[test]
 fn readiness_and_failure_are_told_to_who_waits() {
     let directory = TempDir::new().unwrap();
-    let read_line = |read: OwnedFd| std::io::read_to_string(fs::File::from(read)).unwrap();
+    let read_line = |read: OwnedFd| BufReader::new(fs::File::from(read)).lines().next().unwrap().unwrap();
     let (read, write) = nix::unistd::pipe().unwrap();
     let daemon = Daemon::start_with(directory.path(), Some(write), relay);
     let relay_of_first = daemon.connect();
     relay_of_first.send(&ToKeeper::Ready, None);
-    assert_eq!(read_line(read), "ok\n");
+    assert_eq!(read_line(read), "ok");
 
     let (read, write) = nix::unistd::pipe().unwrap();
     let error = Daemon::start_with(directory.path(), Some(write), relay).wait().unwrap_err();
-    assert!(error.ends_with(read_line(read).trim()), "{error}");
+    assert!(error.ends_with(&read_line(read)), "{error}");
 }
 
 #[test]
@@ -318,7 +322,7 @@ fn sigterm_keeps_the_device_and_the_next_daemon_attaches_again() {
     let daemon = Daemon::start(directory.path(), relay);
     let first = daemon.connect();
     first.kept();
-    attached(first.attach(1, &netns, spec()));
+    attached(first.attach(&netns, spec()));
     kill(daemon.pid(), Signal::SIGTERM).unwrap();
     daemon.wait().unwrap();
     assert!(!directory.path().join("run/api.sock").exists());
@@ -356,9 +360,9 @@ fn what_cannot_be_attached_says_why() {
     let own = failed(relay.recv().0);
     assert!(own.contains("the host's own network namespace"), "{own}");
 
-    let error = failed(relay.attach(1, &netns, DeviceSpec { ifname: "lo".into(), ..spec() }).0);
+    let error = failed(relay.attach(&netns, DeviceSpec { ifname: "lo".into(), ..spec() }).0);
     assert!(error.contains("make TAP lo: the namespace has a device of that name already"), "{error}");
-    attached(relay.attach(1, &netns, spec()));
+    attached(relay.attach(&netns, spec()));
 }
 
 #[test]
@@ -368,7 +372,7 @@ fn the_next_keeper_takes_over_from_a_switch_whose_keeper_was_killed() {
     let daemon = Daemon::start(directory.path(), relay);
     let first = daemon.connect();
     first.kept();
-    drop(attached(first.attach(1, &netns, spec())));
+    drop(attached(first.attach(&netns, spec())));
     let changes = carrier_changes(&netns);
     // Kills the keeper alone.
     drop(daemon);
@@ -383,4 +387,29 @@ fn the_next_keeper_takes_over_from_a_switch_whose_keeper_was_killed() {
     works(&kept[0].1, &netns);
     assert_eq!(carrier_changes(&netns), changes);
     assert!(matches!(second.detach(), ToSwitch::Done { .. }));
+}
+
+#[test]
+fn a_users_switch_gets_its_tap_back_without_entering_the_container() {
+    in_child("as a user", &[], 3 * LIMIT, || {
+        become_user();
+        let directory = TempDir::new().unwrap();
+        let container = Container::start();
+        let daemon = Daemon::start(directory.path(), relay);
+        let first = daemon.connect();
+        first.kept();
+        drop(attached(first.attach_in(&Namespace::of_pid(container.pid())?, spec())));
+        let state = || container.exec("ip -d -j addr show eth0");
+        let before = state();
+        assert!(before.contains("LOWER_UP"), "{before}");
+        first.kill();
+        let second = daemon.connect();
+        assert_eq!(second.kept().len(), 1);
+        assert_eq!(state(), before);
+        assert!(matches!(second.detach(), ToSwitch::Done { .. }));
+        second.kill();
+        until("the device is gone", || !container.exec("ip -j link").contains("eth0"));
+        Ok(((), None))
+    })
+    .unwrap();
 }

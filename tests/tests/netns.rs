@@ -6,8 +6,6 @@
 mod lab;
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -15,7 +13,7 @@ use tapswitch_netns::{
     DeviceSpec, Error, Namespace, OffloadMode, Scratch, Tap, birth, in_child, reattach, remove, set_mtu,
 };
 
-use lab::{LIMIT, Netns, addresses, has_carrier, json, run, spec, until};
+use lab::{Container, LIMIT, Netns, addresses, become_user, has_carrier, json, private_mounts, run, spec, until};
 
 fn attach_in(target: &Namespace, scratch: &Scratch, spec: &DeviceSpec) -> Result<Tap, Error> {
     let (info, fd) = in_child("attach", &[target.as_fd(), scratch.as_fd()], LIMIT, || {
@@ -216,22 +214,10 @@ fn one_scratch_serves_births_at_once() {
 fn a_user_attaches_a_container_of_its_own() {
     let (links, fd) = in_child("as a user", &[], 3 * LIMIT, || {
         become_user();
-        let mut container = Command::new("unshare");
-        container.args(["-Urn", "sleep", "60"]).stdin(Stdio::null());
-        // SAFETY: prctl is async-signal-safe. The container ends with this process.
-        unsafe { container.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?)) };
-        let mut container = container.spawn().unwrap();
-        let pid = container.id() as i32;
-        let ours = Namespace::current()?.id();
-        until("the container has its namespace", || Namespace::of_pid(pid).is_ok_and(|theirs| theirs.id() != ours));
-        let target = Namespace::of_pid(pid)?;
+        let container = Container::start();
+        let target = Namespace::of_pid(container.pid())?;
         let tap = attach(&target, &spec())?;
-        let inside = format!("-t {pid} -U --preserve-credentials -n ip -d -j addr show eth0");
-        let mut command = vec!["nsenter"];
-        command.extend(inside.split(' '));
-        let links = run(&command);
-        container.kill().unwrap();
-        container.wait().unwrap();
+        let links = container.exec("ip -d -j addr show eth0");
         Ok((links, Some(tap.fd)))
     })
     .unwrap();
@@ -292,23 +278,4 @@ fn wait_for_death(tap: BorrowedFd<'_>) {
         // A frame, or EBADFD: the next poll says.
         let _ = nix::unistd::read(tap, &mut frame);
     }
-}
-
-fn private_mounts() {
-    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
-    run(&["mount", "--make-rprivate", "/"]);
-}
-
-/// Turns this process into an ordinary user, who sees /dev/net/tun as distributions ship it: 0666.
-fn become_user() {
-    const NOBODY: u32 = 65534;
-    private_mounts();
-    run(&["mount", "-t", "tmpfs", "none", "/dev/net"]);
-    run(&["mknod", "-m", "666", "/dev/net/tun", "c", "10", "200"]);
-    nix::unistd::setgroups(&[]).unwrap();
-    let (uid, gid) = (nix::unistd::Uid::from_raw(NOBODY), nix::unistd::Gid::from_raw(NOBODY));
-    nix::unistd::setresgid(gid, gid, gid).unwrap();
-    nix::unistd::setresuid(uid, uid, uid).unwrap();
-    nix::sys::prctl::set_dumpable(true).unwrap();
-    std::env::set_current_dir("/").unwrap();
 }

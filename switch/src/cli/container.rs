@@ -8,6 +8,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process;
 
 use anyhow::{Context, anyhow, bail};
@@ -46,7 +47,9 @@ impl Container {
         match unsafe { fork() }.context("fork")? {
             ForkResult::Child => {
                 drop(ours);
-                process::exit(child(parent, theirs, body));
+                // A panic must not unwind into what the parent was doing.
+                let life = catch_unwind(AssertUnwindSafe(|| child(parent, theirs, body)));
+                process::exit(life.unwrap_or(i32::from(super::run::OURS)));
             }
             ForkResult::Parent { child } => {
                 drop(theirs);
@@ -189,5 +192,48 @@ fn mount_sys() {
             MsFlags::MS_BIND | MsFlags::MS_REC,
             None::<&str>,
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn status(container: &mut Container) -> i32 {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            match container.poll().unwrap() {
+                Some(status) => return status,
+                None => assert!(Instant::now() < deadline, "it does not end"),
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn the_body_runs_in_another_namespace_after_release_and_its_value_is_the_status() {
+        let mut container = Container::start(|| 42).unwrap();
+        assert_ne!(container.namespace().unwrap().id(), Namespace::current().unwrap().id());
+        assert_eq!(container.poll().unwrap(), None);
+        container.release().unwrap();
+        assert_eq!(status(&mut container), 42);
+    }
+
+    #[test]
+    fn a_signal_that_ends_it_shows_in_its_status() {
+        let mut container = Container::start(|| 0).unwrap();
+        container.signal(Signal::SIGKILL);
+        assert_eq!(status(&mut container), 128 + 9);
+        assert!(container.release().is_err());
+    }
+
+    #[test]
+    fn dropped_it_is_gone() {
+        let container = Container::start(|| 0).unwrap();
+        let pid = container.pid();
+        drop(container);
+        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
     }
 }

@@ -1,7 +1,7 @@
 //! The commands: one file each, over the control API's client.
 //!
 //! A command returns the status it ends with, or an error, which becomes one line on stderr and status 1. Bad usage ends
-//! with 2, from clap. Nothing is written to stdout but through [`output`], so that `tapswitch ls | head` ends quietly.
+//! with 2, from clap. Nothing is written to stdout but through `output`, so that `tapswitch ls | head` ends quietly.
 //! Threads: one; only `demo` makes others, and joins them before it forks again.
 
 mod args;
@@ -87,7 +87,7 @@ pub fn main() -> ExitCode {
     let failure = if matches!(cli.command, Command::Run(_) | Command::Exec(_)) { run::OURS } else { 1 };
     dispatch(cli).unwrap_or_else(|error| {
         if !output::is_broken_pipe(&error) {
-            eprintln!("tapswitch: {}", output::one_line(&error));
+            output::complain(&output::one_line(&error));
             return ExitCode::from(failure);
         }
         ExitCode::SUCCESS

@@ -109,7 +109,7 @@ pub(super) fn run(args: Args, client: &Client) -> Outcome {
 fn create(args: &CreateArgs, client: &Client) -> Outcome {
     let network: NetworkInfo = client.post("/v1/networks", &args.flags.create(&args.name))?;
     for warning in &network.warnings {
-        eprintln!("tapswitch: warning: {warning}");
+        output::complain(&format!("warning: {warning}"));
     }
     if args.json {
         output::json(&network)?;

@@ -18,7 +18,7 @@ pub(super) fn print(text: &str) -> anyhow::Result<()> {
 /// Writes `text` and a line end.
 ///
 /// # Errors
-/// See [`print`].
+/// See [`print()`].
 pub(super) fn line(text: &str) -> anyhow::Result<()> {
     print(&format!("{text}\n"))
 }
@@ -26,9 +26,14 @@ pub(super) fn line(text: &str) -> anyhow::Result<()> {
 /// Writes `value` as indented JSON.
 ///
 /// # Errors
-/// See [`print`].
+/// See [`print()`].
 pub(super) fn json<T: Serialize + ?Sized>(value: &T) -> anyhow::Result<()> {
     line(&serde_json::to_string_pretty(value)?)
+}
+
+/// Writes a line that starts with our name to stderr. Where nobody reads that, there is nobody left to tell.
+pub(super) fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "tapswitch: {text}");
 }
 
 /// Whether `error` only says that nobody reads any more.

@@ -18,7 +18,7 @@ use nix::unistd::execvp;
 use super::args::EndpointFlags;
 use super::container::Container;
 use super::signals::{FORWARDED, Signals, reset};
-use super::{Outcome, args, attach};
+use super::{Outcome, args, attach, output};
 use crate::daemon::api::client::{Client, ClientError};
 use crate::daemon::api::types::{AttachRequest, EndpointInfo};
 use crate::daemon::name::Name;
@@ -38,7 +38,7 @@ pub(super) const NETNS_PREFIX: &str = "run:";
   tapswitch run --name db --ip 172.17.0.9 -- postgres -D /srv/db
   tapswitch run --network blue -- ip address
 
-As an ordinary user CMD is root in a user namespace of its own. Exit status: CMD's, 128+N where signal N ended it, 125 where
+As an ordinary user CMD is root in a user namespace of its own. Exit status: CMD's, 128+N where signal N ended it, 125 where \
 tapswitch failed, 126 where CMD cannot be executed, 127 where it is not found.")]
 pub(super) struct Args {
     #[command(flatten)]
@@ -96,7 +96,7 @@ fn detach(client: &Client, endpoint: &EndpointInfo) {
     const NOT_FOUND: u16 = 404;
     match client.delete(&args::endpoint_path(endpoint)) {
         Ok(()) | Err(ClientError::NoDaemon(_) | ClientError::Refused { status: NOT_FOUND, .. }) => {}
-        Err(error) => eprintln!("tapswitch: detach {}/{}: {error}", endpoint.network, endpoint.name),
+        Err(error) => output::complain(&format!("detach {}/{}: {error}", endpoint.network, endpoint.name)),
     }
 }
 
@@ -105,7 +105,7 @@ pub(super) fn execute(command: &[OsString], mask: &nix::sys::signal::SigSet) -> 
     match become_command(command, mask) {
         Ok(never) => match never {},
         Err((error, status)) => {
-            eprintln!("tapswitch: {error}");
+            output::complain(&error);
             status
         }
     }

@@ -16,7 +16,7 @@ use crate::daemon::name::{Name, Target};
   tapswitch stats web
   tapswitch stats --json | jq .total.rx_drops
 
-RX is what the switch received from the container: each frame was sent to one port (unicast), flooded, answered by the
+RX is what the switch received from the container: each frame was sent to one port (unicast), flooded, answered by the \
 switch, or dropped for a reason. TX is what was decided for it: each copy was sent or dropped for a reason.")]
 pub(super) struct Args {
     /// This endpoint only

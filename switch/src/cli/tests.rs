@@ -19,10 +19,9 @@ fn every_command_s_help_has_an_example_that_starts_with_its_name() {
     fn check(command: &mut clap::Command, path: &str) {
         let help = command.render_long_help().to_string();
         let examples = help.split("Examples:\n").nth(1).unwrap_or_else(|| panic!("{path}: no example"));
-        assert!(examples.lines().next().unwrap().trim_start().starts_with("tapswitch"), "{path}: {examples}");
+        assert!(examples.lines().next().unwrap().trim_start().starts_with(path), "{path}: {examples}");
         for sub in command.get_subcommands_mut().filter(|c| c.get_name() != "help") {
             let path = format!("{path} {}", sub.get_name());
-            assert!(sub.render_long_help().to_string().contains(&path) || !path.is_empty());
             check(sub, &path);
         }
     }

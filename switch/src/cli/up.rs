@@ -15,7 +15,7 @@ use nix::unistd::{ForkResult, dup2_stderr, dup2_stdin, dup2_stdout, fork, pipe2,
 use tapswitch_netns::OffloadMode;
 
 use super::args::NetworkFlags;
-use super::{Outcome, status};
+use super::{Outcome, output, status};
 use crate::daemon::api::client::Client;
 use crate::daemon::name::Name;
 use crate::daemon::settings::{Flags, Settings};
@@ -35,7 +35,7 @@ const SERVES: &str = "ok";
   tapswitch up --config /etc/tapswitch.toml
   tapswitch up -d --state ~/lab                 a second one; its socket is ~/lab/run/api.sock
 
-A stored network wins: flags that contradict it are an error that names both values. End it with `tapswitch down`, or with
+A stored network wins: flags that contradict it are an error that names both values. End it with `tapswitch down`, or with \
 SIGTERM, which leaves the containers' devices to the next `up`.")]
 pub(super) struct Args {
     /// Return once it serves, and leave it running; its log is `log` beside the sockets
@@ -138,7 +138,7 @@ fn await_serving(reader: impl Read) -> anyhow::Result<()> {
 fn report_warnings(client: &Client) {
     // It serves, and if it does not any more, this is not the place to say so.
     for warning in status::wait(client, std::time::Duration::ZERO).map(|s| s.warnings).unwrap_or_default() {
-        eprintln!("tapswitch: warning: {warning}");
+        output::complain(&format!("warning: {warning}"));
     }
 }
 
@@ -147,14 +147,17 @@ fn in_background(settings: &Settings, writer: OwnedFd) -> i32 {
     let Ok(mut early) = writer.try_clone().map(File::from) else { return 1 };
     if let Err(error) = leave_terminal(&settings.run_dir) {
         // Who waited may have been interrupted.
-        let _ = writeln!(early, "{}", super::output::one_line(&error));
+        let _ = writeln!(early, "{}", output::one_line(&error));
         return 1;
     }
     drop(early);
     match serve(settings, Some(writer)) {
         Ok(_) => 0,
         Err(error) => {
-            eprintln!("tapswitch: {}", super::output::one_line(&error));
+            // Whoever waited was told. Another daemon's log is not written to.
+            if !matches!(error.downcast_ref(), Some(keeper::Error::Locked { .. } | keeper::Error::SocketInUse { .. })) {
+                output::complain(&output::one_line(&error));
+            }
             1
         }
     }

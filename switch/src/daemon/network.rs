@@ -80,7 +80,7 @@ impl Network {
 
     /// Forgets what was learned behind a port that no worker serves any more, keeps its counts, and closes it.
     pub(crate) fn bury(&mut self, port: Port) {
-        self.tables.fdb.forget_port(port.tx.id());
+        self.tables.forget_port(port.tx.id());
         tally::add(&mut self.gone, &tally::stats(&port.counts()));
     }
 

@@ -41,10 +41,10 @@ pub fn switch_main(start: SwitchStart, settings: &Settings) -> i32 {
             0
         }
         Err(error) => {
-            tracing::error!("{error}");
-            if let Ok(keeper) = keeper {
-                // The keeper that cannot be told is gone.
-                let _ = message::send(keeper.as_fd(), &ToKeeper::Fatal { error }, None);
+            // The keeper says it on the same standard error, once; only where it is gone is it ours to say.
+            let fatal = ToKeeper::Fatal { error: error.clone() };
+            if !keeper.is_ok_and(|keeper| message::send(keeper.as_fd(), &fatal, None).is_ok()) {
+                tracing::error!("{error}");
             }
             1
         }

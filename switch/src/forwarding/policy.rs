@@ -180,6 +180,7 @@ enum Content {
 }
 
 impl Content {
+    #[inline(always)]
     fn of(packet: &Packet<'_>, from: PortId, to: PortId) -> Content {
         let way = |src, dst| Way {
             from: Side::new(from, packet.src, src),

@@ -1,5 +1,6 @@
 //! Namespaces for a test, asked about with `ip -json`.
 
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -97,5 +98,61 @@ pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     while !condition() {
         assert!(Instant::now() < end, "timed out: {what}");
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Gives this process mounts of its own.
+pub(crate) fn private_mounts() {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+    run(&["mount", "--make-rprivate", "/"]);
+}
+
+/// Turns this process into an ordinary user, who sees /dev/net/tun as distributions ship it: 0666.
+pub(crate) fn become_user() {
+    const NOBODY: u32 = 65534;
+    private_mounts();
+    run(&["mount", "-t", "tmpfs", "none", "/dev/net"]);
+    run(&["mknod", "-m", "666", "/dev/net/tun", "c", "10", "200"]);
+    nix::unistd::setgroups(&[]).unwrap();
+    let (uid, gid) = (nix::unistd::Uid::from_raw(NOBODY), nix::unistd::Gid::from_raw(NOBODY));
+    nix::unistd::setresgid(gid, gid, gid).unwrap();
+    nix::unistd::setresuid(uid, uid, uid).unwrap();
+    nix::sys::prctl::set_dumpable(true).unwrap();
+    std::env::set_current_dir("/").unwrap();
+}
+
+/// A container of the calling user's: a process in user and network namespaces of its own. Ends with this value.
+pub(crate) struct Container(std::process::Child);
+
+impl Container {
+    pub(crate) fn start() -> Container {
+        let mut command = Command::new("unshare");
+        command.args(["-Urn", "sleep", "60"]).stdin(std::process::Stdio::null());
+        // SAFETY: prctl is async-signal-safe. The container ends with this process.
+        unsafe { command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?)) };
+        let container = Container(command.spawn().unwrap());
+        let ours = Namespace::current().unwrap().id();
+        until("the container has its namespace", || {
+            Namespace::of_pid(container.pid()).is_ok_and(|theirs| theirs.id() != ours)
+        });
+        container
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        self.0.id() as i32
+    }
+
+    /// What `command` prints inside.
+    pub(crate) fn exec(&self, command: &str) -> String {
+        let inside = format!("nsenter -t {} -U --preserve-credentials -n {command}", self.pid());
+        run(&inside.split(' ').collect::<Vec<_>>())
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        // Ended already: nothing to end.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }

@@ -73,7 +73,12 @@ pub(super) fn namespaces() -> Check {
     let how = if userns::is_privileged() { "as root" } else { "in a user namespace" };
     match Container::start(|| 0) {
         Ok(_) => Check::ok("namespaces", format!("network and mount namespaces can be made, {how}")),
-        Err(error) => Check::fail("namespaces", format!("{error:#}"), "without them `run` and `demo` cannot work"),
+        Err(error) => {
+            // Where a setting forbids them, the error names it.
+            let remedy =
+                Limits::read().remedy().is_none().then(|| "be root, or have user namespaces allowed".to_owned());
+            Check { remedy, ..Check::fail("namespaces", format!("{error:#}"), "") }
+        }
     }
 }
 

@@ -86,7 +86,10 @@ pub(super) fn run(args: &Args, client: &Client) -> Outcome {
 /// Why containers cannot be attached on this host, in one line with the remedy; `None` where they can.
 pub(super) fn obstacle() -> Option<String> {
     let failed = [checks::tun_node(), checks::namespaces()].into_iter().find(|c| c.result == Level::Fail)?;
-    Some(format!("{} ({})", failed.detail, failed.remedy.unwrap_or_default()))
+    Some(match failed.remedy {
+        Some(remedy) => format!("{} ({remedy})", failed.detail),
+        None => failed.detail,
+    })
 }
 
 fn all(client: &Client) -> Vec<Check> {

@@ -95,3 +95,70 @@ async fn converse(stream: UnixStream, router: axum::Router, mut stop: Stop, _pla
         Err(_) => tracing::debug!("api: a connection lasted too long"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+    use crate::daemon::control::testing::Daemon;
+
+    /// Sends `request` to a served API and reads until the server closes.
+    fn exchange(request: &[u8]) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let daemon = Daemon::new(dir.path());
+        let path = dir.path().join("api.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let (stop, stopped) = stop_pair();
+        let handle = daemon.handle.clone();
+        let served = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async { serve(UnixListener::from_std(listener).unwrap(), handle, stopped).await });
+        });
+        let mut stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.write_all(request).unwrap();
+        let mut answer = Vec::new();
+        // A server that refuses a body may reset what is under way.
+        let _ = stream.read_to_end(&mut answer);
+        stop.send(true).unwrap();
+        served.join().unwrap();
+        daemon.stop();
+        String::from_utf8(answer).unwrap()
+    }
+
+    fn request(line: &str, body: &str) -> Vec<u8> {
+        let length = body.len();
+        format!("{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}")
+            .into_bytes()
+    }
+
+    #[test]
+    fn every_failure_is_an_error_of_one_line_with_its_status() {
+        for (line, body, status, needle) in [
+            ("GET /v1/nothing", "", "404", "no such path"),
+            ("PUT /v1/status", "", "405", "does not go with"),
+            ("POST /v1/networks", "{", "400", "JSON"),
+            ("POST /v1/networks", r#"{"nam":"x"}"#, "400", "nam"),
+            ("GET /v1/networks/blue", "", "404", "no network blue"),
+            ("GET /v1/fdb?what=1", "", "400", "what"),
+            ("DELETE /v1/endpoints/web", "", "404", "no endpoint web"),
+            ("PATCH /v1/networks/default", r#"{"mtu":1}"#, "422", "mtu 1"),
+        ] {
+            let answer = exchange(&request(line, body));
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{line}: {answer}");
+            let (_, error) = answer.split_once("\r\n\r\n").unwrap();
+            let error: super::super::types::ApiError = serde_json::from_str(error).unwrap();
+            assert!(error.error.contains(needle) && !error.error.contains('\n'), "{line}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn a_gigabyte_is_refused_before_it_is_read_and_a_slow_head_is_cut_off() {
+        let head = b"POST /v1/networks HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 1073741824\r\n\r\n{";
+        assert!(exchange(head).starts_with("HTTP/1.1 413 "));
+        let answer = exchange(b"GET /v1/st");
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
+    }
+}

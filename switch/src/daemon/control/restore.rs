@@ -20,6 +20,7 @@ use nix::sys::time::{TimeVal, TimeValLike};
 use tapswitch_ipam::{GlobalId, Occupied, Wanted};
 use tapswitch_netns::{Tap, message};
 
+use super::detach::Then;
 use super::jobs::Job;
 use super::networks::{contradiction, random_global_id};
 use super::port_ids::Ports;
@@ -279,7 +280,15 @@ impl Control {
     pub(super) fn reattach_done(&mut self, at: &Place, device: Outcome<Tap>) {
         match device {
             Ok(tap) => self.serve(vec![(at.clone(), tap)]),
-            Err(error) => self.warn(format!("attach {at} again: {error}")),
+            Err(error) => {
+                // Only the keeper can look; its words are `tapswitch_netns::Error::UnknownNamespace`'s, of an inode number.
+                let text = error.to_string();
+                let gone = text.contains("namespace net:[") && text.contains("]: not found");
+                self.warn(format!("{at}: {text}{}", if gone { "; dropped" } else { "" }));
+                if gone {
+                    self.withdraw(vec![(at.clone(), Then::Nothing)], false);
+                }
+            }
         }
     }
 

@@ -279,6 +279,24 @@ fn a_restarted_switch_has_every_endpoint_again_as_it_was() {
 }
 
 #[test]
+fn an_endpoint_whose_namespace_died_while_nobody_looked_is_dropped() {
+    let dir = dir();
+    let daemon = Daemon::new(dir.path());
+    daemon.attach("web", "eth0").unwrap();
+    let keeper = daemon.stop();
+    keeper.kept.lock().clear();
+    let judge = |said: &ToKeeper| match said {
+        ToKeeper::Reattach { .. } => Act::Fail("attach default/web again: namespace net:[7]: not found (give a pid)"),
+        _ => Act::Do,
+    };
+    let daemon = Daemon::start(settings(dir.path()), 1, keeper, Box::new(judge)).unwrap();
+    until("it goes", || daemon.list().is_empty());
+    until("its file goes", || !dir.path().join("run/endpoints/default@web.json").exists());
+    daemon.attach("web", "eth0").unwrap();
+    daemon.stop();
+}
+
+#[test]
 fn bad_files_cost_their_endpoint_alone_and_a_network_comes_from_its_spare() {
     let dir = dir();
     let daemon = Daemon::new(dir.path());
@@ -419,7 +437,7 @@ fn a_thousand_comings_and_goings_reuse_no_port_and_leak_nothing() {
         assert!(ports.insert(daemon.attach(&name, "eth0").unwrap().port));
         daemon.detach(&name).unwrap();
     }
-    daemon.call(|control| Ok(assert!(control.devices.is_empty() && control.jobs.is_empty()))).unwrap();
+    assert!(daemon.call(|control| Ok(control.devices.is_empty() && control.jobs.is_empty())).unwrap());
     assert!(daemon.keeper.kept.lock().is_empty());
     // Other tests of this process come and go meanwhile.
     assert!(descriptors() < 900, "{}", descriptors());

@@ -2,11 +2,12 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::BorrowedFd;
 
 use caps::CapSet;
 use nix::sys::prctl;
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
+use tapswitch_netns::close_all_but;
 
 use super::error::{Error, Result};
 
@@ -46,17 +47,4 @@ fn reset_signals() -> Result<()> {
         unsafe { signal(ignored, SigHandler::SigIgn) }.map_err(failed)?;
     }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).map_err(failed)
-}
-
-fn close_all_but(keep: &[BorrowedFd<'_>]) {
-    let mut keep: Vec<RawFd> = keep.iter().map(AsRawFd::as_raw_fd).filter(|&fd| fd > libc::STDERR_FILENO).collect();
-    keep.sort_unstable();
-    let mut first = libc::STDERR_FILENO + 1;
-    for fd in keep.into_iter().chain([RawFd::MAX]) {
-        if first < fd {
-            // SAFETY: touches no memory. What is closed belonged to the keeper, whose values never drop in this process.
-            unsafe { libc::syscall(libc::SYS_close_range, first, fd - 1, 0) };
-        }
-        first = fd.saturating_add(1);
-    }
 }

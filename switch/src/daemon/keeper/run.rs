@@ -29,7 +29,7 @@ const DEATHS_WITHIN: Duration = Duration::from_secs(10);
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 /// Messages heard before the jobs and signals have their turn.
 const HEARD_AT_ONCE: usize = 64;
-/// How often something is tried again where no event says that it may succeed: a full or an occupied socket.
+/// How often something is tried again where no event says that it may succeed: an occupied socket, descriptors on their way.
 const RETRY: Duration = Duration::from_millis(10);
 
 /// Becomes the keeper of a daemon, whose switch process runs `switch_main`; returns when the daemon has ended.
@@ -125,12 +125,12 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
     fn wait(&self, now: Instant) -> Result<()> {
         let mut interest = PollFlags::empty();
         interest.set(PollFlags::POLLIN, self.switch.is_heard());
-        interest.set(PollFlags::POLLOUT, self.switch.has_outgoing());
+        interest.set(PollFlags::POLLOUT, self.switch.waits_for_room());
         let mut fds =
             vec![PollFd::new(self.switch.socket(), interest), PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         fds.extend(self.jobs.sockets().map(|socket| PollFd::new(socket, PollFlags::POLLIN)));
 
-        let retry = self.switch.has_outgoing().then(|| now + RETRY);
+        let retry = self.switch.is_blocked().then(|| now + RETRY);
         let deadline = [self.jobs.deadline(), self.stop, retry].into_iter().flatten().min();
         match poll(&mut fds, until(deadline, now)) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),

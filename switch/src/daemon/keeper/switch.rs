@@ -28,6 +28,8 @@ pub(super) struct Switch {
     pid: Pid,
     socket: OwnedFd,
     outbox: VecDeque<(ToSwitch, Option<EndpointKey>)>,
+    /// The last send failed for what no event tells the end of.
+    blocked: bool,
 }
 
 /// What came from the switch.
@@ -63,7 +65,9 @@ impl Switch {
         };
         // SAFETY: the keeper has one thread, so the child is a whole process; it never returns from `become_switch`.
         match unsafe { fork() } {
-            Ok(ForkResult::Parent { child }) => Ok(Switch { pid: child, socket: ours, outbox: VecDeque::new() }),
+            Ok(ForkResult::Parent { child }) => {
+                Ok(Switch { pid: child, socket: ours, outbox: VecDeque::new(), blocked: false })
+            }
             Ok(ForkResult::Child) => become_switch(start, switch_main),
             Err(errno) => Err(failed(errno.into())),
         }
@@ -79,9 +83,14 @@ impl Switch {
         self.socket.as_fd()
     }
 
-    /// Whether something waits to be sent.
-    pub(super) fn has_outgoing(&self) -> bool {
-        !self.outbox.is_empty()
+    /// Whether something waits for the socket to take it.
+    pub(super) fn waits_for_room(&self) -> bool {
+        !self.outbox.is_empty() && !self.blocked
+    }
+
+    /// Whether something waits that only trying again sends: the kernel's limit of descriptors on their way.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked
     }
 
     /// Whether it reads what it is sent, and so may say more.
@@ -96,6 +105,7 @@ impl Switch {
 
     /// Sends what the socket takes. A broken connection shows in [`hear`](Switch::hear).
     pub(super) fn flush(&mut self, kept: &KeptTaps) {
+        self.blocked = false;
         while let Some((message, endpoint)) = self.outbox.front() {
             let sent = match endpoint.as_ref().map(|endpoint| kept.get(endpoint)) {
                 None => message::send(self.socket.as_fd(), message, None),
@@ -107,8 +117,11 @@ impl Switch {
                 },
             };
             match sent {
-                // Too many descriptors on their way; the switch takes some.
-                Err(error) if is_full(&error) => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.raw_os_error() == Some(Errno::ETOOMANYREFS as i32) => {
+                    self.blocked = true;
+                    return;
+                }
                 Err(error) => tracing::warn!("tell the switch: {error}"),
                 Ok(()) => {}
             }
@@ -152,10 +165,6 @@ fn gone(message: &ToSwitch) -> Option<ToSwitch> {
         }
         _ => None,
     }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::WouldBlock || error.raw_os_error() == Some(Errno::ETOOMANYREFS as i32)
 }
 
 /// The switch process's life.

@@ -2,6 +2,8 @@
 //!
 //! The other tests of this binary run beside, each on a thread of its own, and do not disturb the count.
 
+mod turn;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
