@@ -24,11 +24,24 @@ pub(super) struct Desk {
     pub(super) scratch: Scratch,
     /// Where a frame is finished in software for a port without the offload.
     space: Vec<u8>,
+    /// When the last frame was read.
+    pub(super) last_frame: Instant,
+    /// It was part of a bulk transfer.
+    pub(super) last_was_bulk: bool,
 }
+
+/// A frame longer than this is part of a bulk transfer.
+const BULK_BYTES: usize = 32 * 1024;
 
 impl Desk {
     pub(super) fn new(worker: usize) -> Self {
-        Desk { worker, scratch: Scratch::with_ports(0), space: Vec::with_capacity(READ_SPACE) }
+        Desk {
+            worker,
+            scratch: Scratch::with_ports(0),
+            space: Vec::with_capacity(READ_SPACE),
+            last_frame: Instant::default(),
+            last_was_bulk: true,
+        }
     }
 
     /// Decides about the `read_len` bytes that were read from `served` into `buffer`, and sends what is to be sent.
@@ -42,6 +55,8 @@ impl Desk {
         outbox: &mut impl Outbox,
     ) {
         let Some(place) = served.place else { return };
+        self.last_frame = now;
+        self.last_was_bulk = read_len > BULK_BYTES;
         let header_len = served.rx.header_len();
         let frame_len = read_len.saturating_sub(header_len);
         let verdict = if read_len + read_offset(header_len) >= READ_SPACE {

@@ -24,6 +24,7 @@ mod ring;
 mod rounds;
 mod served;
 mod snapshot;
+mod spin;
 mod thread;
 mod worker;
 

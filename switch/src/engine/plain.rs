@@ -5,12 +5,9 @@
 use super::Forward;
 use super::buffers::{Buffers, READ_SPACE, read_offset};
 use super::dispatch::{Desk, Outbox};
-use super::worker::{Ports, Reading};
+use super::worker::{MOST_FRAMES, Ports, Reading};
 use crate::forwarding::{Instant, PortIndex};
 use crate::port::TxPort;
-
-/// Most frames of one port before the next port has its turn.
-const BURST: usize = 32;
 
 #[derive(Debug)]
 pub(super) struct Plain {
@@ -40,11 +37,11 @@ impl Plain {
         let mut frames = 0;
         for at in ports.rotation() {
             let Some(served) = ports.active(at) else { continue };
-            for _ in 0..BURST {
+            for _ in 0..MOST_FRAMES {
                 let offset = read_offset(served.rx.header_len());
                 match Reading::of(served.rx.read(&mut buffer[offset..READ_SPACE])) {
                     Reading::Frame(len) => {
-                        served.saw_frame(len, now);
+                        served.saw_frame(now);
                         desk.dispatch(forward, served, buffer, len, now, &mut outbox);
                         frames += 1;
                     }

@@ -20,12 +20,9 @@ use std::os::fd::AsRawFd;
 use super::Forward;
 use super::buffers::{Buffers, READ_SPACE, read_offset};
 use super::dispatch::{Desk, Outbox};
-use super::worker::{Ports, Reading};
+use super::worker::{MOST_FRAMES, Ports, Reading};
 use crate::forwarding::{Instant, PortId, PortIndex};
 use crate::port::{self, TxPort};
-
-/// Frames of one round, over all ports: half of the buffers.
-const ROUND: usize = 32;
 
 /// Operations of one submission. Floods beyond it are submitted early.
 const ENTRIES: u32 = 256;
@@ -102,9 +99,9 @@ impl Ring {
         Ok(Ring {
             queue: Queue { ring, writes: Vec::with_capacity(ENTRIES as usize), pushed: 0 },
             files: Files { by_port: BTreeMap::new(), free: (0..slots).rev().collect(), egress: Vec::new() },
-            buffers: Buffers::new(2 * ROUND),
+            buffers: Buffers::new(2 * MOST_FRAMES),
             half: 0,
-            reads: Vec::with_capacity(ROUND),
+            reads: Vec::with_capacity(MOST_FRAMES),
         })
     }
 
@@ -174,11 +171,11 @@ impl Ring {
             let Some(&file) = self.files.by_port.get(&served.rx.id()) else { continue };
             let offset = read_offset(served.rx.header_len());
             for _ in 0..served.depth {
-                if self.reads.len() == ROUND {
+                if self.reads.len() == MOST_FRAMES {
                     return;
                 }
                 let index = self.reads.len();
-                let at_buffer = half * ROUND + index;
+                let at_buffer = half * MOST_FRAMES + index;
                 let buffer = &mut self.buffers.get_mut(at_buffer)[offset..READ_SPACE];
                 let len = u32::try_from(buffer.len()).expect("a buffer is shorter than 4 GiB");
                 let entry = opcode::Read::new(types::Fixed(file), buffer.as_mut_ptr(), len)
@@ -214,7 +211,7 @@ impl Ring {
                 }
                 match Reading::of(completed(one.result)) {
                     Reading::Frame(len) => {
-                        served.saw_frame(len, now);
+                        served.saw_frame(now);
                         let buffer = self.buffers.get_mut(one.buffer);
                         let mut outbox =
                             Queued { queue: &mut self.queue, files: &self.files, forward, worker: desk.worker };

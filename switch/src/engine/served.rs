@@ -1,5 +1,7 @@
 //! A read side as its worker keeps it.
 
+use std::time::Duration;
+
 use super::{Forward, Place};
 use crate::forwarding::{Instant, Limiter, Rate};
 use crate::port::RxPort;
@@ -7,8 +9,9 @@ use crate::port::RxPort;
 /// The largest depth of a round's reads from one port. Above 8 no gain was measured, and other ports wait longer.
 const MAX_DEPTH: u32 = 8;
 
-/// After a frame longer than this the sender is in bulk, and spinning for its next one only takes the core from it.
-const BULK_BYTES: usize = 32 * 1024;
+/// How long a port is read along with the others after its last frame, without waiting for an event: the acknowledgements of
+/// a bulk flow come within it.
+const LINGER: Duration = Duration::from_micros(100);
 
 /// One port of a worker; travels whole when the port changes workers.
 #[derive(Debug)]
@@ -24,13 +27,12 @@ pub(super) struct Served {
     pub(super) depth: u32,
     /// When the last frame was read.
     last_frame: Instant,
-    bulk: bool,
 }
 
 impl Served {
     pub(super) fn new(rx: RxPort, now: Instant) -> Self {
         let limiter = Limiter::new(Rate { bytes_per_second: 0, burst: 0 }, now);
-        Served { rx, limiter, place: None, active: false, gone: false, depth: 1, last_frame: now, bulk: false }
+        Served { rx, limiter, place: None, active: false, gone: false, depth: 1, last_frame: now }
     }
 
     /// Finds its place in a new publication; its budget starts full when it had none.
@@ -42,9 +44,8 @@ impl Served {
         self.place = place;
     }
 
-    pub(super) fn saw_frame(&mut self, len: usize, now: Instant) {
+    pub(super) fn saw_frame(&mut self, now: Instant) {
         self.last_frame = now;
-        self.bulk = len > BULK_BYTES;
     }
 
     /// All reads of the round gave a frame.
@@ -52,13 +53,9 @@ impl Served {
         self.depth = (self.depth * 2).min(MAX_DEPTH);
     }
 
-    /// Whether it is still worth reading again at once, though the last read found nothing.
-    pub(super) fn worth_spinning(&self, now: Instant, spin: std::time::Duration) -> bool {
-        !self.bulk && now.since(self.last_frame) < spin
-    }
-
-    /// A cable has no descriptor to wait on, so it is read in every turn.
-    pub(super) fn always_active(&self) -> bool {
-        self.rx.fd().is_none()
+    /// Whether to read it in the next turn too, though the last read found nothing. A cable has no descriptor to wait on,
+    /// so it is read in every turn.
+    pub(super) fn lingers(&self, now: Instant) -> bool {
+        !self.gone && (self.rx.fd().is_none() || now.since(self.last_frame) < LINGER)
     }
 }

@@ -1,9 +1,9 @@
 //! A worker's thread: commands between turns, and waiting when there is nothing to read.
 //!
 //! Waiting is adaptive. While frames come, turns follow each other; the poll is only looked at now and then for ports that
-//! became readable. A port that had a small frame a moment ago is read again for [`SPIN`], since its answer may be near and
-//! waking up costs more than the answer; after a bulk frame there is no spinning, which would take the core from the sender. Then the
-//! thread sleeps in the poll, without a timeout: an idle switch costs nothing.
+//! became readable. When a turn finds nothing, the poll is looked at again and again for a while after a small frame (`spin`);
+//! after a bulk frame there is no spinning, which would take the core from the receiver. Then the thread sleeps in the poll,
+//! without a timeout: an idle switch costs nothing.
 
 use std::io;
 use std::sync::Arc;
@@ -19,11 +19,9 @@ use super::balance::Saturation;
 use super::clock::Clock;
 use super::rounds::Rounds;
 use super::served::Served;
+use super::spin::Spin;
 use super::{EngineConfig, EngineEvent, Forward, Worker};
 use crate::forwarding::Instant;
-
-/// How long a port is read again after its last frame before the thread sleeps. Halves the round trip of small frames.
-const SPIN: Duration = Duration::from_micros(20);
 
 /// How often a busy thread looks for other ports that became readable.
 const LOOK: Duration = Duration::from_micros(100);
@@ -133,7 +131,7 @@ pub(super) fn prepare<F: Forward>(
             let poll = Poll::new()?;
             let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
             let (sender, commands) = crossbeam_channel::bounded(MAX_COMMANDS);
-            let worker = Worker::new(index, forward.clone(), rounds, SPIN);
+            let worker = Worker::new(index, forward.clone(), rounds);
             let mailbox = Mailbox { commands: sender, waker, load: Arc::default() };
             let events = events.clone();
             Ok(Start { index, worker, io_name, poll, mailbox, commands, events, clock })
@@ -161,11 +159,20 @@ impl<F: Forward> Start<F> {
         let mut now = self.clock.now();
         let mut looked = now;
         let mut saturation = Saturation::new(now);
+        let mut spin = Spin::new();
         while self.obey(now) {
             let frames = self.worker.turn(now);
+            if frames > 0 {
+                spin.found();
+            }
             self.report_gone();
-            if frames == 0 && self.worker.ports.active_count() == 0 {
-                self.sleep(&mut events, now, &mut saturation);
+            if frames == 0 && self.worker.ports.fit_one_turn() {
+                if self.worker.answer_due(now).is_some_and(|ago| spin.look_on(ago)) {
+                    self.look(&mut events, Some(Duration::ZERO));
+                } else {
+                    self.sleep(&mut events, now, &mut saturation);
+                }
+                looked = now;
             } else if now.since(looked) > LOOK {
                 self.look(&mut events, Some(Duration::ZERO));
                 looked = now;

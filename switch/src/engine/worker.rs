@@ -12,6 +12,9 @@ use super::served::Served;
 use crate::forwarding::{Instant, PortId};
 use crate::port::RxPort;
 
+/// Most frames of one burst, and of one round over all ports.
+pub(super) const MOST_FRAMES: usize = 32;
+
 /// What a read gave.
 pub(super) enum Reading {
     /// This many bytes, offload header included.
@@ -25,6 +28,8 @@ pub(super) enum Reading {
 impl Reading {
     pub(super) fn of(result: io::Result<usize>) -> Self {
         match result {
+            // No frame is empty: this is the end of something that is no TAP.
+            Ok(0) => Reading::Gone,
             Ok(len) => Reading::Frame(len),
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
                 Reading::Empty
@@ -110,19 +115,20 @@ impl Ports {
         self.empty.push(slot);
     }
 
-    /// Lets go of ports that had nothing to read and are not worth spinning on.
-    fn quieten(&mut self, now: Instant, spin: Duration) {
+    /// Lets go of ports that had nothing to read, and not lately either.
+    fn quieten(&mut self, now: Instant) {
         while let Some(slot) = self.empty.pop() {
             let Some(served) = self.slots[slot].as_deref_mut() else { continue };
-            if served.gone || !(served.always_active() || served.worth_spinning(now, spin)) {
+            if !served.lingers(now) {
                 served.active = false;
                 self.active.retain(|&other| other != slot);
             }
         }
     }
 
-    pub(super) fn active_count(&self) -> usize {
-        self.active.len()
+    /// Whether one turn reads every active port, so that a turn without a frame means that there is none.
+    pub(super) fn fit_one_turn(&self) -> bool {
+        self.active.len() <= MOST_FRAMES
     }
 
     /// Slots of every second active port: what a saturated worker gives away.
@@ -146,18 +152,17 @@ pub struct Worker<F: Forward> {
     pub(super) ports: Ports,
     desk: Desk,
     rounds: Rounds,
-    spin: Duration,
 }
 
 impl<F: Forward> Worker<F> {
-    /// A worker whose turns are called by hand, for simulations on cables: plain reads and writes, no spinning. It is
-    /// number `index`.
+    /// A worker whose turns are called by hand, for simulations on cables: plain reads and writes. It is number
+    /// `index`.
     pub fn by_hand(index: usize, forward: Arc<F>) -> Self {
-        Self::new(index, forward, Rounds::plain(), Duration::ZERO)
+        Self::new(index, forward, Rounds::plain())
     }
 
-    pub(super) fn new(index: usize, forward: Arc<F>, rounds: Rounds, spin: Duration) -> Self {
-        Worker { forward, ports: Ports::default(), desk: Desk::new(index), rounds, spin }
+    pub(super) fn new(index: usize, forward: Arc<F>, rounds: Rounds) -> Self {
+        Worker { forward, ports: Ports::default(), desk: Desk::new(index), rounds }
     }
 
     /// By the thread that makes the turns, before the first.
@@ -203,8 +208,13 @@ impl<F: Forward> Worker<F> {
     /// One round over the active ports; how many frames were read. Anything but 0 means: call again at once.
     pub fn turn(&mut self, now: Instant) -> usize {
         let frames = self.rounds.turn(&*self.forward, &mut self.ports, &mut self.desk, now);
-        self.ports.quieten(now, self.spin);
+        self.ports.quieten(now);
         frames
+    }
+
+    /// How long ago the last frame was read, if it is one that may be answered soon: a small one.
+    pub(super) fn answer_due(&self, now: Instant) -> Option<Duration> {
+        (!self.desk.last_was_bulk).then(|| now.since(self.desk.last_frame))
     }
 
     /// Ports whose device was found gone since the last call.

@@ -40,10 +40,10 @@ struct Queue {
 }
 
 impl Plug {
-    /// Sends the concatenation of `parts` as one frame. False: the queue is full and the frame is lost.
+    /// Sends the concatenation of `parts` as one frame. False: the queue is full, or it is empty, and the frame is lost.
     pub fn send(&self, parts: &[&[u8]]) -> bool {
         let mut queue = self.outgoing.lock();
-        if queue.frames.len() >= QUEUE_FRAMES {
+        if queue.frames.len() >= QUEUE_FRAMES || parts.iter().all(|part| part.is_empty()) {
             return false;
         }
         let mut buffer = queue.spare.pop().unwrap_or_default();
