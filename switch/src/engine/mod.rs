@@ -24,6 +24,8 @@ mod ring;
 mod rounds;
 mod served;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 mod thread;
 mod worker;
 
