@@ -79,7 +79,9 @@ impl Lan {
     /// A network with this many hosts, of which every second has no offload header.
     pub(crate) fn of_hosts(seed: u64, hosts: usize, faults: Faults) -> Self {
         let mut lan = Lan::new(seed, 1, faults);
-        (0..hosts).for_each(|n| drop(lan.attach(0, if n % 2 == 0 { HEADER_LEN } else { 0 })));
+        for n in 0..hosts {
+            lan.attach(0, if n % 2 == 0 { HEADER_LEN } else { 0 });
+        }
         lan
     }
 
@@ -95,7 +97,14 @@ impl Lan {
     }
 
     /// A port on any plug, whose other end is `far`.
-    pub(crate) fn attach_plug(&mut self, network: usize, header_len: usize, near: Plug, far: Plug, guard: bool) -> PortId {
+    pub(crate) fn attach_plug(
+        &mut self,
+        network: usize,
+        header_len: usize,
+        near: Plug,
+        far: Plug,
+        guard: bool,
+    ) -> PortId {
         let id = PortId(self.next_port);
         self.next_port += 1;
         // The lowest free address; the gateway has the first. Addresses come again, ids never.
