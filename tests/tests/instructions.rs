@@ -16,15 +16,17 @@ const SIZES: [u64; 2] = [1514, 65_226];
 /// Each does more than the one before; see `switch/examples/per_frame.rs`.
 const CASES: [&str; 5] = ["copy", "bare", "open", "guard", "full"];
 
+// A seventh is left above what was measured with Rust 1.95: what is inlined changes with code elsewhere.
+
 /// Most instructions that a frame may cost with guard, icc and counters, whatever its size, beyond the copies and the calls that
-/// make them. Measured 1,104 with Rust 1.96; a tenth is left for other compilers.
-const MOST_BEYOND_COPIES: u64 = 1220;
-/// Most that icc may add with a live flow. Measured 368.
-const MOST_FOR_ICC: u64 = 410;
-/// Most that the worker's loop and all counters may take. Measured 107.
-const MOST_FOR_LOOP: u64 = 125;
-/// Guard, icc and counters together, in a thousand of the whole way of a 64 KB frame without them.
-const MOST_PERMILLE: u64 = 50;
+/// make them. Measured 1,186.
+const MOST_BEYOND_COPIES: u64 = 1350;
+/// Most that icc may add with a live flow. Measured 405, with other neighbours 336.
+const MOST_FOR_ICC: u64 = 460;
+/// Most that the worker's loop and all counters may take. Measured 143.
+const MOST_FOR_LOOP: u64 = 165;
+/// icc, the worker's loop and all counters together, in a thousand of the rest of a 64 KB frame's way. Measured 41.
+const MOST_PERMILLE: u64 = 47;
 
 /// glibc copies long pieces by `rep movsb`, of which callgrind counts each byte as an instruction; and past the cache's size, which
 /// differs from machine to machine, by another loop.
@@ -50,8 +52,7 @@ fn a_frame_costs_no_more_instructions_than_it_did() {
         ]) {
             println!("{:>8}  {case:5}  {what}", of(case));
         }
-        // Without its guard a port also learns, which costs more than the guard: between `open` and `guard` stands no difference
-        // that is the guard's alone. It is at most what it adds to a look at the headers.
+        // Without its guard a port also learns, which costs more: the guard's own few dozen instructions stand in the rest.
         let counters_and_icc = of("bare") - of("copy") + of("full") - of("guard");
         let permille = counters_and_icc * 1000 / (of("guard") - (of("bare") - of("copy")));
         println!(

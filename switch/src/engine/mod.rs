@@ -25,6 +25,8 @@ mod rounds;
 mod served;
 mod snapshot;
 mod spin;
+#[cfg(test)]
+mod tests;
 mod thread;
 mod worker;
 

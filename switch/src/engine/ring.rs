@@ -251,8 +251,9 @@ impl Queue {
         self.pushed += 1;
     }
 
+    /// Whether no more writes may be pushed: the reads of the next round need room behind them.
     fn is_full(&self) -> bool {
-        self.pushed >= ENTRIES as usize
+        self.pushed >= ENTRIES as usize - MOST_FRAMES
     }
 
     /// Submits all that was pushed, waits until it is over, and takes the results: writes are counted, reads noted.

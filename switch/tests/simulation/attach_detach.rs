@@ -51,7 +51,7 @@ fn ten_thousand_attachments_leave_nothing_and_cost_the_same_throughout() {
         part[part.len() / 2]
     };
     let (first, last) = (median(&times[..PART]), median(&times[CYCLES - PART..]));
-    // Half again is for a machine with other things to do; growth by ten thousand entries would show tenfold.
+    // Three times is for a machine with other things to do; growth by ten thousand entries would show tenfold.
     assert!(last < first * 3, "an attachment took {first:?} at first and {last:?} at last");
     lan.check();
 }

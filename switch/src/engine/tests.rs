@@ -1,0 +1,265 @@
+//! A worker by hand, on cables, and on socket pairs in the place of TAPs: one packet a read, never waiting, and a
+//! descriptor that io_uring takes.
+
+use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use tapswitch_netns::{Tap, TapInfo};
+
+use super::buffers::READ_SPACE;
+use super::rounds::Rounds;
+use super::*;
+use crate::forwarding::{DropReason, FdbLimits, Network, NetworkSpec, PortSpec, Rate, Tables};
+use crate::frame::Mac;
+use crate::frame::offload::HEADER_LEN;
+use crate::port::{self, Cable, Plug, PortCounts, RxCounters, TxPort};
+
+const NOW: Instant = Instant(1_000_000_000);
+const BOTH: [IoChoice; 2] = [IoChoice::Uring, IoChoice::Plain];
+
+fn mac(n: u32) -> Mac {
+    Mac::of_ipv4(address(n))
+}
+
+fn address(n: u32) -> Ipv4Addr {
+    Ipv4Addr::from(0x0a00_0000 + n)
+}
+
+/// A frame of an unknown type from port `from` to a MAC.
+fn frame(from: u32, to: Mac) -> Vec<u8> {
+    [&to.octets()[..], &mac(from).octets(), &[0x88, 0xb5], &[0; 46]].concat()
+}
+
+/// What ports `1..` look like to control.
+#[derive(Default)]
+struct Ports {
+    tx: Vec<Arc<TxPort>>,
+    rx: Vec<Arc<RxCounters>>,
+}
+
+impl Ports {
+    fn add(&mut self, (rx, tx): (RxPort, Arc<TxPort>)) -> RxPort {
+        self.tx.push(tx);
+        self.rx.push(rx.counters().clone());
+        rx
+    }
+
+    /// A publication of all of them.
+    fn snapshot(&self) -> Arc<Snapshot> {
+        let port = |tx: &Arc<TxPort>| PortSpec {
+            id: tx.id(),
+            mac: mac(tx.id().0),
+            ipv4: Some(address(tx.id().0)),
+            ipv6: None,
+            guard: true,
+            learn: false,
+        };
+        let spec = NetworkSpec {
+            gateway_mac: mac(254),
+            gateway4: address(254),
+            gateway6: None,
+            subnet4: "10.0.0.0/24".parse().unwrap(),
+            subnet6: None,
+            mtu: 1500,
+            icc: true,
+            rules: Vec::new(),
+            policy_generation: 1,
+            flood_rate: Rate::of_copies(1_000_000, 1500),
+            ports: self.tx.iter().map(port).collect(),
+        };
+        let network = Arc::new(Network::new(spec, Arc::new(Tables::new(FdbLimits::default()))));
+        Arc::new(Snapshot::new(vec![NetworkView { network, tx: self.tx.clone() }]))
+    }
+
+    fn counts(&self, at: usize) -> PortCounts {
+        let counts = port::counts(&self.rx[at], &self.tx[at]);
+        assert!(counts.ingress_is_conserved() && counts.egress_is_conserved(), "{counts:?}");
+        counts
+    }
+}
+
+/// Ports on cables with this header length, a worker, and the far ends.
+fn on_cables(count: u32, header_len: usize) -> (Ports, Worker<Snapshot>, Vec<Plug>) {
+    let (mut ports, mut plugs, mut read) = (Ports::default(), Vec::new(), Vec::new());
+    for id in 1..=count {
+        let (far, near) = Cable::new();
+        read.push(ports.add(port::open_cable(PortId(id), near, header_len, 1)));
+        plugs.push(far);
+    }
+    let mut worker = Worker::by_hand(0, ports.snapshot());
+    read.into_iter().for_each(|rx| worker.take(rx, NOW));
+    (ports, worker, plugs)
+}
+
+/// Ports on socket pairs, a worker with this I/O, and the far ends.
+fn on_sockets(count: u32, io: IoChoice) -> (Ports, Worker<Snapshot>, Vec<OwnedFd>) {
+    let (mut ports, mut fars, mut read) = (Ports::default(), Vec::new(), Vec::new());
+    for id in 1..=count {
+        let (far, fd) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_NONBLOCK).unwrap();
+        let info = TapInfo { ifname: "eth0".into(), header_len: HEADER_LEN, offload: 0 };
+        read.push(ports.add(port::open(PortId(id), Tap { fd, info }, 1)));
+        fars.push(far);
+    }
+    let rounds = Rounds::choose(io).expect("a kernel with io_uring");
+    let mut worker = Worker::new(0, Arc::new(Snapshot::default()), rounds, Duration::ZERO);
+    worker.enable();
+    worker.adopt(ports.snapshot(), NOW);
+    read.into_iter().for_each(|rx| worker.take(rx, NOW));
+    (ports, worker, fars)
+}
+
+fn send(far: &OwnedFd, frame: &[u8]) {
+    let bytes = [&[0; HEADER_LEN][..], frame].concat();
+    assert_eq!(nix::unistd::write(far, &bytes), Ok(bytes.len()));
+}
+
+/// Turns until nothing is left to read, and what was decided last is written. A round has no room for every port, so one
+/// that reads nothing is not the last yet.
+fn finish(worker: &mut Worker<Snapshot>) {
+    let mut quiet = 0;
+    for _ in 0..10_000 {
+        quiet = if worker.turn(NOW) > 0 { 0 } else { quiet + 1 };
+        if quiet == 4 {
+            return;
+        }
+    }
+    panic!("frames without end");
+}
+
+fn received(far: &OwnedFd) -> usize {
+    let mut buffer = [0; 2048];
+    let mut frames = 0;
+    loop {
+        match nix::unistd::read(far, &mut buffer) {
+            Ok(_) => frames += 1,
+            Err(Errno::EAGAIN) => return frames,
+            Err(error) => panic!("read descriptor {}: {error}", far.as_raw_fd()),
+        }
+    }
+}
+
+#[test]
+fn floods_of_any_width_leave_room_for_the_next_reads() {
+    // Eight frames a round are copied to all others: 208 to 272 writes, around the 256 that the ring holds.
+    for io in BOTH {
+        for count in 27..=35 {
+            let (ports, mut worker, fars) = on_sockets(count, io);
+            let frames = 31;
+            (0..frames).for_each(|_| send(&fars[0], &frame(1, Mac::BROADCAST)));
+            finish(&mut worker);
+            for (at, far) in fars.iter().enumerate().skip(1) {
+                assert_eq!((received(far), ports.counts(at).tx_frames), (frames, frames as u64), "{io:?} {count}");
+            }
+            assert_eq!(ports.counts(0).flooded, frames as u64);
+        }
+    }
+}
+
+#[test]
+fn both_ways_of_io_keep_the_order_of_frames() {
+    for io in BOTH {
+        let (_, mut worker, fars) = on_sockets(2, io);
+        for n in 0..100_u8 {
+            let mut bytes = frame(1, mac(2));
+            bytes[20] = n;
+            send(&fars[0], &bytes);
+        }
+        finish(&mut worker);
+        let mut buffer = [0; 2048];
+        for n in 0..100 {
+            nix::unistd::read(&fars[1], &mut buffer).unwrap();
+            assert_eq!(buffer[HEADER_LEN + 20], n, "{io:?}");
+        }
+    }
+}
+
+#[test]
+fn a_port_with_much_to_send_does_not_keep_another_waiting() {
+    for io in BOTH {
+        let (ports, mut worker, fars) = on_sockets(12, io);
+        // Eleven that always have more to send than a round holds, and one that has a single frame.
+        for from in 1..=11 {
+            (0..100).for_each(|_| send(&fars[from as usize - 1], &frame(from, mac(250))));
+        }
+        // Their depth grows before the twelfth begins.
+        for _ in 0..4 {
+            worker.turn(NOW);
+        }
+        send(&fars[11], &frame(12, mac(1)));
+        worker.ports.activate(11);
+        let mut turns = 0;
+        while ports.counts(11).rx_frames == 0 {
+            worker.turn(NOW);
+            turns += 1;
+            assert!(turns <= 12, "{io:?}: not in {turns} turns of a rotation of 12");
+        }
+        finish(&mut worker);
+        assert!((0..11).all(|at| ports.counts(at).rx_frames == 100), "{io:?}");
+        assert_eq!(received(&fars[0]), 1);
+    }
+}
+
+#[test]
+fn a_read_that_fills_the_buffer_was_cut_and_is_dropped() {
+    for header_len in [0, HEADER_LEN] {
+        let (ports, mut worker, plugs) = on_cables(2, header_len);
+        for len in [READ_SPACE - HEADER_LEN - 1, READ_SPACE - HEADER_LEN, 80_000] {
+            let mut bytes = frame(1, mac(2));
+            bytes.resize(len, 0);
+            assert!(plugs[0].send(&[&[0; HEADER_LEN][..header_len], &bytes]));
+        }
+        finish(&mut worker);
+        let drops = ports.counts(0).rx_drops;
+        assert_eq!((drops[DropReason::Truncated.index()], drops[DropReason::TooBig.index()]), (2, 1), "{header_len}");
+    }
+}
+
+#[test]
+fn a_read_shorter_than_the_header_is_malformed() {
+    let (ports, mut worker, plugs) = on_cables(2, HEADER_LEN);
+    for len in 0..HEADER_LEN + 14 {
+        assert!(plugs[0].send(&[&vec![0; len]]));
+    }
+    finish(&mut worker);
+    let counts = ports.counts(0);
+    assert_eq!(counts.rx_drops[DropReason::Malformed.index()], (HEADER_LEN + 14) as u64);
+    assert_eq!(counts.rx_bytes, (0..14).sum::<u64>());
+}
+
+#[test]
+fn a_publication_drops_the_ports_that_it_does_not_name_and_their_slots_are_used_again() {
+    let (mut ports, mut worker, plugs) = on_cables(3, 0);
+    ports.tx.remove(1);
+    let removed = ports.rx.remove(1);
+    let slots = worker.adopt(ports.snapshot(), NOW);
+    assert_eq!(slots, [1]);
+    slots.into_iter().for_each(|slot| worker.drop_port(slot));
+    assert!(plugs[1].send(&[&frame(2, mac(1))]) && plugs[2].send(&[&frame(3, mac(2))]));
+    finish(&mut worker);
+    assert_eq!(port::counts(&removed, &ports.tx[0]).rx_frames, 0, "it is not read any more");
+    assert_eq!(ports.counts(1).rx_drops[DropReason::UnknownUnicast.index()], 1, "nobody has its MAC any more");
+
+    let (far, near) = Cable::new();
+    let rx = ports.add(port::open_cable(PortId(4), near, 0, 1));
+    worker.adopt(ports.snapshot(), NOW);
+    worker.take(rx, NOW);
+    assert!(far.send(&[&frame(4, mac(1))]));
+    finish(&mut worker);
+    assert_eq!((ports.counts(2).unicast, plugs[0].waiting()), (1, 1));
+    assert!(worker.ports.served(1).is_some() && worker.ports.served(3).is_none());
+}
+
+#[test]
+fn a_port_that_is_not_published_is_not_taken() {
+    let (_, mut worker, _plugs) = on_cables(1, 0);
+    let (far, near) = Cable::new();
+    let (rx, _) = port::open_cable(PortId(9), near, 0, 1);
+    let counters = rx.counters().clone();
+    worker.take(rx, NOW);
+    assert!(far.send(&[&frame(9, mac(1))]));
+    finish(&mut worker);
+    assert_eq!(Arc::strong_count(&counters), 1, "its read side was dropped");
+}
