@@ -95,14 +95,7 @@ impl Lan {
     }
 
     /// A port on any plug, whose other end is `far`.
-    pub(crate) fn attach_plug(
-        &mut self,
-        network: usize,
-        header_len: usize,
-        near: Plug,
-        far: Plug,
-        guard: bool,
-    ) -> PortId {
+    pub(crate) fn attach_plug(&mut self, network: usize, header_len: usize, near: Plug, far: Plug, guard: bool) -> PortId {
         let id = PortId(self.next_port);
         self.next_port += 1;
         // The lowest free address; the gateway has the first. Addresses come again, ids never.
