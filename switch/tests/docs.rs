@@ -70,7 +70,7 @@ fn every_command_has_its_section_with_every_flag_and_an_example() {
         let command = format!("tapswitch {}", path.join(" "));
         let heading = format!("{} {command}", "#".repeat(1 + path.len()));
         let section = section(&page, &heading).unwrap_or_else(|| panic!("docs/cli.md has no `{heading}`"));
-        assert!(section.contains(&format!("# {command}")), "no example of `{command}`");
+        assert!(section.contains(&format!("    # {command}")), "no example of `{command}`");
         for flag in flags(&help(path)) {
             assert!(section.contains(&format!("`{flag}")), "docs/cli.md does not speak of {flag} of `{command}`");
         }
