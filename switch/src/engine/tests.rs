@@ -104,7 +104,7 @@ fn on_sockets(count: u32, io: IoChoice) -> (Ports, Worker<Snapshot>, Vec<OwnedFd
         fars.push(far);
     }
     let rounds = Rounds::choose(io).expect("a kernel with io_uring");
-    let mut worker = Worker::new(0, Arc::new(Snapshot::default()), rounds, Duration::ZERO);
+    let mut worker = Worker::new(0, Arc::new(Snapshot::default()), rounds);
     worker.enable();
     worker.adopt(ports.snapshot(), NOW);
     read.into_iter().for_each(|rx| worker.take(rx, NOW));
