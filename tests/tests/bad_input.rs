@@ -107,6 +107,21 @@ as_root_and_user! {
 }
 
 as_root_and_user! {
+    fn a_daemon_whose_socket_another_serves_is_refused_and_touches_nothing(who: Who) {
+        let switch = Switch::start(who, &[]);
+        let (a, b) = (Container::new(&switch, "a"), Container::new(&switch, "b"));
+        let before = (everything(&switch), switch.switch_pid());
+        // The session's socket is the first's.
+        let mut second = switch.session().command("tapswitch");
+        second.args(["up", "--subnet", "10.9.8.0/24", "--state"]).arg(switch.session().dir().join("other"));
+        let line = run(second, Duration::from_secs(30)).one_line_of_failure(1);
+        assert!(line.contains("in use"), "{line}");
+        assert_eq!((everything(&switch), switch.switch_pid()), before);
+        assert!(a.reaches(b.ipv4()));
+    }
+}
+
+as_root_and_user! {
     fn a_flag_that_contradicts_the_stored_network_is_refused_naming_both_values(who: Who) {
         let switch = Switch::start(who, &["--subnet", "192.168.227.0/24"]);
         let session = switch.terminate();

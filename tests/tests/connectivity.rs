@@ -2,8 +2,11 @@
 
 use std::net::IpAddr;
 use std::process::Command;
+use std::rc::Rc;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use tapswitch_tests::iperf::{self, Load};
 use tapswitch_tests::{Container, Switch, Who, as_root_and_user, eventually};
@@ -88,6 +91,22 @@ as_root_and_user! {
 }
 
 as_root_and_user! {
+    /// Offload is the daemon's choice for the devices that it makes. The next daemon takes the first's device as it is.
+    fn a_plain_port_and_one_with_offload_carry_the_same_traffic(who: Who) {
+        let first = Switch::start(who, &["--offload", "on"]);
+        let server = Container::new(&first, "server");
+        kill(Pid::from_raw(first.keeper_pid().cast_signed()), Signal::SIGKILL).expect("the keeper runs");
+        let switch = Switch::start_in(Rc::clone(first.session()), &["--offload", "off"]);
+        let client = Container::new(&switch, "client");
+        let has_header = |container: &Container| {
+            container.ip(&["-details", "link", "show", "eth0"])[0]["linkinfo"]["info_data"]["vnet_hdr"].clone()
+        };
+        assert_eq!([&server, &client].map(has_header), [true, false]);
+        every_load_passes_between(&switch, &server, &client);
+    }
+}
+
+as_root_and_user! {
     fn networks_are_isolated_and_one_namespace_can_be_on_two(who: Who) {
         let switch = Switch::start(who, &[]);
         switch.ok(&["network", "create", "back"]);
@@ -109,10 +128,14 @@ as_root_and_user! {
 fn every_load_passes(who: Who, flags: &[&str]) {
     let switch = Switch::start(who, flags);
     let (server, client) = (Container::new(&switch, "server"), Container::new(&switch, "client"));
+    every_load_passes_between(&switch, &server, &client);
+}
+
+fn every_load_passes_between(switch: &Switch, server: &Container, client: &Container) {
     for address in server.addresses() {
         for load in [Load::Tcp, Load::Udp] {
             for reverse in [false, true] {
-                iperf::measure(&server, &client, address, load, reverse, 1);
+                iperf::measure(server, client, address, load, reverse, 1);
             }
         }
     }

@@ -2,12 +2,11 @@
 //!
 //! Counted is the way of a frame in user space, over cables: their two copies of the frame stand for those that the kernel makes when
 //! a TAP is read and written. The figures are printed (`cargo test -p tapswitch-tests --test instructions -- --nocapture`).
-//! Builds the example `per_frame` of the switch in the release profile.
 //!
-//! Needs valgrind.
+//! Needs valgrind, and the example `per_frame` of the switch built in the release profile, as `tests/run` builds it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const FRAMES: u64 = 96;
@@ -67,7 +66,7 @@ fn a_frame_costs_no_more_instructions_than_it_did() {
 }
 
 /// Instructions per frame of a case, copies of the frame into the cable and out of it left out.
-fn instructions(program: &PathBuf, case: &str, bytes: u64) -> u64 {
+fn instructions(program: &Path, case: &str, bytes: u64) -> u64 {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--toggle-collect=*forwarding_on_cables*", "--callgrind-out-file=/dev/null"])
         .arg(program)
@@ -84,20 +83,15 @@ fn instructions(program: &PathBuf, case: &str, bytes: u64) -> u64 {
     collected / FRAMES
 }
 
-/// Builds the example; where it is.
+/// The example, in the release profile's folder beside the one that this test runs from.
 fn example() -> PathBuf {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .args(["build", "--release", "--package", "tapswitch", "--example", "per_frame", "--message-format=json"])
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-        .output()
-        .expect("cargo runs this test");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let messages = String::from_utf8(output.stdout).expect("JSON");
-    messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|message| message["target"]["name"] == "per_frame")
-        .find_map(|message| Some(message["executable"].as_str()?.into()))
-        .expect("cargo names what it built")
+    let test = std::env::current_exe().expect("the kernel names the running program");
+    let target = test.ancestors().nth(3).expect("tests run from target/PROFILE/deps");
+    let path = target.join("release/examples/per_frame");
+    assert!(
+        path.is_file(),
+        "{} is not built: run `cargo build --release -p tapswitch --example per_frame`, or the tests by `tests/run`",
+        path.display()
+    );
+    path
 }

@@ -23,10 +23,41 @@ use tempfile::TempDir;
 
 use lab::{Container, LIMIT, Netns, become_user, has_carrier, spec, until};
 
-/// A keeper in a process of its own, killed with this value.
+/// A keeper in a process of its own; it and its switch are killed with this value.
 struct Daemon {
+    // Before the keeper: of one that is gone nobody knows the children.
+    family: Family,
     child: Child<()>,
     directory: PathBuf,
+}
+
+/// A keeper's pid. Dropped, it ends the keeper with its switch, which else goes on for a while.
+struct Family(Pid);
+
+impl Drop for Family {
+    fn drop(&mut self) {
+        // Stopped, it starts no other switch. Where it has ended, it ended its switch first.
+        if kill(self.0, Signal::SIGSTOP).is_err() {
+            return;
+        }
+        let keeper = self.0.to_string();
+        until("the keeper stops", || stat(&keeper).first().is_none_or(|state| ["T", "Z"].contains(&state.as_str())));
+        let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let switches: Vec<_> = pids.filter(|pid| stat(pid).get(1) == Some(&keeper)).collect();
+        for pid in switches.iter().chain([&keeper]) {
+            let pid: i32 = pid.parse().unwrap();
+            // It may have ended just before.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            until("it ends", || has_ended(pid));
+        }
+    }
+}
+
+/// State and parent of a process; nothing of one that is gone.
+fn stat(pid: &str) -> Vec<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // After the name in parentheses, which may hold anything.
+    text.rsplit(')').next().unwrap().split_whitespace().take(2).map(str::to_owned).collect()
 }
 
 /// What the relay says first.
@@ -50,8 +81,10 @@ impl Daemon {
     }
 
     fn start_with(directory: &Path, ready: Option<OwnedFd>, switch_main: fn(SwitchStart) -> i32) -> Daemon {
-        let keep: Vec<_> = ready.iter().map(OwnedFd::as_fd).collect();
+        let (pid, tell_pid) = nix::unistd::pipe().unwrap();
+        let keep: Vec<_> = ready.iter().chain([&tell_pid]).map(OwnedFd::as_fd).collect();
         let work = || {
+            nix::unistd::write(&tell_pid, &std::process::id().to_ne_bytes()).unwrap();
             let config = Config {
                 run_dir: directory.join("run"),
                 state_dir: directory.join("state"),
@@ -61,7 +94,10 @@ impl Daemon {
             run(config, switch_main).map(|()| ((), None)).map_err(|error| as_netns(error.to_string()))
         };
         let child = Child::spawn("daemon", &keep, 6 * LIMIT, work).unwrap();
-        Daemon { child, directory: directory.into() }
+        let mut bytes = [0; 4];
+        assert_eq!(nix::unistd::read(pid, &mut bytes), Ok(4));
+        let family = Family(Pid::from_raw(i32::from_ne_bytes(bytes)));
+        Daemon { family, child, directory: directory.into() }
     }
 
     /// Its words at its end.
@@ -72,8 +108,13 @@ impl Daemon {
     }
 
     fn pid(&self) -> Pid {
-        let text = fs::read_to_string(self.directory.join("run/lock")).unwrap();
-        Pid::from_raw(text.trim().parse().unwrap())
+        self.family.0
+    }
+
+    /// Kills the keeper alone.
+    fn kill_keeper(self) {
+        std::mem::forget(self.family);
+        drop(self.child);
     }
 
     fn connect(&self) -> Relay {
@@ -200,7 +241,7 @@ fn carrier_changes(netns: &Netns) -> String {
 
 /// Ended, though perhaps nobody asked for its status yet.
 fn has_ended(pid: i32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
+    stat(&pid.to_string()).first().is_none_or(|state| state == "Z")
 }
 
 fn attached(answer: (ToSwitch, Option<OwnedFd>)) -> OwnedFd {
@@ -374,8 +415,7 @@ fn the_next_keeper_takes_over_from_a_switch_whose_keeper_was_killed() {
     first.kept();
     drop(attached(first.attach(&netns, spec())));
     let changes = carrier_changes(&netns);
-    // Kills the keeper alone.
-    drop(daemon);
+    daemon.kill_keeper();
     assert!(has_carrier(&netns.link("eth0")));
 
     let daemon = Daemon::start(directory.path(), relay);

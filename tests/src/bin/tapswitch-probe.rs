@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `watch IFNAME` | prints each frame that arrives, in hexadecimal |
 //! | `send IFNAME HEX..` | sends frames |
+//! | `repeat IFNAME TIMES HEX` | sends one frame as often, as fast as it goes |
 //! | `stamps ADDR` | sends the monotonic time by UDP, a thousand times a second |
 //! | `sink ADDR` | prints the stamps that arrive |
 //! | `echo ADDR` | accepts TCP connections and echoes |
@@ -20,6 +21,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrLike, bind, recvfrom, send, socket,
 };
@@ -38,6 +40,7 @@ fn main() -> Result {
     match words[..] {
         ["watch", ifname] => watch(ifname),
         ["send", ifname, ref frames @ ..] => send_frames(ifname, frames),
+        ["repeat", ifname, times, frame] => repeat_frame(ifname, times.parse()?, frame),
         ["stamps", address] => stamps(address.parse()?),
         ["sink", address] => sink(address.parse()?),
         ["echo", address] => echo(address.parse()?),
@@ -63,10 +66,27 @@ fn watch(ifname: &str) -> Result {
 fn send_frames(ifname: &str, frames: &[&str]) -> Result {
     let socket = packet_socket(ifname)?;
     for frame in frames {
-        let bytes = (0..frame.len() / 2).map(|at| u8::from_str_radix(&frame[2 * at..2 * at + 2], 16));
-        send(socket.as_raw_fd(), &bytes.collect::<std::result::Result<Vec<_>, _>>()?, MsgFlags::empty())?;
+        send(socket.as_raw_fd(), &bytes(frame)?, MsgFlags::empty())?;
     }
     Ok(())
+}
+
+fn repeat_frame(ifname: &str, times: usize, frame: &str) -> Result {
+    let (socket, frame) = (packet_socket(ifname)?, bytes(frame)?);
+    for _ in 0..times {
+        match send(socket.as_raw_fd(), &frame, MsgFlags::empty()) {
+            // A full queue of the device.
+            Ok(_) | Err(Errno::ENOBUFS) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
+fn bytes(hex: &str) -> Result<Vec<u8>> {
+    Ok((0..hex.len() / 2)
+        .map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16))
+        .collect::<std::result::Result<_, _>>()?)
 }
 
 fn stamps(to: SocketAddr) -> Result {
