@@ -263,6 +263,8 @@ impl Control {
         network.leases.request(&owner(&record.name), wanted, Duration::ZERO).map_err(|e| e.to_string())?;
         let at = Place { network: record.network.clone(), name: record.name.clone() };
         network.endpoints.insert(at.name.clone(), Endpoint { record, phase: Phase::Lost });
+        // Neighbours know: it was served before.
+        network.note_macs(&at.name);
         self.devices.insert(device, at.clone());
         Ok(at)
     }

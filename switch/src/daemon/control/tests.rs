@@ -1,5 +1,6 @@
 //! Control with a keeper of the test's own, by theme.
 
+mod announcing;
 mod endpoints;
 mod networks;
 mod restarts;
