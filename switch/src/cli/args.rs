@@ -15,7 +15,8 @@ use crate::frame::Mac;
 #[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Network")]
 pub(super) struct NetworkFlags {
-    /// IPv4 subnet: `auto`, the first of the usual ones that collides with nothing on this host, or CIDR
+    /// IPv4 subnet: `auto`, the first of the usual ones that collides with nothing on this host; `auto-2013`, of those that
+    /// Docker had then; or CIDR
     #[arg(long, value_name = "auto|CIDR")]
     pub subnet: Option<Subnet4>,
     /// IPv4 gateway [default: the subnet's first address]

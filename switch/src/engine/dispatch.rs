@@ -14,6 +14,9 @@ pub(super) trait Outbox {
     /// Sends `bytes`, offload header first, to `tx`, which stands at `port` of `network`, and counts what became of it.
     /// `bytes` lie in one of the worker's buffers, which is not read into again before the copy was written.
     fn send(&mut self, network: u32, port: PortIndex, tx: &TxPort, bytes: &[u8]);
+
+    /// Has everything written that was sent so far, so that what is written past the outbox does not overtake it.
+    fn settle(&mut self);
 }
 
 /// What a worker needs at hand for each frame.
@@ -105,6 +108,7 @@ impl Desk {
         if tx.header_len() == HEADER_LEN && offload.segments(bytes.len() - HEADER_LEN) <= MAX_SEGMENTS {
             outbox.send(network, port, tx, bytes);
         } else {
+            outbox.settle();
             self.send_finished(tx, &bytes[HEADER_LEN..], offload);
         }
     }

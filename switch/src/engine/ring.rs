@@ -303,11 +303,8 @@ impl<F: Forward> Outbox for Queued<'_, F> {
             tx.count(self.worker, bytes.len() - tx.header_len(), tx.write(bytes));
             return;
         };
-        // Only writes are queued while frames are decided upon, so that an early submission finds no read to note.
-        if self.queue.is_full()
-            && let Err(error) = self.queue.submit(self.forward, self.worker, &mut [])
-        {
-            tracing::warn!(%error, "io_uring: early submission failed");
+        if self.queue.is_full() {
+            self.settle();
         }
         let len = u32::try_from(bytes.len()).expect("a frame is shorter than 4 GiB");
         let entry = opcode::Write::new(types::Fixed(file), bytes.as_ptr(), len)
@@ -316,5 +313,12 @@ impl<F: Forward> Outbox for Queued<'_, F> {
             .user_data(self.queue.writes.len() as u64);
         self.queue.writes.push(Write { network, port, len });
         self.queue.push(&entry);
+    }
+
+    /// Submits early. Only writes are queued while frames are decided upon, so there is no read to note.
+    fn settle(&mut self) {
+        if let Err(error) = self.queue.submit(self.forward, self.worker, &mut []) {
+            tracing::warn!(%error, "io_uring: early submission failed");
+        }
     }
 }

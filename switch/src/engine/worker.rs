@@ -205,7 +205,8 @@ impl<F: Forward> Worker<F> {
         self.ports.remove(at);
     }
 
-    /// One round over the active ports; how many frames were read. Anything but 0 means: call again at once.
+    /// One round over the active ports, at most [`MOST_FRAMES`] of them through a ring; how many frames were read. Anything but 0
+    /// means: call again at once, or frames that were decided upon stay unwritten.
     pub fn turn(&mut self, now: Instant) -> usize {
         let frames = self.rounds.turn(&*self.forward, &mut self.ports, &mut self.desk, now);
         self.ports.quieten(now);

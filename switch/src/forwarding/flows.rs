@@ -37,7 +37,7 @@ const ICMP: Duration = Duration::from_secs(60);
 const OTHER: Duration = Duration::from_secs(300);
 
 /// One end of a flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Side {
     port: PortId,
     /// IPv4 addresses in their mapped form; in two words, which align better than one of 128 bits.
@@ -93,8 +93,9 @@ impl Way {
         FlowKey { low, high, protocol: self.protocol }
     }
 
+    /// A flow is between two ports: nothing goes back to where it came from.
     fn is_from_low(&self) -> bool {
-        self.from < self.to
+        self.from.port < self.to.port
     }
 }
 
@@ -106,12 +107,15 @@ struct FlowKey {
 }
 
 impl Key for FlowKey {
+    /// Three words: the ends' ports and what they ask for, and their addresses folded into one. Whoever can choose its
+    /// addresses, an unguarded port, can crowd a bucket with its own flows so, and nothing else.
     fn hash(self, seed: Seed) -> u64 {
-        let side = |before, side: Side| {
-            let address = side.address.into_iter().fold(before, |hash, word| seed.extend(hash, word));
-            seed.extend(address, u64::from(side.port.0) << 32 | u64::from(side.l4))
-        };
-        side(side(seed.hash(self.protocol.into()), self.low), self.high)
+        let end = |side: Side| u64::from(side.port.0) << 32 | u64::from(side.l4);
+        let [a, b] = self.low.address;
+        let [c, d] = self.high.address;
+        let addresses = a ^ b.rotate_left(16) ^ c.rotate_left(32) ^ d.rotate_left(48);
+        let low = seed.hash(end(self.low) ^ u64::from(self.protocol) << 24);
+        seed.extend(seed.extend(low, end(self.high)), addresses)
     }
 }
 

@@ -38,12 +38,14 @@ pub struct ApiError {
     pub error: String,
 }
 
-/// `auto`, or a given subnet.
+/// `auto`, `auto-2013`, or a given subnet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Subnet4 {
-    /// The first that overlaps nothing on the host.
+    /// The first of Docker's ranges that overlaps nothing on the host.
     #[default]
     Auto,
+    /// The same of Docker's list of 2013, for scripts that know its addresses.
+    Auto2013,
     /// This one.
     Given(Ipv4Net),
 }
@@ -382,5 +384,5 @@ macro_rules! text_enum {
     };
 }
 
-text_enum!(Subnet4, "auto" => Auto);
+text_enum!(Subnet4, "auto" => Auto, "auto-2013" => Auto2013);
 text_enum!(Subnet6, "auto" => Auto, "off" => Off);

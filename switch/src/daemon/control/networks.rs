@@ -210,7 +210,8 @@ fn subnets(
     let impossible = |e: &dyn std::fmt::Display| Refusal::Impossible(e.to_string());
     let overlaps = |e: &dyn std::fmt::Display| Refusal::Conflict(e.to_string());
     let subnet = match wanted.subnet {
-        Subnet4::Auto => choose(Pool::default(), occupied).map_err(|e| overlaps(&e))?.subnet,
+        Subnet4::Auto => choose(Pool::Docker, occupied).map_err(|e| overlaps(&e))?.subnet,
+        Subnet4::Auto2013 => choose(Pool::Docker2013, occupied).map_err(|e| overlaps(&e))?.subnet,
         Subnet4::Given(net) => {
             let subnet = Subnet::new(net, wanted.gateway, wanted.range).map_err(|e| impossible(&e))?;
             check(net.into(), occupied).map_err(|e| overlaps(&e))?;
@@ -243,7 +244,7 @@ pub(super) fn contradiction(wanted: &NetworkCreate, stored: &NetworkRecord) -> O
         Some(format!("{what} {stored}, and {what} {wanted} is asked for"))
     }
     let subnet = match wanted.subnet {
-        Subnet4::Auto => None,
+        Subnet4::Auto | Subnet4::Auto2013 => None,
         Subnet4::Given(net) => Some(net),
     };
     let stored6 = stored.subnet6.map(|s| s.net());
