@@ -91,8 +91,7 @@ pub fn choose(pool: Pool, occupied: &Occupied) -> Result<Choice, AllTaken> {
 /// There is no default range left on this host.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "every one of the {} default ranges is taken on this host ({}); give a free one with --subnet, as \
-     --subnet 10.123.0.0/16",
+    "every one of the {} default ranges is taken on this host ({}); give a range that is free with --subnet",
     taken.len(), first_and_last(taken)
 )]
 pub struct AllTaken {
@@ -220,8 +219,8 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "every one of the 31 default ranges is taken on this host (172.17.0.0/16 by the host's on-link route \
-             172.16.0.0/12, .. 192.168.240.0/20 by the host's on-link route 192.168.0.0/16); give a free one with \
-             --subnet, as --subnet 10.123.0.0/16"
+             172.16.0.0/12, .. 192.168.240.0/20 by the host's on-link route 192.168.0.0/16); give a range that is free \
+             with --subnet"
         );
     }
 }

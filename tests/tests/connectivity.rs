@@ -8,8 +8,9 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+use tapswitch_tests::frames::{self, EXPERIMENTAL};
 use tapswitch_tests::iperf::{self, Load};
-use tapswitch_tests::{Container, Switch, Who, as_root_and_user, eventually};
+use tapswitch_tests::{Container, Probe, Switch, Who, as_root_and_user, eventually};
 
 as_root_and_user! {
     fn containers_and_the_gateway_answer_over_both_ip_versions(who: Who) {
@@ -31,6 +32,48 @@ as_root_and_user! {
             assert_eq!(neighbour_mac(&web, target), db.mac(), "of {target}");
         }
         assert_eq!(links(), before, "something new on the host");
+    }
+}
+
+as_root_and_user! {
+    /// A nested switch: frames of a second station leave through the endpoint of the first.
+    fn without_the_guard_a_second_mac_is_learned_and_reached(who: Who) {
+        const NESTED: &str = "02:00:00:00:00:77";
+        let switch = Switch::start(who, &[]);
+        let (nested, peer) = (Container::with(&switch, "nested", &["--guard", "off"]), Container::new(&switch, "peer"));
+        let (at_nested, at_peer) = (Probe::watch(&nested), Probe::watch(&peer));
+        let send = |from: &Container, to: &str, mac: &str, mark: &[u8]| {
+            Probe::send(from, &frames::ethernet(to, mac, EXPERIMENTAL, mark));
+        };
+        send(&nested, &peer.mac(), NESTED, b"from the nested one");
+        eventually("its frame", Duration::from_secs(5), || at_peer.saw(b"from the nested one"));
+        let fdb = switch.json(&["fdb"]);
+        let learned = fdb.as_array().expect("an array").iter().find(|line| line["mac"] == NESTED);
+        let learned = learned.unwrap_or_else(|| panic!("not learned: {fdb}"));
+        assert_eq!((&learned["kind"], &learned["endpoint"]), (&"learned".into(), &"nested".into()));
+        send(&peer, NESTED, &peer.mac(), b"to the nested one");
+        eventually("the answer", Duration::from_secs(5), || at_nested.saw(b"to the nested one"));
+        // With the guard the same frame does not leave.
+        let spoofed = switch.drops("spoofed_mac");
+        send(&peer, &nested.mac(), NESTED, b"with the guard");
+        eventually("spoofed_mac", Duration::from_secs(5), || switch.drops("spoofed_mac") > spoofed);
+        assert!(!at_nested.saw(b"with the guard"));
+    }
+}
+
+as_root_and_user! {
+    fn an_address_that_comes_back_with_another_mac_is_reached_at_once(who: Who) {
+        let switch = Switch::start(who, &[]);
+        let (web, first) = (Container::new(&switch, "web"), Container::new(&switch, "db"));
+        let [ip, ip6] = first.addresses();
+        assert!(web.reaches(ip) && web.reaches(ip6));
+        switch.ok(&["detach", "db"]);
+        let mac = "02:00:00:00:00:77";
+        let second = Container::with(&switch, "db", &["--ip", &ip.to_string(), "--ip6", &ip6.to_string(), "--mac", mac]);
+        for address in second.addresses() {
+            assert_eq!(neighbour_mac(&web, address), mac, "of {address}");
+            assert!(web.reaches(address), "not at once");
+        }
     }
 }
 

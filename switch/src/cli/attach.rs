@@ -21,6 +21,7 @@ use crate::frame::Mac;
   tapswitch attach blue --name web           /run/netns/blue, made by `ip netns add blue`
   tapswitch attach /proc/4711/ns/net --ip 172.17.0.9
   tapswitch attach 4711 --network db --ifname eth1     one namespace, a second network
+  tapswitch attach lab --guard off           a nested switch, which speaks for the MACs behind it
 
 The endpoint ends with its namespace, or by `tapswitch detach`.")]
 pub(super) struct Args {
@@ -34,15 +35,30 @@ pub(super) struct Args {
     /// The device's name in the namespace
     #[arg(long, value_name = "NAME", default_value = "eth0")]
     ifname: String,
+    /// The source guard: it sends from its own MAC and addresses only; off is for a nested switch, whose MACs are learned
+    #[arg(long, value_name = "on|off", default_value = "on")]
+    guard: OnOff,
     /// Print the endpoint as an object
     #[arg(long)]
     json: bool,
 }
 
+/// A flag's two words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum OnOff {
+    On,
+    Off,
+}
+
 pub(super) fn run(args: Args, client: &Client) -> Outcome {
     let namespace = Namespace::resolve(&args.netns).context("attach")?;
-    let request =
-        AttachRequest { mac: args.mac, ifname: Some(args.ifname), netns: args.netns, ..request(&args.endpoint) };
+    let request = AttachRequest {
+        mac: args.mac,
+        ifname: Some(args.ifname),
+        netns: args.netns,
+        guard: Some(args.guard == OnOff::On),
+        ..request(&args.endpoint)
+    };
     let endpoint = attach(client, &request, namespace.as_fd())?;
     if args.json {
         output::json(&endpoint)?;

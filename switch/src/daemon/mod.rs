@@ -1,5 +1,6 @@
 //! The daemon: two processes, the networks and endpoints they serve, and what is kept of them.
 
+mod announce;
 pub mod api;
 pub mod attach_socket;
 mod control;

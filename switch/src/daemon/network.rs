@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tapswitch_ipam::{Leases, NetworkName, OwnNetwork};
 
+use super::announce::LastMacs;
 use super::api::types::{NetworkInfo, PortStats, RuleInfo};
 use super::endpoint::{Endpoint, Phase, Port};
 use super::name::Name;
@@ -30,6 +31,8 @@ pub(crate) struct Network {
     pub tables: Arc<Tables>,
     /// What the workers go by, or will at the next publication.
     pub view: NetworkView,
+    /// Where neighbours last saw its addresses.
+    pub(super) last_macs: LastMacs,
     /// Counters of ports that are gone.
     gone: PortStats,
     /// Rises with every change of icc and rules.
@@ -50,6 +53,7 @@ impl Network {
             leases: Leases::new(record.subnet, record.subnet6),
             endpoints: BTreeMap::new(),
             warnings: Vec::new(),
+            last_macs: LastMacs::default(),
             gone: PortStats::default(),
             policy_generation: 0,
             record,

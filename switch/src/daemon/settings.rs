@@ -4,7 +4,7 @@
 //! state = "/var/lib/tapswitch"   # where networks are kept
 //! workers = 2                    # forwarding threads; one per core
 //! offload = "auto"               # auto, on or off
-//! io = "auto"                    # auto, uring or plain
+//! io = "auto"                    # auto, io_uring or plain
 //!
 //! [[network]]                    # any number of them
 //! name = "default"

@@ -1,6 +1,6 @@
 //! Counters of a port.
 //!
-//! Thread-safety: each counter has one writer, the worker that owns it, which loads and stores without a locked
+//! Thread-safety: each counter has one writer, the worker that owns it, or control for what it announces, which loads and stores without a locked
 //! instruction; anybody may read. Relaxed everywhere: a counter orders nothing but itself.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -68,7 +68,7 @@ impl RxCounters {
     }
 }
 
-/// Of the write side, one set per worker. On cache lines of its own, or two workers that write one port would
+/// Of the write side, one set per worker and one of control. On cache lines of its own, or two workers that write one port would
 /// slow each other.
 #[derive(Debug)]
 #[repr(align(128))]

@@ -18,12 +18,13 @@ pub struct TxPort {
     id: PortId,
     link: Link,
     header_len: usize,
+    /// One set per worker, and control's, each with one writer.
     counters: Box<[TxCounters]>,
 }
 
 impl TxPort {
     pub(super) fn new(id: PortId, link: Link, header_len: usize, workers: usize) -> Self {
-        TxPort { id, link, header_len, counters: (0..workers).map(|_| TxCounters::default()).collect() }
+        TxPort { id, link, header_len, counters: (0..=workers).map(|_| TxCounters::default()).collect() }
     }
 
     /// Its port.
@@ -62,6 +63,12 @@ impl TxPort {
             Link::Tap(fd) => writev(fd, &[IoSlice::new(header), IoSlice::new(frame)]).map(drop).map_err(reason),
             Link::Cable(plug) => plug.send(&[header, frame]).then_some(()).ok_or(EgressDrop::NoMemory),
         }
+    }
+
+    /// Writes and counts one frame of the switch's own. For control's thread alone: its counters have one writer.
+    pub(crate) fn announce(&self, frame: &[u8]) {
+        let control = self.counters.last().expect("control's set is always there");
+        control.count(frame.len(), self.write_finished(frame));
     }
 
     /// Counts a copy of `bytes` that `worker` decided and this became of.

@@ -138,6 +138,10 @@ impl Control {
             return self.withdraw(vec![(at.clone(), Then::Refuse(reply, refusal))], true);
         }
         self.serve(vec![(at.clone(), tap)]);
+        if let Some(network) = self.networks.get_mut(&at.network) {
+            let moved = network.note_macs(&at.name);
+            network.announce(&at.name, &moved);
+        }
         let record = &self.networks[&at.network].endpoints[&at.name].record;
         match self.live.write(&EndpointRecord::file_key(&at.network, &at.name), record) {
             Ok(()) => {

@@ -56,7 +56,8 @@ impl Control {
         match said {
             ToSwitch::Attached { job, tap: info, .. } => self.answered(job, Ok(Some((fd, info)))),
             ToSwitch::Done { job } => self.answered(job, Ok(None)),
-            ToSwitch::Failed { job, error } => self.answered(job, Err(Refusal::Failed(error))),
+            ToSwitch::Failed { job, error, gone: false } => self.answered(job, Err(Refusal::Failed(error))),
+            ToSwitch::Failed { job, error, gone: true } => self.answered(job, Err(Refusal::Unknown(error))),
             ToSwitch::Stop => self.ending = Some(Ending::Stopped),
             ToSwitch::Kept { .. } | ToSwitch::KeptAll => tracing::warn!("the keeper handed over a device out of turn"),
         }

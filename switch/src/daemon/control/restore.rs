@@ -31,7 +31,7 @@ use crate::daemon::keeper::message::{EndpointKey, ToKeeper, ToSwitch};
 use crate::daemon::keeper_link::KeeperLink;
 use crate::daemon::name::Name;
 use crate::daemon::network::Network;
-use crate::daemon::refusal::Outcome;
+use crate::daemon::refusal::{Outcome, Refusal};
 use crate::daemon::settings::Settings;
 use crate::daemon::state::{EndpointRecord, Loaded, NetworkRecord, SiteRecord, StateDir, Survives};
 use crate::engine::{Engine, EngineConfig, EngineEvent, Snapshot};
@@ -263,6 +263,8 @@ impl Control {
         network.leases.request(&owner(&record.name), wanted, Duration::ZERO).map_err(|e| e.to_string())?;
         let at = Place { network: record.network.clone(), name: record.name.clone() };
         network.endpoints.insert(at.name.clone(), Endpoint { record, phase: Phase::Lost });
+        // Neighbours know: it was served before.
+        network.note_macs(&at.name);
         self.devices.insert(device, at.clone());
         Ok(at)
     }
@@ -281,10 +283,8 @@ impl Control {
         match device {
             Ok(tap) => self.serve(vec![(at.clone(), tap)]),
             Err(error) => {
-                // Only the keeper can look; its words are `tapswitch_netns::Error::UnknownNamespace`'s, of an inode number.
-                let text = error.to_string();
-                let gone = text.contains("namespace net:[") && text.contains("]: not found");
-                self.warn(format!("{at}: {text}{}", if gone { "; dropped" } else { "" }));
+                let gone = matches!(error, Refusal::Unknown(_));
+                self.warn(format!("{at}: {error}{}", if gone { "; dropped" } else { "" }));
                 if gone {
                     self.withdraw(vec![(at.clone(), Then::Nothing)], false);
                 }

@@ -48,6 +48,8 @@ impl Control {
         let change = Change::read(change)?;
         let name = resolve::rule_network(&self.networks, &change.from, &change.to, |_| false)?;
         let network = self.network(&name)?;
+        let (from, to) = (&change.from.name, &change.to.name);
+        let related = network.relates(from, to);
         let mut record = network.record.clone();
         if !record.rules.insert(change.rule()) {
             return Ok(());
@@ -55,7 +57,11 @@ impl Control {
         if record.rules.len() > MAX_RULES {
             return Err(Refusal::Conflict(format!("network {name} has {MAX_RULES} rules, which is the most")));
         }
-        self.change_policy(&name, record)
+        self.change_policy(&name, record)?;
+        if !related {
+            self.network(&name)?.introduce(from, to);
+        }
+        Ok(())
     }
 
     /// Closes what `change` says, or everything from its one end to its other where it names no protocol; on return it is

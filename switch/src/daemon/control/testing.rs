@@ -28,6 +28,8 @@ pub(crate) enum Act {
     Do,
     /// Fails it.
     Fail(&'static str),
+    /// Fails it, since its namespace is gone.
+    Gone,
     /// Never answers it.
     Hold,
 }
@@ -202,7 +204,11 @@ fn play(socket: &OwnedFd, keeper: &Keeper, mut judge: Judge) {
         let sent = match (act, device) {
             (Act::Hold, _) => continue,
             (Act::Fail(error), _) => {
-                message::send(socket.as_fd(), &ToSwitch::Failed { job, error: error.into() }, None)
+                message::send(socket.as_fd(), &ToSwitch::Failed { job, error: error.into(), gone: false }, None)
+            }
+            (Act::Gone, _) => {
+                let failed = ToSwitch::Failed { job, error: "its namespace is no more".into(), gone: true };
+                message::send(socket.as_fd(), &failed, None)
             }
             (Act::Do, None) => message::send(socket.as_fd(), &ToSwitch::Done { job }, None),
             (Act::Do, Some((_, endpoint, ifname))) => {

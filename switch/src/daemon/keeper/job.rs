@@ -35,8 +35,17 @@ pub(super) struct Finished {
     pub(super) job: JobId,
     pub(super) endpoint: Option<EndpointKey>,
     pub(super) namespace: Option<NamespaceId>,
-    /// The TAP that was made, if one was to be; or one line.
-    pub(super) result: Result<Option<Tap>, String>,
+    /// The TAP that was made, if one was to be.
+    pub(super) result: Result<Option<Tap>, Failure>,
+}
+
+/// Why it was not done.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    /// One line.
+    pub(super) error: String,
+    /// The namespace is not there any more.
+    pub(super) gone: bool,
 }
 
 /// What a child sends back.
@@ -186,8 +195,12 @@ impl Work {
         let result = match result {
             Ok((Made { tap: Some(info) }, Some(fd))) => Ok(Some(Tap { fd, info })),
             Ok((Made { tap: None }, _)) => Ok(None),
-            Ok((Made { tap: Some(_) }, None)) => Err(self.failed("no descriptor came back")),
-            Err(error) => Err(self.failed(error)),
+            Ok((Made { tap: Some(_) }, None)) => {
+                Err(Failure { error: self.failed("no descriptor came back"), gone: false })
+            }
+            Err(error) => {
+                Err(Failure { gone: matches!(error, Error::UnknownNamespace { .. }), error: self.failed(error) })
+            }
         };
         Finished { job, endpoint: self.endpoint().cloned(), namespace: Some(self.namespace()), result }
     }
@@ -200,4 +213,24 @@ fn made(tap: Tap) -> (Made, Option<OwnedFd>) {
 fn find(namespace: NamespaceId) -> Result<Namespace, Error> {
     let found = Namespace::find(namespace).map(|found| found.namespace);
     found.ok_or_else(|| Error::UnknownNamespace { name: format!("net:[{}]", namespace.ino) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_says_whether_the_namespace_is_gone() {
+        let namespace = NamespaceId { dev: 4, ino: 7 };
+        let failure = |error| {
+            let work = Work::SetMtu { namespace, ifname: "eth0".into(), mtu: 1500 };
+            work.finished(JobId(1), Err(error)).result.unwrap_err()
+        };
+        let gone = failure(find(NamespaceId { dev: 0, ino: 0 }).unwrap_err());
+        assert!(
+            gone.gone && gone.error.starts_with("set MTU of eth0 to 1500: namespace net:[0]: not found"),
+            "{gone:?}"
+        );
+        assert!(!failure(Error::NoDevice { ifname: "eth0".into() }).gone);
+    }
 }

@@ -89,6 +89,8 @@ pub enum ToSwitch {
         job: JobId,
         /// One line: what was being done, to whom, what to do about it.
         error: String,
+        /// The namespace is not there any more: trying again is of no use.
+        gone: bool,
     },
     /// At the start: a TAP that the keeper kept; its descriptor comes with the message.
     Kept {

@@ -12,7 +12,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use tapswitch_netns::{Namespace, NamespaceId};
 
 use super::error::{Error, Result};
-use super::job::{Finished, Jobs, Work};
+use super::job::{Failure, Finished, Jobs, Work};
 use super::kept::{Kept, KeptTaps};
 use super::listen::Listeners;
 use super::lock::{Lock, private_directory};
@@ -279,18 +279,18 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
 
     fn submit(&mut self, job: JobId, work: std::result::Result<Work, String>) {
         if let Err(error) = work.and_then(|work| self.jobs.submit(job, work)) {
-            self.switch.tell(ToSwitch::Failed { job, error }, None);
+            self.switch.tell(ToSwitch::Failed { job, error, gone: false }, None);
         }
     }
 
     fn detach(&mut self, job: JobId, endpoint: &EndpointKey) {
         for cancelled in self.jobs.cancel(endpoint) {
             let error = format!("attach {}: it was detached meanwhile", endpoint.0);
-            self.switch.tell(ToSwitch::Failed { job: cancelled, error }, None);
+            self.switch.tell(ToSwitch::Failed { job: cancelled, error, gone: false }, None);
         }
         let answer = match self.kept.destroy(endpoint) {
             Ok(()) => ToSwitch::Done { job },
-            Err(error) => ToSwitch::Failed { job, error: format!("detach {}: {error}", endpoint.0) },
+            Err(error) => ToSwitch::Failed { job, error: format!("detach {}: {error}", endpoint.0), gone: false },
         };
         self.switch.tell(answer, None);
     }
@@ -300,7 +300,7 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
             match (result, endpoint, namespace) {
                 (Ok(Some(tap)), Some(endpoint), Some(namespace)) => self.keep(job, endpoint, namespace, tap),
                 (Ok(_), ..) => self.switch.tell(ToSwitch::Done { job }, None),
-                (Err(error), ..) => self.switch.tell(ToSwitch::Failed { job, error }, None),
+                (Err(Failure { error, gone }), ..) => self.switch.tell(ToSwitch::Failed { job, error, gone }, None),
             }
         }
     }
@@ -309,7 +309,7 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
     fn keep(&mut self, job: JobId, endpoint: EndpointKey, namespace: NamespaceId, tap: tapswitch_netns::Tap) {
         if let Err(error) = tap.persist(nix::unistd::getuid().as_raw()) {
             let error = format!("attach {}: {error}", endpoint.0);
-            return self.switch.tell(ToSwitch::Failed { job, error }, None);
+            return self.switch.tell(ToSwitch::Failed { job, error, gone: false }, None);
         }
         let attached = ToSwitch::Attached { job, tap: tap.info.clone(), namespace };
         self.kept.insert(endpoint.clone(), Kept { tap, namespace: Some(namespace) });

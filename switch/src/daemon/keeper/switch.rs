@@ -161,7 +161,7 @@ impl Switch {
 fn gone(message: &ToSwitch) -> Option<ToSwitch> {
     match message {
         ToSwitch::Attached { job, .. } => {
-            Some(ToSwitch::Failed { job: *job, error: "it was detached meanwhile".into() })
+            Some(ToSwitch::Failed { job: *job, error: "it was detached meanwhile".into(), gone: false })
         }
         _ => None,
     }

@@ -1,0 +1,181 @@
+//! Endpoints attached and detached.
+
+use super::*;
+
+#[test]
+fn an_attached_endpoint_has_the_lowest_address_and_its_mac() {
+    let dir = dir();
+    let daemon = Daemon::new(dir.path());
+    let web = daemon.attach("web", "eth0").unwrap();
+    assert_eq!((web.ipv4.unwrap().to_string(), web.mac.to_string()), ("10.1.0.2".into(), "02:42:0a:01:00:02".into()));
+    assert_eq!((web.network.as_str(), web.state, web.ipv6), ("default", EndpointState::Up, None));
+    assert_eq!(daemon.attach("db", "eth1").unwrap().ipv4.unwrap().to_string(), "10.1.0.3");
+    assert!(dir.path().join("run/endpoints/default@web.json").exists());
+    let fdb = daemon.call(|control| control.fdb(None)).unwrap();
+    let shown: Vec<_> = fdb.iter().map(|e| (e.mac.to_string(), e.endpoint.as_deref())).collect();
+    assert_eq!(
+        shown,
+        [
+            ("02:42:0a:01:00:01".to_owned(), None),
+            ("02:42:0a:01:00:02".to_owned(), Some("web")),
+            ("02:42:0a:01:00:03".to_owned(), Some("db")),
+        ]
+    );
+    daemon.stop();
+}
+
+#[test]
+fn what_cannot_be_attached_is_refused_in_one_line_and_changes_nothing() {
+    let dir = dir();
+    let daemon = Daemon::new(dir.path());
+    daemon.attach("web", "eth0").unwrap();
+    let base = || AttachRequest { name: Some("x".into()), ifname: Some("eth9".into()), ..AttachRequest::default() };
+    let address = |ip: &str| AttachRequest { ip: Some(ip.parse().unwrap()), ..base() };
+    let mac = |mac: &str| AttachRequest { mac: Some(mac.parse().unwrap()), ..base() };
+    for (request, needle) in [
+        (AttachRequest { name: Some("web".into()), ..base() }, "has an endpoint web already"),
+        (AttachRequest { name: Some("a b".into()), ..base() }, "`a b` is not a name"),
+        (AttachRequest { network: Some("blue".into()), ..base() }, "no network blue"),
+        (AttachRequest { ifname: Some("eth0".into()), ..base() }, "is default/web's"),
+        (AttachRequest { ifname: Some("a/b".into()), ..base() }, "cannot name a device"),
+        (AttachRequest { netns: "a\nb".into(), ..base() }, "not printable"),
+        (AttachRequest { ip6: Some("fd00::2".parse().unwrap()), ..base() }, "no IPv6"),
+        (address("10.1.0.2"), "taken by web"),
+        (address("10.2.0.2"), "outside the subnet"),
+        (address("10.1.0.1"), "reserved"),
+        (address("10.1.0.255"), "reserved"),
+        (mac("02:42:0a:01:00:02"), "is web's"),
+        (mac("02:42:0a:01:00:01"), "the gateway's"),
+        (mac("01:00:00:00:00:01"), "group"),
+        (mac("00:00:00:00:00:00"), "zero"),
+    ] {
+        let error = daemon.attach_as(request).unwrap_err().to_string();
+        assert!(error.contains(needle) && !error.contains('\n'), "{error}");
+    }
+    assert_eq!(daemon.list().len(), 1);
+    assert_eq!(daemon.keeper.heard.lock().iter().filter(|h| h.starts_with("attach")).count(), 1);
+    assert_eq!(daemon.attach("x", "eth9").unwrap().ipv4.unwrap().to_string(), "10.1.0.3");
+    daemon.stop();
+}
+
+#[test]
+fn a_derived_mac_that_somebody_chose_before_is_refused_and_the_address_given_back() {
+    let dir = dir();
+    let daemon = Daemon::new(dir.path());
+    let chosen = AttachRequest {
+        name: Some("a".into()),
+        mac: Some("02:42:0a:01:00:03".parse().unwrap()),
+        ..AttachRequest::default()
+    };
+    daemon.attach_as(chosen).unwrap();
+    assert!(daemon.attach("b", "eth1").unwrap_err().to_string().contains("is a's"));
+    let other = AttachRequest {
+        ip: Some("10.1.0.3".parse().unwrap()),
+        mac: Some("02:00:00:00:00:01".parse().unwrap()),
+        ..AttachRequest::default()
+    };
+    daemon.attach_as(AttachRequest { name: Some("c".into()), ifname: Some("eth2".into()), ..other }).unwrap();
+    daemon.stop();
+}
+
+#[test]
+fn a_device_that_cannot_be_made_leaves_name_address_and_device_name_free() {
+    let dir = dir();
+    let mut failures = 1;
+    let judge = move |said: &ToKeeper| {
+        let fail = matches!(said, ToKeeper::Attach { .. }) && std::mem::take(&mut failures) > 0;
+        if fail { Act::Fail("attach default/web: open /dev/net/tun: permission denied") } else { Act::Do }
+    };
+    let daemon = Daemon::start(settings(dir.path()), 0, Keeper::default(), Box::new(judge)).unwrap();
+    assert!(daemon.attach("web", "eth0").unwrap_err().to_string().contains("permission denied"));
+    assert_eq!(daemon.list(), []);
+    daemon.attach("web", "eth0").unwrap();
+    daemon.stop();
+}
+
+#[test]
+fn other_commands_are_served_while_a_device_is_made_and_its_name_is_taken() {
+    let dir = dir();
+    let judge = |said: &ToKeeper| if matches!(said, ToKeeper::Attach { .. }) { Act::Hold } else { Act::Do };
+    let daemon = Daemon::start(settings(dir.path()), 0, Keeper::default(), Box::new(judge)).unwrap();
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| daemon.attach("web", "eth0"));
+        until("the job is given", || daemon.keeper.heard.lock().iter().any(|h| h == "attach default/web"));
+        let second = daemon.attach("web", "eth1").unwrap_err();
+        assert!(second.to_string().contains("is being attached"), "{second}");
+        assert_eq!(daemon.list(), []);
+        assert!(matches!(daemon.detach("web"), Err(Refusal::Unknown(_))));
+        daemon.kill_keeper();
+        assert!(first.join().unwrap().unwrap_err().to_string().contains("keeper process is gone"));
+    });
+}
+
+#[test]
+fn a_detached_endpoint_is_gone_and_detaching_it_again_says_so() {
+    let dir = dir();
+    let daemon = Daemon::new(dir.path());
+    daemon.attach("web", "eth0").unwrap();
+    daemon.detach("default/web").unwrap();
+    let error = daemon.detach("web").unwrap_err();
+    assert_eq!(error, Refusal::Unknown("detach web: no endpoint web (`tapswitch ls` shows them)".into()));
+    assert_eq!(daemon.list(), []);
+    assert!(daemon.keeper.kept.lock().is_empty());
+    assert!(!dir.path().join("run/endpoints/default@web.json").exists());
+    daemon.attach("web", "eth0").unwrap();
+    daemon.stop();
+}
+
+#[test]
+fn a_name_on_two_networks_must_be_said_with_its_network() {
+    let dir = dir();
+    let daemon = Daemon::new(dir.path());
+    daemon.call(|control| control.create_network(&network("blue", "10.2.0.0/24"))).unwrap();
+    daemon.attach("web", "eth0").unwrap();
+    let blue = AttachRequest {
+        network: Some("blue".into()),
+        name: Some("web".into()),
+        ifname: Some("eth1".into()),
+        ..AttachRequest::default()
+    };
+    daemon.attach_as(blue).unwrap();
+    let error = daemon.detach("web").unwrap_err();
+    assert!(matches!(&error, Refusal::Conflict(text) if text.contains("blue/web, default/web")), "{error}");
+    daemon.detach("blue/web").unwrap();
+    daemon.detach("web").unwrap();
+    daemon.stop();
+}
+
+#[test]
+fn a_namespace_that_dies_takes_port_lease_and_rules_with_it() {
+    let dir = dir();
+    let daemon = Daemon::new(dir.path());
+    let port = daemon.attach("web", "eth0").unwrap().port;
+    daemon.attach("db", "eth1").unwrap();
+    daemon.call(|control| control.allow(&rule("web", "db", None))).unwrap();
+    daemon.events.send(EngineEvent::Gone(PortId(port))).unwrap();
+    until("the endpoint goes", || daemon.list().len() == 1);
+    until("the device goes", || daemon.keeper.heard.lock().iter().any(|h| h == "detach default/web"));
+    assert_eq!(rules(&daemon), [""; 0]);
+    assert!(!dir.path().join("run/endpoints/default@web.json").exists());
+    daemon.events.send(EngineEvent::Gone(PortId(port))).unwrap();
+    assert_eq!(daemon.list().len(), 1);
+    daemon.stop();
+}
+
+#[test]
+fn a_thousand_comings_and_goings_reuse_no_port_and_leak_nothing() {
+    let dir = dir();
+    let daemon = Daemon::new(dir.path());
+    let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let mut ports = std::collections::BTreeSet::new();
+    for n in 0..1000 {
+        let name = format!("e{}", n % 7);
+        assert!(ports.insert(daemon.attach(&name, "eth0").unwrap().port));
+        daemon.detach(&name).unwrap();
+    }
+    assert!(daemon.call(|control| Ok(control.devices.is_empty() && control.jobs.is_empty())).unwrap());
+    assert!(daemon.keeper.kept.lock().is_empty());
+    // Other tests of this process come and go meanwhile.
+    assert!(descriptors() < 900, "{}", descriptors());
+    daemon.stop();
+}

@@ -1,0 +1,69 @@
+//! Networks made, changed and removed.
+
+use super::*;
+
+#[test]
+fn a_subnet_is_chosen_beside_the_others_and_a_later_route_is_a_warning() {
+    let dir = dir();
+    let daemon = Daemon::new(dir.path());
+    let auto = |name: &str| NetworkCreate { name: name.into(), ..NetworkCreate::default() };
+    let [a, b] = ["a", "b"].map(|name| daemon.call(move |control| control.create_network(&auto(name))).unwrap());
+    assert_eq!((a.subnet.to_string(), b.subnet.to_string()), ("172.17.0.0/16".into(), "172.18.0.0/16".into()));
+    assert!(a.subnet6.is_some() && a.subnet6 != b.subnet6 && a.uplink == UplinkKind::None);
+    let route = Route { prefix: "172.18.9.0/24".parse().unwrap(), kind: RouteKind::OnLink };
+    daemon.host.send(Occupied { routes: vec![route], ..Occupied::default() }).unwrap();
+    let warnings =
+        |name: &'static str| daemon.call(move |c| Ok(c.network_info(&name.parse().unwrap())?.warnings)).unwrap();
+    until("the route is seen", || warnings("b").len() == 1);
+    assert_eq!(warnings("a"), [""; 0]);
+    for (bad, needle) in [
+        (network("c", "10.1.0.0/16"), "network default"),
+        (network("c", "172.18.9.0/25"), "on-link"),
+        (network("c", "10.9.0.1/24"), "host bits"),
+        (network("b", "10.9.0.0/24"), "already"),
+        (NetworkCreate { mtu: Some(67), ..network("c", "10.9.0.0/24") }, "mtu 67"),
+    ] {
+        let error = daemon.call(move |control| control.create_network(&bad)).unwrap_err().to_string();
+        assert!(error.contains(needle), "{error}");
+    }
+    daemon.host.send(Occupied::default()).unwrap();
+    until("the route's end is seen", || warnings("b").is_empty());
+    daemon.stop();
+}
+
+#[test]
+fn a_network_with_endpoints_stays_and_an_empty_one_goes_for_good() {
+    let dir = dir();
+    let daemon = Daemon::new(dir.path());
+    daemon.attach("web", "eth0").unwrap();
+    let remove = |daemon: &Daemon| daemon.call(|control| control.remove_network(&"default".parse().unwrap()));
+    assert!(matches!(remove(&daemon), Err(Refusal::Conflict(text)) if text.contains("web")));
+    daemon.detach("web").unwrap();
+    remove(&daemon).unwrap();
+    assert!(matches!(remove(&daemon), Err(Refusal::Unknown(_))));
+    daemon.stop();
+    let mut none = settings(dir.path());
+    none.networks.clear();
+    let daemon = Daemon::start(none, 0, Keeper::default(), Box::new(|_| Act::Do)).unwrap();
+    assert_eq!(daemon.call(|c| Ok(c.network_infos())).unwrap(), []);
+    daemon.stop();
+}
+
+#[test]
+fn a_network_is_changed_with_its_devices() {
+    let dir = dir();
+    let daemon = Daemon::new(dir.path());
+    daemon.attach("web", "eth0").unwrap();
+    let set = |set: NetworkSet| {
+        wait(daemon.handle.ask(move |c, reply| c.set_network(&"default".parse().unwrap(), &set, reply)))
+    };
+    let info = set(NetworkSet { icc: Some(false), mtu: Some(9000) }).unwrap();
+    assert_eq!((info.icc, info.mtu), (false, 9000));
+    assert!(daemon.keeper.heard.lock().iter().any(|h| h == "mtu eth0 9000"));
+    assert!(matches!(set(NetworkSet { icc: None, mtu: Some(65_522) }), Err(Refusal::Impossible(_))));
+    let keeper = daemon.stop();
+    let daemon = Daemon::start(settings(dir.path()), 1, keeper, Box::new(|_| Act::Do)).unwrap();
+    let info = daemon.call(|c| c.network_info(&"default".parse().unwrap())).unwrap();
+    assert_eq!((info.icc, info.mtu, info.endpoints), (false, 9000, vec!["web".to_owned()]));
+    daemon.stop();
+}

@@ -1,0 +1,114 @@
+//! What stays when a process ends, and what does not.
+
+use super::*;
+
+#[test]
+fn a_restarted_switch_has_every_endpoint_again_as_it_was() {
+    let dir = dir();
+    let daemon = Daemon::new(dir.path());
+    let before: Vec<_> = [("web", "eth0"), ("db", "eth1"), ("lost", "eth2"), ("again", "eth3")]
+        .map(|(name, ifname)| daemon.attach(name, ifname).unwrap())
+        .into();
+    let keeper = daemon.stop();
+    keeper.kept.lock().retain(|key, _| !key.ends_with("/lost") && !key.ends_with("/again"));
+    let judge = |said: &ToKeeper| match said {
+        ToKeeper::Reattach { endpoint, .. } if endpoint.0 == "default/lost" => Act::Fail("attach it again: busy"),
+        _ => Act::Do,
+    };
+    let daemon = Daemon::start(settings(dir.path()), 1, keeper, Box::new(judge)).unwrap();
+    until("the switch serves", || daemon.keeper.heard.lock().iter().any(|h| h == "Ready"));
+    let after = daemon.call(|control| control.endpoint_infos(&Selection::default())).unwrap();
+    for was in &before {
+        let is = after.iter().find(|is| is.name == was.name).unwrap();
+        assert_eq!((is.port, is.mac, is.ipv4, &is.ifname), (was.port, was.mac, was.ipv4, &was.ifname));
+        assert_eq!(is.state == EndpointState::Lost, is.name == "lost");
+    }
+    let new = daemon.attach("new", "eth4").unwrap();
+    assert!(before.iter().all(|was| was.port != new.port && was.ipv4 != new.ipv4));
+    let warnings = daemon.call(|control| Ok(control.status().warnings)).unwrap();
+    assert!(warnings.iter().any(|w| w.contains("default/lost")), "{warnings:?}");
+    daemon.detach("lost").unwrap();
+    daemon.stop();
+}
+
+#[test]
+fn an_endpoint_whose_namespace_died_while_nobody_looked_is_dropped() {
+    let dir = dir();
+    let daemon = Daemon::new(dir.path());
+    daemon.attach("web", "eth0").unwrap();
+    let keeper = daemon.stop();
+    keeper.kept.lock().clear();
+    let judge = |said: &ToKeeper| match said {
+        ToKeeper::Reattach { .. } => Act::Gone,
+        _ => Act::Do,
+    };
+    let daemon = Daemon::start(settings(dir.path()), 1, keeper, Box::new(judge)).unwrap();
+    until("it goes", || daemon.list().is_empty());
+    until("its file goes", || !dir.path().join("run/endpoints/default@web.json").exists());
+    daemon.attach("web", "eth0").unwrap();
+    daemon.stop();
+}
+
+#[test]
+fn bad_files_cost_their_endpoint_alone_and_a_network_comes_from_its_spare() {
+    let dir = dir();
+    let daemon = Daemon::new(dir.path());
+    daemon.attach("web", "eth0").unwrap();
+    daemon.attach("db", "eth1").unwrap();
+    let keeper = daemon.stop();
+    std::fs::write(dir.path().join("run/endpoints/default@db.json"), "torn").unwrap();
+    std::fs::write(dir.path().join("state/networks/default.json"), "").unwrap();
+    std::fs::write(dir.path().join("state/networks/other.json"), "x").unwrap();
+    let daemon = Daemon::start(settings(dir.path()), 1, keeper, Box::new(|_| Act::Do)).unwrap();
+    assert_eq!(daemon.list(), [("default/web".to_owned(), "10.1.0.2".parse().unwrap())]);
+    until("the nameless device goes", || !daemon.keeper.kept.lock().contains_key("default/db"));
+    let warnings = daemon.call(|control| Ok(control.status().warnings)).unwrap().join("\n");
+    for needle in ["default@db.json", "default.json", "other is lost", "default/db"] {
+        assert!(warnings.contains(needle), "{needle}: {warnings}");
+    }
+    daemon.attach("db", "eth1").unwrap();
+    daemon.stop();
+}
+
+#[test]
+fn a_flag_that_contradicts_a_stored_network_stops_a_first_start_only() {
+    let dir = dir();
+    Daemon::new(dir.path()).stop();
+    let mut contrary = settings(dir.path());
+    contrary.flags = Some(NetworkCreate { name: "default".into(), icc: Some(false), ..NetworkCreate::default() });
+    let start = |restarts| Daemon::start(contrary.clone(), restarts, Keeper::default(), Box::new(|_| Act::Do));
+    let error = start(0).err().unwrap();
+    assert!(error.contains("icc true") && error.contains("icc false"), "{error}");
+    start(1).unwrap().stop();
+}
+
+#[test]
+fn without_a_keeper_traffic_goes_on_and_attaching_says_why_not() {
+    let dir = dir();
+    let daemon = Daemon::new(dir.path());
+    daemon.attach("web", "eth0").unwrap();
+    daemon.kill_keeper();
+    until("the switch notices", || daemon.call(|c| Ok(c.status())).unwrap().keeper_pid.is_none());
+    for error in [daemon.attach("db", "eth1").unwrap_err(), daemon.detach("web").unwrap_err()] {
+        assert!(error.to_string().contains("the keeper process is gone"), "{error}");
+    }
+    assert_eq!(daemon.list().len(), 1);
+}
+
+#[test]
+fn down_detaches_everything_and_keeps_networks_and_rules() {
+    let dir = dir();
+    let daemon = Daemon::new(dir.path());
+    for n in 0..40 {
+        daemon.attach(&format!("e{n}"), &format!("eth{n}")).unwrap();
+    }
+    daemon.call(|control| control.allow(&rule("e1", "e2", None))).unwrap();
+    wait(daemon.handle.ask(|control, reply| control.go_down(reply))).unwrap();
+    assert!(daemon.keeper.kept.lock().is_empty());
+    let keeper = daemon.keeper.clone();
+    assert_eq!(daemon.ended(), Ending::Down);
+    assert_eq!(keeper.heard.lock().last().unwrap(), "Down");
+    let daemon = Daemon::start(settings(dir.path()), 0, Keeper::default(), Box::new(|_| Act::Do)).unwrap();
+    assert_eq!((daemon.list(), rules(&daemon)), (vec![], vec!["e1 e2 ".to_owned()]));
+    daemon.stop();
+}
