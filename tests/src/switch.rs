@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::process::{Output, kill_session, run, wait_for_end};
 use crate::session::{Session, Who};
+use crate::wait::eventually;
 
 /// How long a command may take. Far above what any takes, since machines of CI are slow.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -53,6 +54,12 @@ impl Switch {
         let switch = Switch { session, child };
         let status = switch.cli(&["status", "--wait", "30"]);
         assert_eq!(status.code, 0, "the daemon does not serve: {}\n{}", status.stderr, switch.log());
+        // A switch whose keeper was killed answers until this one has taken over.
+        eventually("the new keeper's switch to serve", PATIENCE, || {
+            let status = switch.cli(&["status", "--json"]);
+            let shown: Value = serde_json::from_str(&status.stdout).unwrap_or_default();
+            shown["keeper_pid"] == switch.child.id()
+        });
         switch
     }
 
