@@ -122,8 +122,10 @@ impl Switch {
                     self.blocked = true;
                     return;
                 }
-                Err(error) => tracing::warn!("tell the switch: {error}"),
                 Ok(()) => {}
+                // It ended, which `hear` tells with its last words; nothing more is to be said of that.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+                Err(error) => tracing::warn!("tell the switch: {error}"),
             }
             self.outbox.pop_front();
         }
