@@ -199,17 +199,10 @@ fn is_later(fragment: Fragment) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{self, SYN, mac};
-    use super::super::{Frame, Mac, Payload};
+    use super::super::testing::stations::{A, A4, A6, B, B4, B6};
+    use super::super::testing::{self, SYN};
+    use super::super::{Frame, Payload};
     use super::*;
-    use std::net::{Ipv4Addr, Ipv6Addr};
-
-    const A: Mac = mac(1);
-    const B: Mac = mac(2);
-    const A4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-    const B4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
-    const A6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
-    const B6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
 
     fn packet(bytes: &[u8]) -> Packet<'_> {
         match Frame::parse(bytes).expect("well-formed").payload {

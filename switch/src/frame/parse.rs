@@ -134,17 +134,10 @@ fn parse_arp(bytes: &[u8]) -> Result<Arp, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::super::Layer4;
-    use super::super::testing::{self, ACK, SYN, arp_request, mac, raw};
+    use super::super::testing::stations::{A, A4, A6, B, B4, B6};
+    use super::super::testing::{self, ACK, SYN, arp_request, raw};
     use super::*;
     use proptest::prelude::*;
-    use std::net::Ipv6Addr;
-
-    const A: Mac = mac(1);
-    const B: Mac = mac(2);
-    const A4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-    const B4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
-    const A6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
-    const B6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
 
     fn is_malformed(bytes: &[u8]) -> bool {
         Frame::parse(bytes).is_err()

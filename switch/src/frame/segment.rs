@@ -147,19 +147,12 @@ fn narrow(length: usize) -> u16 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{self, ACK, CWR as CWR_BIT, FIN as FIN_BIT, IP_ID, PSH as PSH_BIT, SEQUENCE, mac};
-    use super::super::{Frame, Mac, OffloadHeader, Payload};
+    use super::super::testing::stations::{A, A4, A6, B, B4, B6};
+    use super::super::testing::{self, ACK, CWR as CWR_BIT, FIN as FIN_BIT, IP_ID, PSH as PSH_BIT, SEQUENCE};
+    use super::super::{Frame, OffloadHeader, Payload};
     use super::*;
     use proptest::prelude::*;
     use smoltcp::wire::{IpAddress, Ipv4Packet, Ipv6Packet, TcpPacket, UdpPacket};
-    use std::net::{Ipv4Addr, Ipv6Addr};
-
-    const A: Mac = mac(1);
-    const B: Mac = mac(2);
-    const A4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-    const B4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
-    const A6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
-    const B6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
 
     /// What `smoltcp` reads of a finished frame, with every sum verified.
     #[derive(Debug, PartialEq)]

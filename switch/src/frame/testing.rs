@@ -29,6 +29,18 @@ pub(crate) const fn mac(last: u8) -> Mac {
     Mac::new([2, 0, 0, 0, 0, last])
 }
 
+/// Two stations and their addresses, for the tests of this layer; those of `forwarding` have ports of the same names.
+pub(crate) mod stations {
+    use super::{Ipv4Addr, Ipv6Addr, Mac, mac};
+
+    pub(crate) const A: Mac = mac(1);
+    pub(crate) const B: Mac = mac(2);
+    pub(crate) const A4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+    pub(crate) const B4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+    pub(crate) const A6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
+    pub(crate) const B6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
+}
+
 /// An Ethernet frame of any type.
 pub(crate) fn raw(src: Mac, dst: Mac, ethertype: u16, payload: &[u8]) -> Vec<u8> {
     [&dst.octets()[..], &src.octets(), &ethertype.to_be_bytes(), payload].concat()

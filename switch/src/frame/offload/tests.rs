@@ -1,15 +1,8 @@
-use super::super::Mac;
-use super::super::testing::{self, ACK, mac};
+use super::super::testing::stations::{A, A4, A6, B, B4, B6};
+use super::super::testing::{self, ACK};
 use super::*;
 use proptest::prelude::*;
-use std::net::{Ipv4Addr, Ipv6Addr};
 
-const A: Mac = mac(1);
-const B: Mac = mac(2);
-const A4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-const B4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
-const A6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
-const B6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
 const NOTHING: OffloadHeader =
     OffloadHeader { flags: 0, gso_type: 0, hdr_len: 0, gso_size: 0, csum_start: 0, csum_offset: 0 };
 
