@@ -25,11 +25,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, client: &Client) -> Outcome {
     let entries: Vec<FdbEntry> = client.get("/v1/fdb", &args.filter.query())?;
-    if args.json {
-        output::json(&entries)?;
-    } else {
-        output::print(&table(&entries))?;
-    }
+    output::show(&entries, args.json, |entries| table(entries))?;
     Ok(ExitCode::SUCCESS)
 }
 

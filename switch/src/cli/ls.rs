@@ -26,11 +26,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, client: &Client) -> Outcome {
     let endpoints: Vec<EndpointInfo> = client.get("/v1/endpoints", &args.filter.query())?;
-    if args.json {
-        output::json(&endpoints)?;
-    } else {
-        output::print(&table(&endpoints))?;
-    }
+    output::show(&endpoints, args.json, |endpoints| table(endpoints))?;
     Ok(ExitCode::SUCCESS)
 }
 

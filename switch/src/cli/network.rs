@@ -130,20 +130,12 @@ fn set(args: &SetArgs, client: &Client) -> Outcome {
 
 fn list(json: bool, client: &Client) -> Outcome {
     let networks: Vec<NetworkInfo> = client.get("/v1/networks", &[])?;
-    if json {
-        output::json(&networks)?;
-    } else {
-        output::print(&table(&networks))?;
-    }
+    output::show(&networks, json, |networks| table(networks))?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn show(network: &NetworkInfo, json: bool) -> Outcome {
-    if json {
-        output::json(network)?;
-    } else {
-        output::print(&text(network))?;
-    }
+    output::show(network, json, text)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -31,6 +31,11 @@ pub(super) fn json<T: Serialize + ?Sized>(value: &T) -> anyhow::Result<()> {
     line(&serde_json::to_string_pretty(value)?)
 }
 
+/// Prints `value` as JSON where it was asked for, else as the text that `text` makes of it.
+pub(super) fn show<T: Serialize>(value: &T, json: bool, text: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+    if json { self::json(value) } else { print(&text(value)) }
+}
+
 /// Writes a line that starts with our name to stderr. Where nobody reads that, there is nobody left to tell.
 pub(super) fn complain(text: &str) {
     let _ = writeln!(io::stderr(), "tapswitch: {text}");

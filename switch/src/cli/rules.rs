@@ -76,11 +76,7 @@ pub(super) fn deny(args: DenyArgs, client: &Client) -> Outcome {
 
 pub(super) fn list(args: &ListArgs, client: &Client) -> Outcome {
     let rules: Vec<RuleInfo> = client.get("/v1/rules", &args.filter.query())?;
-    if args.json {
-        output::json(&rules)?;
-    } else {
-        output::print(&table(&rules))?;
-    }
+    output::show(&rules, args.json, |rules| table(rules))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -29,11 +29,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, client: &Client) -> Outcome {
     let stats = fetch(args, client)?;
-    if args.json {
-        output::json(&stats)?;
-    } else {
-        output::print(&text(&stats))?;
-    }
+    output::show(&stats, args.json, text)?;
     Ok(ExitCode::SUCCESS)
 }
 

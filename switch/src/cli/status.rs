@@ -30,11 +30,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, client: &Client) -> Outcome {
     let status = wait(client, Duration::from_secs(args.wait.unwrap_or(0)))?;
-    if args.json {
-        output::json(&status)?;
-    } else {
-        output::print(&text(&status))?;
-    }
+    output::show(&status, args.json, text)?;
     Ok(ExitCode::SUCCESS)
 }
 
