@@ -51,13 +51,15 @@ impl Switch {
             });
         }
         let child = command.spawn().expect("start the daemon");
-        let switch = Switch { session, child };
+        let mut switch = Switch { session, child };
         let status = switch.cli(&["status", "--wait", "30"]);
         assert_eq!(status.code, 0, "the daemon does not serve: {}\n{}", status.stderr, switch.log());
         // A switch whose keeper was killed answers until this one has taken over.
         eventually("the new keeper's switch to serve", PATIENCE, || {
             let status = switch.cli(&["status", "--json"]);
             let shown: Value = serde_json::from_str(&status.stdout).unwrap_or_default();
+            let ended = switch.child.try_wait().expect("a child of ours");
+            assert_eq!(ended, None, "the daemon ended");
             shown["keeper_pid"] == switch.child.id()
         });
         switch
@@ -137,6 +139,14 @@ impl Switch {
     /// What it wrote.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.session.dir().join("log")).unwrap_or_default()
+    }
+
+    /// SIGKILL to the keeper alone, and its end. Returns the pid it had.
+    pub fn kill_keeper(&self) -> u32 {
+        let keeper = self.keeper_pid();
+        kill(Pid::from_raw(keeper.cast_signed()), Signal::SIGKILL).expect("the keeper runs");
+        wait_for_end(keeper, PATIENCE);
+        keeper
     }
 
     /// SIGTERM to the keeper, and both processes gone: the devices stay. Returns the session.

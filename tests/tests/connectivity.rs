@@ -5,8 +5,6 @@ use std::process::Command;
 use std::rc::Rc;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::Value;
 use tapswitch_tests::frames::{self, EXPERIMENTAL};
 use tapswitch_tests::iperf::{self, Load};
@@ -138,7 +136,7 @@ as_root_and_user! {
     fn a_plain_port_and_one_with_offload_carry_the_same_traffic(who: Who) {
         let first = Switch::start(who, &["--offload", "on"]);
         let server = Container::new(&first, "server");
-        kill(Pid::from_raw(first.keeper_pid().cast_signed()), Signal::SIGKILL).expect("the keeper runs");
+        first.kill_keeper();
         let switch = Switch::start_in(Rc::clone(first.session()), &["--offload", "off"]);
         let client = Container::new(&switch, "client");
         let has_header = |container: &Container| {

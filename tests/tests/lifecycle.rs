@@ -117,8 +117,7 @@ as_root_and_user! {
     fn a_killed_keeper_stops_no_traffic_and_the_next_up_takes_over(who: Who) {
         let switch = Switch::start(who, &[]);
         let (a, b) = (Container::new(&switch, "a"), Container::new(&switch, "b"));
-        let keeper = switch.keeper_pid();
-        kill(Pid::from_raw(keeper.cast_signed()), Signal::SIGKILL).expect("the keeper runs");
+        let keeper = switch.kill_keeper();
         eventually("the switch to notice", SOON, || switch.json(&["status"])["keeper_pid"].is_null());
         assert!(a.reaches(b.ipv4()) && b.reaches(a.ipv6()));
         let next = Switch::start_in(Rc::clone(switch.session()), &[]);

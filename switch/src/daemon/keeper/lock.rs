@@ -2,12 +2,14 @@
 //!
 //! The lock is the kernel's, on an open file: it ends with its process however that ends, and no pid is ever judged. The
 //! file's content, the holder's pid, is for the message alone. Only the keeper holds it: a switch that outlives its keeper
-//! does not keep the next one out.
+//! does not keep the next one out. One that was killed holds it until the kernel has taken its process apart, and a job it
+//! had forked until that ends; so a held lock is asked for again for a moment before it is an error.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -16,6 +18,13 @@ use super::error::{Error, Result};
 
 /// Longest lock file read: a pid and a line end.
 const PID_MAX: u64 = 16;
+
+/// How long a holder may take to be gone: what a killed process takes on a busy machine, and no longer than somebody waits
+/// for an error without wondering.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Between two attempts at a held lock.
+const INTERVAL: Duration = Duration::from_millis(10);
 
 /// Makes `path` a directory of ours that nobody else looks into.
 pub(super) fn private_directory(path: &Path) -> Result<()> {
@@ -48,14 +57,22 @@ impl Lock {
         let path = directory.join("lock");
         let failed = |error: std::io::Error| Error::file("lock", &path, error);
         let mut options = File::options();
-        let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-        match Flock::lock(file.map_err(failed)?, FlockArg::LockExclusiveNonblock) {
-            Ok(mut file) => {
-                write_pid(&mut file).map_err(failed)?;
-                Ok(Lock { _file: file })
-            }
-            Err((file, Errno::EWOULDBLOCK)) => Err(Error::Locked { path: directory.into(), pid: read_pid(file) }),
-            Err((_, errno)) => Err(failed(errno.into())),
+        let mut file =
+            options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(failed)?;
+        let start = Instant::now();
+        loop {
+            file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(mut file) => {
+                    write_pid(&mut file).map_err(failed)?;
+                    return Ok(Lock { _file: file });
+                }
+                Err((file, Errno::EWOULDBLOCK)) if start.elapsed() < PATIENCE => file,
+                Err((file, Errno::EWOULDBLOCK)) => {
+                    return Err(Error::Locked { path: directory.into(), pid: read_pid(file) });
+                }
+                Err((_, errno)) => return Err(failed(errno.into())),
+            };
+            std::thread::sleep(INTERVAL);
         }
     }
 }
@@ -84,6 +101,17 @@ mod tests {
         assert!(error.contains(&format!("in use by another daemon, pid {} (", std::process::id())), "{error}");
         drop(first);
         Lock::take(directory.path()).unwrap();
+    }
+
+    #[test]
+    fn a_holder_that_is_about_to_end_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = Lock::take(directory.path()).unwrap();
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| Lock::take(directory.path()).map(drop));
+            drop(first);
+            second.join().unwrap().unwrap();
+        });
     }
 
     #[test]
