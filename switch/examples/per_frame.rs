@@ -21,7 +21,7 @@ use smoltcp::wire::{
     EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, IpAddress, IpProtocol, Ipv4Packet, Ipv4Repr,
     TcpControl, TcpPacket, TcpRepr, TcpSeqNumber,
 };
-use tapswitch::engine::{Forward, NetworkView, Place, Snapshot, Verdict, Worker};
+use tapswitch::engine::{Forward, NetworkView, Nobody, Place, Snapshot, Verdict, Worker};
 use tapswitch::forwarding::{
     Decision, FdbLimits, Instant, Limiter, Network, NetworkSpec, PortId, PortIndex, PortSpec, Rate, Rule, RulePort,
     Scratch, Tables,
@@ -123,10 +123,10 @@ fn copy(bytes: usize, frames: usize) {
     });
 }
 
-fn worker<F: Forward>(forward: impl FnOnce(Vec<Arc<TxPort>>) -> F, bytes: usize, frames: usize) {
+fn worker<F: Forward<Local = Nobody>>(forward: impl FnOnce(Vec<Arc<TxPort>>) -> F, bytes: usize, frames: usize) {
     let now = Instant(1_000_000_000);
     let Ends { a, b, rx, tx } = Ends::new();
-    let mut worker = Worker::by_hand(0, Arc::new(forward(tx)));
+    let mut worker = Worker::by_hand(0, Arc::new(forward(tx)), Nobody);
     rx.into_iter().for_each(|rx| worker.take(rx, now));
     Ends::run(&a, &b, bytes, frames, || while black_box(worker.turn(now)) != 0 {});
 }
@@ -135,6 +135,8 @@ fn worker<F: Forward>(forward: impl FnOnce(Vec<Arc<TxPort>>) -> F, bytes: usize,
 struct Wire(Vec<Arc<TxPort>>);
 
 impl Forward for Wire {
+    type Local = Nobody;
+
     fn place_of(&self, port: PortId) -> Option<Place> {
         Some(Place { network: 0, port: PortIndex(port.0 - 1) })
     }
@@ -164,11 +166,15 @@ fn snapshot(tx: Vec<Arc<TxPort>>, guard: bool, icc: bool) -> Snapshot {
         ipv6: None,
         guard,
         learn: false,
+        published: Vec::new(),
     });
     let spec = NetworkSpec {
         gateway_mac: Mac::of_ipv4(address(254)),
         gateway4: address(254),
         gateway6: None,
+        host4: None,
+        host6: None,
+        uplink: Default::default(),
         subnet4: "10.0.0.0/24".parse().expect("a subnet"),
         subnet6: None,
         mtu: MTU,
@@ -179,7 +185,7 @@ fn snapshot(tx: Vec<Arc<TxPort>>, guard: bool, icc: bool) -> Snapshot {
         ports: ports.to_vec(),
     };
     let network = Arc::new(Network::new(spec, Arc::new(Tables::new(FdbLimits::default()))));
-    Snapshot::new(vec![NetworkView { network, tx }])
+    Snapshot::new(vec![NetworkView { network, tx }], ())
 }
 
 fn address(n: u32) -> Ipv4Addr {

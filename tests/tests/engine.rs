@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::Receiver;
-use tapswitch::engine::{Engine, EngineConfig, EngineEvent, IoChoice, NetworkView, Snapshot};
+use tapswitch::engine::{Engine, EngineConfig, EngineEvent, IoChoice, NetworkView, Nobody, Snapshot};
 use tapswitch::forwarding::{FdbLimits, Network, NetworkSpec, PortId, PortSpec, Rate, Tables};
 use tapswitch::frame::Mac;
 use tapswitch::port::{self, PortCounts, RxCounters, TxPort};
@@ -70,7 +70,7 @@ struct Rig {
 impl Rig {
     fn new(io: IoChoice, workers: usize) -> Rig {
         let (sender, events) = crossbeam_channel::unbounded();
-        let engine = Engine::start(EngineConfig { workers, io }, Snapshot::default(), sender).unwrap();
+        let engine = Engine::start(EngineConfig { workers, io }, Snapshot::default(), sender, |_| Nobody).unwrap();
         assert_eq!(engine.workers(), workers);
         println!("{io:?}: {}", engine.io_name());
         Rig { engine, events, tables: Arc::new(Tables::new(FdbLimits::default())), containers: Vec::new(), next: 2 }
@@ -99,7 +99,8 @@ impl Rig {
         let netns = Netns::new();
         let id = PortId(n.into());
         let (rx, tx) = port::open(id, tap(&netns, &device), self.engine.workers());
-        let spec = PortSpec { id, mac, ipv4: Some(ipv4), ipv6: Some(ipv6), guard: true, learn: false };
+        let spec =
+            PortSpec { id, mac, ipv4: Some(ipv4), ipv6: Some(ipv6), guard: true, learn: false, published: Vec::new() };
         self.containers.push(Container { netns, spec, tx, rx: rx.counters().clone() });
         self.publish();
         self.engine.attach(rx);
@@ -118,6 +119,9 @@ impl Rig {
             gateway_mac: Mac::of_ipv4(Ipv4Addr::new(172, 17, 0, 1)),
             gateway4: Ipv4Addr::new(172, 17, 0, 1),
             gateway6: Some("fd00:17::1".parse().unwrap()),
+            host4: None,
+            host6: None,
+            uplink: Default::default(),
             subnet4: "172.17.0.0/16".parse().unwrap(),
             subnet6: Some("fd00:17::/64".parse().unwrap()),
             mtu: MTU,
@@ -129,7 +133,7 @@ impl Rig {
         };
         let network = Arc::new(Network::new(spec, self.tables.clone()));
         let tx = self.containers.iter().map(|container| container.tx.clone()).collect();
-        self.engine.publish(Snapshot::new(vec![NetworkView { network, tx }]));
+        self.engine.publish(Snapshot::new(vec![NetworkView { network, tx }], ()));
     }
 
     /// Withdraws everybody; what was counted of them.

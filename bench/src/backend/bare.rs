@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::unistd::Uid;
-use tapswitch::engine::{Engine, EngineConfig, Forward, IoChoice, Place, Verdict};
+use tapswitch::engine::{Engine, EngineConfig, Forward, IoChoice, Nobody, Place, Verdict};
 use tapswitch::forwarding::{Decision, Instant, Limiter, PortId, PortIndex, Rate, Scratch as Space};
 use tapswitch::frame::Offload;
 use tapswitch::port::{self, TxPort};
@@ -35,6 +35,8 @@ pub(super) fn join(ends: &[Namespace; 2]) -> Result<([Ipv4Addr; 2], Switch)> {
 struct Wire(Vec<Arc<TxPort>>);
 
 impl Forward for Wire {
+    type Local = Nobody;
+
     fn place_of(&self, port: PortId) -> Option<Place> {
         let at = (0u32..).zip(&self.0).find(|(_, tx)| tx.id() == port)?.0;
         Some(Place { network: 0, port: PortIndex(at) })
@@ -65,8 +67,8 @@ pub(crate) fn forward(a: u32, b: u32) -> Result<()> {
         taps.into_iter().zip(0u32..).map(|(tap, id)| port::open(PortId(id), tap, workers)).unzip();
     // A namespace that goes away ends the measure, not the loop.
     let (events, _gone) = crossbeam_channel::unbounded();
-    let mut engine =
-        Engine::start(EngineConfig { workers, io: IoChoice::Auto }, Wire(wire), events).context("start the engine")?;
+    let mut engine = Engine::start(EngineConfig { workers, io: IoChoice::Auto }, Wire(wire), events, |_| Nobody)
+        .context("start the engine")?;
     ports.into_iter().for_each(|port| engine.attach(port));
     println!("ready");
     loop {

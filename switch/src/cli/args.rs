@@ -37,9 +37,13 @@ pub(super) struct NetworkFlags {
     /// Largest IP packet, in bytes [default: 1500]
     #[arg(long, value_name = "N")]
     pub mtu: Option<u32>,
-    /// The way out; `none` is an internal network [default: none]
-    #[arg(long, value_name = "KIND", value_parser = uplink_kind())]
+    /// The way out: `user`, sockets of the daemon's user; `host`, the host's routing (needs root); `none`, an internal
+    /// network [default: user]
+    #[arg(long, value_name = "user|host|none", value_parser = uplink_kind())]
     pub uplink: Option<UplinkKind>,
+    /// Containers may reach the host itself, as host.tapswitch [default: false]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "true|false")]
+    pub host_access: Option<bool>,
 }
 
 impl NetworkFlags {
@@ -55,6 +59,7 @@ impl NetworkFlags {
             icc: self.icc,
             mtu: self.mtu,
             uplink: self.uplink,
+            host_access: self.host_access,
             ..NetworkCreate::default()
         }
     }
@@ -93,7 +98,11 @@ impl NetworkFilter {
 }
 
 fn uplink_kind() -> impl TypedValueParser<Value = UplinkKind> {
-    clap::builder::PossibleValuesParser::new(["none"]).map(|_| UplinkKind::None)
+    clap::builder::PossibleValuesParser::new(["user", "host", "none"]).map(|word| match word.as_str() {
+        "user" => UplinkKind::User,
+        "host" => UplinkKind::Host,
+        _ => UplinkKind::None,
+    })
 }
 
 /// The MAC a container may be given.

@@ -8,7 +8,7 @@ use super::args::NetworkFlags;
 use super::table::Table;
 use super::{Outcome, output};
 use crate::daemon::api::client::{Client, encoded};
-use crate::daemon::api::types::{NetworkInfo, NetworkSet, UplinkKind};
+use crate::daemon::api::types::{NetworkInfo, NetworkSet};
 use crate::daemon::name::Name;
 
 /// Make, change and show networks
@@ -153,7 +153,7 @@ fn table(networks: &[NetworkInfo]) -> String {
             output::or_dash(n.subnet6),
             n.mtu.to_string(),
             n.icc.to_string(),
-            uplink(n.uplink).into(),
+            n.uplink.to_string(),
             n.endpoints.len().to_string(),
         ]);
     }
@@ -172,22 +172,17 @@ fn text(network: &NetworkInfo) -> String {
         ("gateway_mac", network.gateway_mac.to_string()),
         ("mtu", network.mtu.to_string()),
         ("icc", network.icc.to_string()),
-        ("uplink", uplink(network.uplink).into()),
+        ("uplink", network.uplink.to_string()),
         ("endpoints", endpoints),
     ];
     lines.extend(network.warnings.iter().map(|warning| ("warning", warning.clone())));
     lines.iter().map(|(name, value)| format!("{name:<11} {value}\n")).collect()
 }
 
-fn uplink(kind: UplinkKind) -> &'static str {
-    match kind {
-        UplinkKind::None => "none",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::api::types::UplinkKind;
     use crate::frame::Mac;
 
     fn network() -> NetworkInfo {
@@ -201,7 +196,8 @@ mod tests {
             gateway_mac: Mac::of_ipv4([172, 17, 0, 1].into()),
             mtu: 1500,
             icc: true,
-            uplink: UplinkKind::None,
+            uplink: UplinkKind::User,
+            host_access: false,
             endpoints: vec!["db".into(), "web".into()],
             warnings: vec!["overlaps".into()],
         }
@@ -211,7 +207,7 @@ mod tests {
     fn a_network_is_one_line_of_ls() {
         let text = table(&[network()]);
         let line: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
-        assert_eq!(line, ["default", "172.17.0.0/16", "172.17.0.1", "-", "1500", "true", "none", "2"]);
+        assert_eq!(line, ["default", "172.17.0.0/16", "172.17.0.1", "-", "1500", "true", "user", "2"]);
     }
 
     #[test]

@@ -61,7 +61,7 @@ fn bad_usage_ends_with_2() {
         "tapswitch attach 1 --network a/b",
         "tapswitch detach a/b/c",
         "tapswitch network set default",
-        "tapswitch up --uplink host",
+        "tapswitch up --uplink bridge",
         "tapswitch up --icc maybe",
         "tapswitch up --offload perhaps",
         "tapswitch up --subnet 10.0.0.0/33",

@@ -100,6 +100,7 @@ fn flags(args: Args) -> Flags {
         icc: args.network.icc,
         mtu: args.network.mtu,
         uplink: args.network.uplink,
+        host_access: args.network.host_access,
         workers: args.workers,
         offload: args.offload,
     }

@@ -82,6 +82,7 @@ impl Endpoint {
             ipv6: record.ipv6,
             guard: record.guard,
             learn: !record.guard,
+            published: Vec::new(),
         }
     }
 

@@ -8,13 +8,14 @@ use ipnet::IpNet;
 use tapswitch_ipam::{Leases, NetworkName, OwnNetwork};
 
 use super::announce::LastMacs;
-use super::api::types::{NetworkInfo, PortStats, RuleInfo};
+use super::api::types::{NetworkInfo, PortStats, RuleInfo, UplinkKind};
 use super::endpoint::{Endpoint, Phase, Port};
 use super::name::Name;
 use super::state::{NetworkRecord, RuleRecord};
 use super::tally;
 use crate::engine::NetworkView;
-use crate::forwarding::{FdbLimits, Network as Forwarding, NetworkSpec, Rate, Rule, Tables};
+use crate::forwarding::{FdbLimits, Network as Forwarding, NetworkSpec, Rate, Rule, Tables, Uplink};
+use crate::uplink::NetworkPlan;
 
 /// The network. Control's one thread owns it.
 #[derive(Debug)]
@@ -132,8 +133,23 @@ impl Network {
             mtu: record.mtu,
             icc: record.icc,
             uplink: record.uplink,
+            host_access: record.host_access,
             endpoints: self.visible().map(|e| e.record.name.to_string()).collect(),
             warnings: self.warnings.clone(),
+        }
+    }
+
+    /// What the sockets of the switch go by.
+    pub(crate) fn plan(&self) -> NetworkPlan {
+        let spec = self.view.network.spec();
+        NetworkPlan {
+            name: self.record.name.as_str().into(),
+            egress: self.record.uplink == UplinkKind::User,
+            host_access: self.record.host_access,
+            gateway4: spec.gateway4,
+            gateway6: spec.gateway6,
+            host4: spec.host4,
+            host6: spec.host6,
         }
     }
 
@@ -164,7 +180,13 @@ fn view(
         gateway6: record.subnet6.map(|s| s.gateway()),
         subnet4: record.subnet.net(),
         subnet6: record.subnet6.map(|s| s.net()),
+        host4: None,
+        host6: None,
         mtu: record.mtu,
+        uplink: match record.uplink {
+            UplinkKind::User => Uplink::User,
+            UplinkKind::Host | UplinkKind::None => Uplink::None,
+        },
         icc: record.icc,
         rules: record.rules.iter().filter_map(|rule| in_force(rule, endpoints)).collect(),
         policy_generation,

@@ -64,6 +64,8 @@ pub struct Flags {
     pub mtu: Option<u32>,
     /// `--uplink`.
     pub uplink: Option<UplinkKind>,
+    /// `--host-access`.
+    pub host_access: Option<bool>,
     /// `--workers`.
     pub workers: Option<usize>,
     /// `--offload`.
@@ -218,6 +220,7 @@ fn overlay(network: &mut NetworkCreate, flags: &Flags) {
     network.icc = flags.icc.or(network.icc);
     network.mtu = flags.mtu.or(network.mtu);
     network.uplink = flags.uplink.or(network.uplink);
+    network.host_access = flags.host_access.or(network.host_access);
 }
 
 /// State and run directory.

@@ -2,7 +2,7 @@
 
 use super::buffers::{READ_SPACE, read_offset};
 use super::served::Served;
-use super::{Forward, Verdict};
+use super::{Arrival, Forward, Local, Out, Verdict};
 use crate::forwarding::{Decision, DropReason, EgressDrop, Instant, PortIndex, Scratch};
 use crate::frame::Offload;
 use crate::frame::offload::{HEADER_LEN, MAX_SEGMENTS};
@@ -21,7 +21,7 @@ pub(super) trait Outbox {
 
 /// What a worker needs at hand for each frame.
 #[derive(Debug)]
-pub(super) struct Desk {
+pub(super) struct Desk<F: Forward> {
     /// The worker's number: which set of counters of a [`TxPort`] is its own.
     pub(super) worker: usize,
     pub(super) scratch: Scratch,
@@ -31,24 +31,32 @@ pub(super) struct Desk {
     pub(super) last_frame: Instant,
     /// It was part of a bulk transfer.
     pub(super) last_was_bulk: bool,
+    /// Takes what is addressed to the switch itself.
+    pub(super) local: F::Local,
 }
 
 /// A frame longer than this is part of a bulk transfer.
 const BULK_BYTES: usize = 32 * 1024;
 
-impl Desk {
-    pub(super) fn new(worker: usize) -> Self {
+impl<F: Forward> Desk<F> {
+    pub(super) fn new(worker: usize, local: F::Local) -> Self {
         Desk {
             worker,
             scratch: Scratch::with_ports(0),
             space: Vec::with_capacity(READ_SPACE),
             last_frame: Instant::default(),
             last_was_bulk: true,
+            local,
         }
     }
 
+    /// Who takes what is addressed to the switch itself, and how he sends.
+    pub(super) fn local<'a>(&'a mut self, forward: &'a F) -> (&'a mut F::Local, Out<'a, F>) {
+        (&mut self.local, Out { forward, worker: self.worker, space: &mut self.space })
+    }
+
     /// Decides about the `read_len` bytes that were read from `served` into `buffer`, and sends what is to be sent.
-    pub(super) fn dispatch<F: Forward>(
+    pub(super) fn dispatch(
         &mut self,
         forward: &F,
         served: &mut Served,
@@ -71,8 +79,17 @@ impl Desk {
             let bytes = &mut buffer[..HEADER_LEN + frame_len];
             forward.forward(place, &mut served.limiter, bytes, now, &mut self.scratch)
         };
-        served.rx.counters().count(frame_len, &verdict.decision);
-        match verdict.decision {
+        let mut decision = verdict.decision;
+        if decision == Decision::Local {
+            let bytes = &buffer[HEADER_LEN..HEADER_LEN + frame_len];
+            let arrival = Arrival { port: served.rx.id(), place, bytes, offload: &verdict.offload };
+            let (local, out) = self.local(forward);
+            if let Err(reason) = local.deliver(arrival, out, now) {
+                decision = Decision::Drop(reason);
+            }
+        }
+        served.rx.counters().count(frame_len, &decision);
+        match decision {
             Decision::Unicast(port) => {
                 let bytes = &buffer[..HEADER_LEN + frame_len];
                 self.send(forward, place.network, port, bytes, &verdict.offload, outbox);
@@ -91,11 +108,11 @@ impl Desk {
                 Offload::NONE.write(&mut buffer[..HEADER_LEN]);
                 self.send(forward, place.network, place.port, &buffer[..end], &Offload::NONE, outbox);
             }
-            Decision::Drop(_) => {}
+            Decision::Local | Decision::Drop(_) => {}
         }
     }
 
-    fn send<F: Forward>(
+    fn send(
         &mut self,
         forward: &F,
         network: u32,
@@ -109,21 +126,22 @@ impl Desk {
             outbox.send(network, port, tx, bytes);
         } else {
             outbox.settle();
-            self.send_finished(tx, &bytes[HEADER_LEN..], offload);
+            let frame = &bytes[HEADER_LEN..];
+            tx.count(self.worker, frame.len(), finish(tx, frame, offload, &mut self.space));
         }
     }
+}
 
-    /// To a port without the offload, or cut so fine that no kernel shall do it at once: the sums made, the segments cut. Written at
-    /// once, since the space is used again.
-    fn send_finished(&mut self, tx: &TxPort, frame: &[u8], offload: &Offload) {
-        let mut outcome: Result<(), EgressDrop> = Ok(());
-        let emitted = segment(frame, offload, &mut self.space, |finished| {
-            outcome = tx.write_finished(finished);
-            outcome.is_ok()
-        });
-        if emitted == 0 && outcome.is_ok() {
-            outcome = Err(EgressDrop::TooBig);
-        }
-        tx.count(self.worker, frame.len(), outcome);
+/// To a port without the offload, or cut so fine that no kernel shall do it at once: the sums made, the segments cut. Written at
+/// once, since `space` is used again.
+pub(super) fn finish(tx: &TxPort, frame: &[u8], offload: &Offload, space: &mut Vec<u8>) -> Result<(), EgressDrop> {
+    let mut outcome: Result<(), EgressDrop> = Ok(());
+    let emitted = segment(frame, offload, space, |finished| {
+        outcome = tx.write_finished(finished);
+        outcome.is_ok()
+    });
+    if emitted == 0 && outcome.is_ok() {
+        outcome = Err(EgressDrop::TooBig);
     }
+    outcome
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::Local;
 use crate::forwarding::{Decision, Instant, Limiter, PortId, PortIndex, Rate, Scratch};
 use crate::frame::Offload;
 use crate::port::TxPort;
@@ -26,7 +27,10 @@ pub struct Verdict {
 
 /// Decides for workers: the switch's [`super::Snapshot`], or the bare wire of the benchmark, which measures what the same
 /// loop does without any decision.
-pub trait Forward: Send + Sync + 'static {
+pub trait Forward: Sized + Send + Sync + 'static {
+    /// Takes, in each worker, what is addressed to the switch itself.
+    type Local: Local<Self>;
+
     /// Where `port` stands in this publication.
     fn place_of(&self, port: PortId) -> Option<Place>;
 

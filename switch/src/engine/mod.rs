@@ -19,6 +19,7 @@ mod buffers;
 mod clock;
 mod dispatch;
 mod forward;
+mod local;
 mod plain;
 mod ring;
 mod rounds;
@@ -31,7 +32,8 @@ mod thread;
 mod worker;
 
 pub use forward::{Forward, Place, Verdict};
-pub use snapshot::{NetworkView, Snapshot};
+pub use local::{Activity, Arrival, LOCAL_TOKENS, Local, Nobody, Out, Ready};
+pub use snapshot::{NetworkView, Plan, Snapshot};
 pub use worker::Worker;
 
 use std::io;
@@ -85,15 +87,21 @@ pub struct Engine<F: Forward = Snapshot> {
 }
 
 impl<F: Forward> Engine<F> {
-    /// Starts the workers on `forward`; `events` is told what happens to ports.
+    /// Starts the workers on `forward`; `events` is told what happens to ports, and `local` makes who takes, in each worker,
+    /// what is addressed to the switch itself.
     ///
     /// # Errors
     /// When a thread, a poll, or a ring that was asked for, cannot be made.
-    pub fn start(config: EngineConfig, forward: F, events: Sender<EngineEvent>) -> io::Result<Engine<F>> {
+    pub fn start(
+        config: EngineConfig,
+        forward: F,
+        events: Sender<EngineEvent>,
+        local: impl FnMut(usize) -> F::Local,
+    ) -> io::Result<Engine<F>> {
         let clock = Clock::start();
         let forward = Arc::new(forward);
         let mut engine = Engine { mailboxes: Vec::new(), threads: Vec::new(), clock, io_name: "read/write" };
-        let starts = thread::prepare(config, &forward, &events, clock)?;
+        let starts = thread::prepare(config, &forward, &events, clock, local)?;
         engine.mailboxes = starts.iter().map(|start| start.mailbox()).collect();
         for start in starts {
             engine.io_name = start.io_name();
@@ -120,7 +128,7 @@ impl<F: Forward> Engine<F> {
     /// Gives a read side to the workers. A port that the published snapshot does not name is dropped.
     pub fn attach(&mut self, port: RxPort) {
         let least = self.mailboxes.iter().min_by_key(|mailbox| mailbox.load()).expect("at least one worker");
-        least.send(Command::Take(Box::new(served::Served::new(port, self.clock.now()))));
+        least.send(Command::Take(Box::new(served::Served::new(port, self.clock.now())), None));
     }
 
     /// The engine's clock, as the workers read it.

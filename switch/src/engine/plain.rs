@@ -33,7 +33,13 @@ impl Plain {
     }
 
     /// A burst from each active port; how many frames were read.
-    pub(super) fn turn<F: Forward>(&mut self, forward: &F, ports: &mut Ports, desk: &mut Desk, now: Instant) -> usize {
+    pub(super) fn turn<F: Forward>(
+        &mut self,
+        forward: &F,
+        ports: &mut Ports,
+        desk: &mut Desk<F>,
+        now: Instant,
+    ) -> usize {
         let mut outbox = Direct { worker: desk.worker };
         let buffer = self.buffers.get_mut(0);
         let mut frames = 0;

@@ -150,7 +150,7 @@ impl Ring {
         &mut self,
         forward: &F,
         ports: &mut Ports,
-        desk: &mut Desk,
+        desk: &mut Desk<F>,
         now: Instant,
     ) -> io::Result<usize> {
         let half = 1 - self.half;
@@ -193,7 +193,7 @@ impl Ring {
         &mut self,
         forward: &F,
         ports: &mut Ports,
-        desk: &mut Desk,
+        desk: &mut Desk<F>,
         now: Instant,
     ) -> io::Result<usize> {
         let mut frames = 0;

@@ -67,7 +67,13 @@ impl Rounds {
     }
 
     /// One round; how many frames were read or written late.
-    pub(super) fn turn<F: Forward>(&mut self, forward: &F, ports: &mut Ports, desk: &mut Desk, now: Instant) -> usize {
+    pub(super) fn turn<F: Forward>(
+        &mut self,
+        forward: &F,
+        ports: &mut Ports,
+        desk: &mut Desk<F>,
+        now: Instant,
+    ) -> usize {
         match self {
             Rounds::Plain(plain) => plain.turn(forward, ports, desk, now),
             Rounds::Ring(ring) => match ring.turn(forward, ports, desk, now) {

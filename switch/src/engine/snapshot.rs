@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Forward, Place, Verdict};
+use super::{Forward, Local, Nobody, Place, Verdict};
 use crate::forwarding::{Decision, DropReason, Instant, Limiter, Network, PortId, PortIndex, Rate, Scratch};
 use crate::frame::offload::HEADER_LEN;
 use crate::frame::{Frame, Offload, OffloadHeader};
@@ -17,20 +17,33 @@ pub struct NetworkView {
     pub tx: Vec<Arc<TxPort>>,
 }
 
-/// Every network.
+/// Every network, and what those who serve at the gateway and the uplinks go by.
 #[derive(Clone, Debug, Default)]
-pub struct Snapshot {
+pub struct Snapshot<P = ()> {
     networks: Vec<NetworkView>,
     /// Where each port stands, sorted by id.
     places: Vec<(PortId, Place)>,
+    plan: P,
 }
 
-impl Snapshot {
+/// What a worker's [`Local`] goes by; the engine only carries it.
+pub trait Plan: Send + Sync + 'static {
+    /// Who goes by it.
+    type Local: Local<Snapshot<Self>>
+    where
+        Self: Sized;
+}
+
+impl Plan for () {
+    type Local = Nobody;
+}
+
+impl<P> Snapshot<P> {
     /// Of these networks.
     ///
     /// # Panics
     /// When a view's write sides are not those of its network's ports, in order.
-    pub fn new(networks: Vec<NetworkView>) -> Self {
+    pub fn new(networks: Vec<NetworkView>, plan: P) -> Self {
         let mut places = Vec::new();
         for (network, view) in (0u32..).zip(&networks) {
             let ports = &view.network.spec().ports;
@@ -38,11 +51,23 @@ impl Snapshot {
             places.extend((0u32..).zip(ports).map(|(at, port)| (port.id, Place { network, port: PortIndex(at) })));
         }
         places.sort_unstable_by_key(|(id, _)| *id);
-        Snapshot { networks, places }
+        Snapshot { networks, places, plan }
+    }
+
+    /// What the uplinks go by.
+    pub fn plan(&self) -> &P {
+        &self.plan
+    }
+
+    /// The network at a place.
+    pub fn network(&self, place: Place) -> &Network {
+        &self.networks[place.network as usize].network
     }
 }
 
-impl Forward for Snapshot {
+impl<P: Plan> Forward for Snapshot<P> {
+    type Local = P::Local;
+
     fn place_of(&self, port: PortId) -> Option<Place> {
         let at = self.places.binary_search_by_key(&port, |(id, _)| *id).ok()?;
         Some(self.places[at].1)

@@ -55,11 +55,15 @@ impl Ports {
             ipv6: None,
             guard: true,
             learn: false,
+            published: Vec::new(),
         };
         let spec = NetworkSpec {
             gateway_mac: mac(254),
             gateway4: address(254),
             gateway6: None,
+            host4: None,
+            host6: None,
+            uplink: Default::default(),
             subnet4: "10.0.0.0/24".parse().unwrap(),
             subnet6: None,
             mtu: 1500,
@@ -70,7 +74,7 @@ impl Ports {
             ports: self.tx.iter().map(port).collect(),
         };
         let network = Arc::new(Network::new(spec, Arc::new(Tables::new(FdbLimits::default()))));
-        Arc::new(Snapshot::new(vec![NetworkView { network, tx: self.tx.clone() }]))
+        Arc::new(Snapshot::new(vec![NetworkView { network, tx: self.tx.clone() }], ()))
     }
 
     fn counts(&self, at: usize) -> PortCounts {
@@ -88,7 +92,7 @@ fn on_cables(count: u32, header_len: usize) -> (Ports, Worker<Snapshot>, Vec<Plu
         read.push(ports.add(port::open_cable(PortId(id), near, header_len, 1)));
         plugs.push(far);
     }
-    let mut worker = Worker::by_hand(0, ports.snapshot());
+    let mut worker = Worker::by_hand(0, ports.snapshot(), Nobody);
     read.into_iter().for_each(|rx| worker.take(rx, NOW));
     (ports, worker, plugs)
 }
@@ -103,7 +107,7 @@ fn on_sockets(count: u32, io: IoChoice) -> (Ports, Worker<Snapshot>, Vec<OwnedFd
         fars.push(far);
     }
     let rounds = Rounds::choose(io).expect("a kernel with io_uring");
-    let mut worker = Worker::new(0, Arc::new(Snapshot::default()), rounds);
+    let mut worker = Worker::new(0, Arc::new(Snapshot::default()), rounds, Nobody);
     worker.enable();
     worker.adopt(ports.snapshot(), NOW);
     read.into_iter().for_each(|rx| worker.take(rx, NOW));

@@ -20,7 +20,8 @@ use super::clock::Clock;
 use super::rounds::Rounds;
 use super::served::Served;
 use super::spin::Spin;
-use super::{EngineConfig, EngineEvent, Forward, Worker};
+use super::worker::Baggage;
+use super::{EngineConfig, EngineEvent, Forward, LOCAL_TOKENS, Local, Ready, Worker};
 use crate::forwarding::Instant;
 
 /// How often a busy thread looks for other ports that became readable.
@@ -35,11 +36,11 @@ const MAX_EVENTS: usize = 256;
 const WAKE: Token = Token(usize::MAX);
 
 /// From control, or from another worker.
-pub(super) enum Command<F> {
+pub(super) enum Command<F: Forward> {
     /// Go by this; drop the sender when nothing is forwarded by the old one any more.
     Adopt(Arc<F>, Sender<()>),
-    /// Serve this port.
-    Take(Box<Served>),
+    /// Serve this port, with what belongs to it.
+    Take(Box<Served>, Option<Baggage<F>>),
     /// End.
     Stop,
 }
@@ -53,20 +54,25 @@ struct Load {
 }
 
 /// Where a worker is reached.
-#[derive(Debug)]
-pub(super) struct Mailbox<F> {
+pub(super) struct Mailbox<F: Forward> {
     commands: Sender<Command<F>>,
     waker: Arc<Waker>,
     load: Arc<Load>,
 }
 
-impl<F> Clone for Mailbox<F> {
+impl<F: Forward> std::fmt::Debug for Mailbox<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mailbox").field("load", &self.load).finish_non_exhaustive()
+    }
+}
+
+impl<F: Forward> Clone for Mailbox<F> {
     fn clone(&self) -> Self {
         Mailbox { commands: self.commands.clone(), waker: self.waker.clone(), load: self.load.clone() }
     }
 }
 
-impl<F> Mailbox<F> {
+impl<F: Forward> Mailbox<F> {
     /// Sends, waiting while the mailbox is full. A worker that has ended takes nothing, and needs nothing.
     pub(super) fn send(&self, command: Command<F>) {
         if self.commands.send(command).is_ok() {
@@ -75,14 +81,14 @@ impl<F> Mailbox<F> {
     }
 
     /// Gives a port to a worker that sleeps; a full mailbox gives it back.
-    fn offer(&self, served: Box<Served>) -> Result<(), Box<Served>> {
-        match self.commands.try_send(Command::Take(served)) {
+    fn offer(&self, served: Box<Served>, baggage: Option<Baggage<F>>) -> Result<(), Given<F>> {
+        match self.commands.try_send(Command::Take(served, baggage)) {
             Ok(()) => {
                 self.wake();
                 Ok(())
             }
             Err(error) => match error.into_inner() {
-                Command::Take(served) => Err(served),
+                Command::Take(served, baggage) => Err((served, baggage)),
                 Command::Adopt(..) | Command::Stop => unreachable!("the command was a port"),
             },
         }
@@ -117,12 +123,16 @@ pub(super) struct Start<F: Forward> {
     clock: Clock,
 }
 
+/// A port and what belongs to it, on its way.
+type Given<F> = (Box<Served>, Option<Baggage<F>>);
+
 /// Makes what the threads of `config` start with.
 pub(super) fn prepare<F: Forward>(
     config: EngineConfig,
     forward: &Arc<F>,
     events: &Sender<EngineEvent>,
     clock: Clock,
+    mut local: impl FnMut(usize) -> F::Local,
 ) -> io::Result<Vec<Start<F>>> {
     (0..config.workers.max(1))
         .map(|index| {
@@ -131,7 +141,9 @@ pub(super) fn prepare<F: Forward>(
             let poll = Poll::new()?;
             let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
             let (sender, commands) = crossbeam_channel::bounded(MAX_COMMANDS);
-            let worker = Worker::new(index, forward.clone(), rounds);
+            let mut local = local(index);
+            local.start(poll.registry().try_clone()?, waker.clone());
+            let worker = Worker::new(index, forward.clone(), rounds, local);
             let mailbox = Mailbox { commands: sender, waker, load: Arc::default() };
             let events = events.clone();
             Ok(Start { index, worker, io_name, poll, mailbox, commands, events, clock })
@@ -197,15 +209,15 @@ impl<F: Forward> Start<F> {
                     }
                     drop(adopted);
                 }
-                Command::Take(served) => self.serve(served, now),
+                Command::Take(served, baggage) => self.serve(served, baggage, now),
                 Command::Stop => return false,
             }
         }
         true
     }
 
-    fn serve(&mut self, served: Box<Served>, now: Instant) {
-        let Some(slot) = self.worker.take_served(served, now) else { return };
+    fn serve(&mut self, served: Box<Served>, baggage: Option<Baggage<F>>, now: Instant) {
+        let Some(slot) = self.worker.take_served(served, baggage, now) else { return };
         self.mailbox.load.ports.fetch_add(1, Ordering::Relaxed);
         let Some(fd) = self.worker.ports.served(slot).and_then(|served| served.rx.fd()) else { return };
         let raw = fd.as_raw_fd();
@@ -218,15 +230,15 @@ impl<F: Forward> Start<F> {
     }
 
     /// Takes the port out of the poll and hands it over.
-    fn let_go(&mut self, slot: usize) -> Option<Box<Served>> {
-        let served = self.worker.ports.remove(slot)?;
+    fn let_go(&mut self, slot: usize) -> Option<Given<F>> {
+        let (served, baggage) = self.worker.let_go(slot)?;
         if let Some(fd) = served.rx.fd() {
             let raw = fd.as_raw_fd();
             // A device that is gone may have left the poll already.
             let _ = self.poll.registry().deregister(&mut SourceFd(&raw));
         }
         self.mailbox.load.ports.fetch_sub(1, Ordering::Relaxed);
-        Some(served)
+        Some((served, baggage))
     }
 
     fn report_gone(&mut self) {
@@ -238,7 +250,8 @@ impl<F: Forward> Start<F> {
 
     fn sleep(&mut self, events: &mut Events, since: Instant, saturation: &mut Saturation) {
         self.mailbox.load.asleep.store(true, Ordering::Relaxed);
-        self.look(events, None);
+        let timeout = self.worker.deadline().map(|due| due.since(since));
+        self.look(events, timeout);
         self.mailbox.load.asleep.store(false, Ordering::Relaxed);
         saturation.slept(self.clock.now().since(since));
     }
@@ -251,7 +264,10 @@ impl<F: Forward> Start<F> {
             Err(error) => panic!("a worker cannot wait: {error}"),
         }
         for event in events.iter().filter(|event| event.token() != WAKE) {
-            self.worker.ports.activate(event.token().0);
+            match event.token().0 {
+                local @ LOCAL_TOKENS.. => self.worker.local().event(local, Ready::from(event)),
+                port => self.worker.ports.activate(port),
+            }
         }
     }
 
@@ -261,9 +277,9 @@ impl<F: Forward> Start<F> {
             peers.iter().enumerate().filter(|(at, peer)| *at != self.index && peer.is_asleep()).map(|(_, peer)| peer);
         let Some(peer) = sleepers.next() else { return };
         for slot in self.worker.ports.every_second_active() {
-            let Some(served) = self.let_go(slot) else { continue };
-            if let Err(served) = peer.offer(served) {
-                self.serve(served, self.clock.now());
+            let Some((served, baggage)) = self.let_go(slot) else { continue };
+            if let Err((served, baggage)) = peer.offer(served, baggage) {
+                self.serve(served, baggage, self.clock.now());
                 return;
             }
         }

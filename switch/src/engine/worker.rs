@@ -5,10 +5,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Forward;
 use super::dispatch::Desk;
 use super::rounds::Rounds;
 use super::served::Served;
+use super::{Activity, Forward, Local};
 use crate::forwarding::{Instant, PortId};
 use crate::port::RxPort;
 
@@ -145,24 +145,30 @@ impl Ports {
     }
 }
 
+pub(super) type Baggage<F> = <<F as Forward>::Local as Local<F>>::Baggage;
+
 /// What one worker does, without the waiting.
-#[derive(Debug)]
 pub struct Worker<F: Forward> {
     forward: Arc<F>,
     pub(super) ports: Ports,
-    desk: Desk,
+    desk: Desk<F>,
     rounds: Rounds,
 }
 
 impl<F: Forward> Worker<F> {
     /// A worker whose turns are called by hand, for simulations on cables: plain reads and writes. It is number
-    /// `index`.
-    pub fn by_hand(index: usize, forward: Arc<F>) -> Self {
-        Self::new(index, forward, Rounds::plain())
+    /// `index`. Who starts `local`, and tells it of events, is the caller.
+    pub fn by_hand(index: usize, forward: Arc<F>, local: F::Local) -> Self {
+        Self::new(index, forward, Rounds::plain(), local)
     }
 
-    pub(super) fn new(index: usize, forward: Arc<F>, rounds: Rounds) -> Self {
-        Worker { forward, ports: Ports::default(), desk: Desk::new(index), rounds }
+    pub(super) fn new(index: usize, forward: Arc<F>, rounds: Rounds, local: F::Local) -> Self {
+        Worker { forward, ports: Ports::default(), desk: Desk::new(index, local), rounds }
+    }
+
+    /// Who takes what is addressed to the switch itself.
+    pub fn local(&mut self) -> &mut F::Local {
+        &mut self.desk.local
     }
 
     /// By the thread that makes the turns, before the first.
@@ -173,13 +179,20 @@ impl<F: Forward> Worker<F> {
 
     /// Takes over a read side.
     pub fn take(&mut self, port: RxPort, now: Instant) {
-        self.take_served(Box::new(Served::new(port, now)), now);
+        self.take_served(Box::new(Served::new(port, now)), None, now);
     }
 
     /// As [`Worker::take`]; its slot, unless what is published does not name it.
-    pub(super) fn take_served(&mut self, mut served: Box<Served>, now: Instant) -> Option<usize> {
+    pub(super) fn take_served(
+        &mut self,
+        mut served: Box<Served>,
+        baggage: Option<Baggage<F>>,
+        now: Instant,
+    ) -> Option<usize> {
         served.settle(&*self.forward, now);
         served.place?;
+        let (local, out) = self.desk.local(&self.forward);
+        local.take(served.rx.id(), baggage, out, now);
         Some(self.ports.insert(served))
     }
 
@@ -197,20 +210,42 @@ impl<F: Forward> Worker<F> {
         self.desk.scratch.reserve_ports(largest);
         self.rounds.adopt(&*forward);
         self.forward = forward;
+        let (local, out) = self.desk.local(&self.forward);
+        local.adopt(out, now);
         dropped
     }
 
     /// Drops the port in slot `at`.
     pub fn drop_port(&mut self, at: usize) {
-        self.ports.remove(at);
+        self.let_go(at);
     }
 
-    /// One round over the active ports, at most [`MOST_FRAMES`] of them through a ring; how many frames were read. Anything but 0
-    /// means: call again at once, or frames that were decided upon stay unwritten.
+    /// Takes the port in slot `at` out, with what belongs to it.
+    pub(super) fn let_go(&mut self, at: usize) -> Option<(Box<Served>, Option<Baggage<F>>)> {
+        let served = self.ports.remove(at)?;
+        let baggage = self.desk.local.let_go(served.rx.id());
+        Some((served, baggage))
+    }
+
+    /// One round over the active ports, at most [`MOST_FRAMES`] of them through a ring, and what is due of the switch's own; how
+    /// many frames were read or things done. Anything but 0 means: call again at once, or frames that were decided upon
+    /// stay unwritten.
     pub fn turn(&mut self, now: Instant) -> usize {
         let frames = self.rounds.turn(&*self.forward, &mut self.ports, &mut self.desk, now);
         self.ports.quieten(now);
-        frames
+        let (local, out) = self.desk.local(&self.forward);
+        let activity = local.turn(out, now);
+        if activity == Activity::Idle {
+            return frames;
+        }
+        self.desk.last_frame = now;
+        self.desk.last_was_bulk = activity == Activity::Bulk;
+        frames + 1
+    }
+
+    /// When the next timer is due, at the latest.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.desk.local.deadline()
     }
 
     /// How long ago the last frame was read, if it is one that may be answered soon: a small one.

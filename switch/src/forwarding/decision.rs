@@ -11,6 +11,8 @@ pub enum Decision {
     Flood,
     /// [`Scratch::answer`] goes back to the port that the frame came from.
     Answer,
+    /// To the switch itself: a service at the gateway, or an uplink that ends in the switch.
+    Local,
     /// To nobody.
     Drop(DropReason),
 }

@@ -18,9 +18,11 @@ impl Leases {
     pub(super) fn new(spec: &NetworkSpec) -> Self {
         let ports = || (0..).zip(&spec.ports).map(|(at, port)| (port, Holder::Port(PortIndex(at))));
         let mut v4 = vec![(spec.gateway4.to_bits(), Holder::Gateway)];
+        v4.extend(spec.host4.map(|address| (address.to_bits(), Holder::Gateway)));
         v4.extend(ports().filter_map(|(port, holder)| Some((port.ipv4?.to_bits(), holder))));
         let mut v6 = vec![(link_local::eui64(spec.gateway_mac).to_bits(), Holder::Gateway)];
         v6.extend(spec.gateway6.map(|address| (address.to_bits(), Holder::Gateway)));
+        v6.extend(spec.host6.map(|address| (address.to_bits(), Holder::Gateway)));
         v6.extend(ports().filter_map(|(port, holder)| Some((port.ipv6?.to_bits(), holder))));
         Leases { v4: FixedMap::new(v4.into_iter()).0, v6: FixedMap::new(v6.into_iter()).0 }
     }
@@ -37,7 +39,7 @@ impl Leases {
         self.v6.lookup(address.to_bits())
     }
 
-    /// Whether `address` is one of the gateway's.
+    /// Whether `address` is one of the gateway's: the host's too, where there is one.
     #[inline]
     pub(super) fn is_gateway(&self, address: IpAddr) -> bool {
         let holder = match address {

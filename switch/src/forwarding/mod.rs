@@ -37,6 +37,6 @@ pub use drop_reason::{DropReason, EgressDrop};
 pub use fdb::{Fdb, FdbLimits, LearnedEntry, MAX_AGEING, MIN_AGEING};
 pub use ids::{Instant, PortId, PortIndex};
 pub use limiter::{Limiter, Rate};
-pub use network::{Network, NetworkSpec, PortSpec};
+pub use network::{Network, NetworkSpec, PortSpec, Uplink};
 pub use policy::{Rule, RulePort};
 pub use tables::Tables;

@@ -15,7 +15,7 @@ use super::fixed_map::Holder;
 use super::leases::Leases;
 use super::policy::Policy;
 use super::static_macs::StaticMacs;
-use super::{Decision, DropReason, Instant, Limiter, PortId, PortIndex, Rate, Rule, Scratch, Tables};
+use super::{Decision, DropReason, Instant, Limiter, PortId, PortIndex, Rate, Rule, RulePort, Scratch, Tables};
 use crate::frame::{Frame, Gso, Mac, Offload, Payload};
 
 /// What control publishes of a network; checked by control, trusted here.
@@ -31,8 +31,14 @@ pub struct NetworkSpec {
     pub subnet4: ipnet::Ipv4Net,
     /// The IPv6 subnet.
     pub subnet6: Option<ipnet::Ipv6Net>,
+    /// The address by which containers reach the host, where they may.
+    pub host4: Option<Ipv4Addr>,
+    /// The same for IPv6.
+    pub host6: Option<Ipv6Addr>,
     /// Largest IP packet, in bytes.
     pub mtu: u32,
+    /// Where packets for elsewhere go.
+    pub uplink: Uplink,
     /// Whether containers talk freely to each other.
     pub icc: bool,
     /// What is open while `icc` is false.
@@ -43,6 +49,18 @@ pub struct NetworkSpec {
     pub flood_rate: Rate,
     /// The ports; their order gives the [`PortIndex`]. Sorted by id.
     pub ports: Vec<PortSpec>,
+}
+
+/// The way out of a network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Uplink {
+    /// There is none.
+    #[default]
+    None,
+    /// Through sockets of the switch.
+    User,
+    /// Through the host's routing, behind this port, whose MAC is the gateway's.
+    Host(PortId),
 }
 
 /// One port of a [`NetworkSpec`].
@@ -61,6 +79,8 @@ pub struct PortSpec {
     /// MACs behind it are learned, and it gets what is for nobody known. The guard, where it is on, still holds its sender to
     /// the assigned one.
     pub learn: bool,
+    /// Where it serves clients of published ports: what it sends from there goes back by the switch's sockets.
+    pub published: Vec<RulePort>,
 }
 
 /// A published network.
@@ -164,7 +184,7 @@ impl Network {
         }
         match self.macs.holder(frame.dst) {
             Some(Holder::Port(to)) => self.unicast(arrival, to),
-            Some(Holder::Gateway) => self.to_gateway(frame, scratch),
+            Some(Holder::Gateway) => self.to_gateway(port, frame, scratch),
             None => match self.learned(frame.dst, now) {
                 Some(to) => self.unicast(arrival, to),
                 None => self.unknown(arrival, limiter, scratch),

@@ -46,11 +46,15 @@ pub(super) fn spec() -> NetworkSpec {
         ipv6: Some(ipv6),
         guard: true,
         learn: false,
+        published: Vec::new(),
     };
     NetworkSpec {
         gateway_mac: GATEWAY_MAC,
         gateway4: GATEWAY4,
         gateway6: Some(GATEWAY6),
+        host4: None,
+        host6: None,
+        uplink: Default::default(),
         subnet4: "10.0.0.0/24".parse().unwrap(),
         subnet6: Some("fd00::/64".parse().unwrap()),
         mtu: 1500,
@@ -136,7 +140,7 @@ impl Lan {
                 assert!(recipients.is_sorted_by(|a, b| a < b), "each once, in a defined order");
             }
             Decision::Answer => assert!(Frame::parse(&self.scratch.answer).is_ok(), "a well-formed answer"),
-            Decision::Drop(_) => {}
+            Decision::Local | Decision::Drop(_) => {}
         }
         decision
     }

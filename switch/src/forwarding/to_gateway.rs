@@ -1,7 +1,9 @@
-//! What is addressed to the gateway: an echo is answered, the rest has no taker yet.
+//! What is addressed to the gateway: an echo is answered here, TCP and UDP to its own addresses are for the services that
+//! listen there, and what is for elsewhere goes the uplink's way.
 //!
 //! The gateway is no way around icc: a packet to its MAC that carries another container's address is dropped like one for
-//! anywhere else that no uplink takes. ARP and neighbour requests were answered before ([`super::neighbour`]). Pure;
+//! anywhere else that no uplink takes. What a published port sends back goes the way its client came, whatever the uplink.
+//! ARP and neighbour requests were answered before ([`super::neighbour`]). Pure;
 //! called by the worker that owns the sender's port.
 
 use std::net::{IpAddr, Ipv6Addr};
@@ -9,7 +11,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use super::guard::{DHCP_SERVER, DHCP6_SERVER};
 use super::neighbour::ARP_REQUEST;
 use super::neighbour_message::SOLICITATION;
-use super::{Decision, DropReason, Network, Scratch, answer};
+use super::{Decision, DropReason, Network, PortSpec, RulePort, Scratch, Uplink, answer};
 use crate::frame::{Fragment, Frame, Layer4, Packet, Payload};
 
 /// RFC 2236: a membership report has protocol 2.
@@ -17,7 +19,12 @@ const IGMP: u8 = 2;
 
 impl Network {
     /// A frame to the gateway's own MAC.
-    pub(super) fn to_gateway(&self, frame: &Frame<'_>, scratch: &mut Scratch) -> Result<Decision, DropReason> {
+    pub(super) fn to_gateway(
+        &self,
+        from: &PortSpec,
+        frame: &Frame<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<Decision, DropReason> {
         let packet = match &frame.payload {
             Payload::Ip(packet) => packet,
             // A request that was not answered: it asks for nobody's address, or for the asker's own.
@@ -27,12 +34,40 @@ impl Network {
         match packet.l4 {
             Layer4::Icmp6 { kind: SOLICITATION, .. } => Err(DropReason::Unanswered),
             Layer4::Icmp6 { kind: 133..=137, .. } => Err(DropReason::NoService),
-            _ if !self.leases.is_gateway(packet.dst) => Err(DropReason::NoUplink),
+            _ if self.is_host(packet.dst) || !self.leases.is_gateway(packet.dst) => self.outwards(from, packet),
             _ if is_answerable_echo(packet) => {
                 answer::echo_reply(frame, packet, self.spec.gateway_mac, packet.dst, &mut scratch.answer);
                 Ok(Decision::Answer)
             }
+            Layer4::Tcp { .. } | Layer4::Udp { .. } => Ok(Decision::Local),
             _ => Err(DropReason::NoService),
+        }
+    }
+
+    /// For elsewhere, or for the host.
+    fn outwards(&self, from: &PortSpec, packet: &Packet<'_>) -> Result<Decision, DropReason> {
+        if self.is_inside(packet.dst) && !self.is_host(packet.dst) {
+            return Err(DropReason::NoUplink);
+        }
+        match self.spec.uplink {
+            Uplink::User => Ok(Decision::Local),
+            _ if is_from_published(from, packet) => Ok(Decision::Local),
+            Uplink::Host(port) => self.index_of(port).map(Decision::Unicast).ok_or(DropReason::NoUplink),
+            Uplink::None => Err(DropReason::NoUplink),
+        }
+    }
+
+    fn is_host(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(v4) => self.spec.host4 == Some(v4),
+            IpAddr::V6(v6) => self.spec.host6 == Some(v6),
+        }
+    }
+
+    fn is_inside(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(v4) => self.spec.subnet4.contains(&v4),
+            IpAddr::V6(v6) => self.spec.subnet6.is_some_and(|subnet| subnet.contains(&v6)),
         }
     }
 
@@ -57,6 +92,16 @@ impl Network {
 /// ff02::2 (RFC 4291 2.7.1) and ff02::16 (RFC 3810 12).
 fn is_routers_group(address: Ipv6Addr) -> bool {
     matches!(address.segments(), [0xff02, 0, 0, 0, 0, 0, 0, 0x2 | 0x16])
+}
+
+/// Whether a packet comes from a port that is published.
+fn is_from_published(from: &PortSpec, packet: &Packet<'_>) -> bool {
+    let source = match packet.l4 {
+        Layer4::Tcp { src_port, .. } => RulePort::Tcp(src_port),
+        Layer4::Udp { src_port, .. } => RulePort::Udp(src_port),
+        _ => return false,
+    };
+    from.published.contains(&source)
 }
 
 /// A whole echo request from an address that can be answered. One in fragments is not put together for a ping.

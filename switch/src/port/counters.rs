@@ -24,6 +24,7 @@ pub struct RxCounters {
     unicast: AtomicU64,
     flooded: AtomicU64,
     answered: AtomicU64,
+    local: AtomicU64,
     drops: [AtomicU64; DropReason::COUNT],
 }
 
@@ -35,6 +36,7 @@ impl Default for RxCounters {
             unicast: AtomicU64::new(0),
             flooded: AtomicU64::new(0),
             answered: AtomicU64::new(0),
+            local: AtomicU64::new(0),
             drops: [const { AtomicU64::new(0) }; DropReason::COUNT],
         }
     }
@@ -50,6 +52,7 @@ impl RxCounters {
                 Decision::Unicast(_) => &self.unicast,
                 Decision::Flood => &self.flooded,
                 Decision::Answer => &self.answered,
+                Decision::Local => &self.local,
                 Decision::Drop(reason) => &self.drops[reason.index()],
             },
             1,
@@ -62,6 +65,7 @@ impl RxCounters {
         counts.unicast += read(&self.unicast);
         counts.flooded += read(&self.flooded);
         counts.answered += read(&self.answered);
+        counts.local += read(&self.local);
         for (sum, counter) in counts.rx_drops.iter_mut().zip(&self.drops) {
             *sum += read(counter);
         }
@@ -125,6 +129,8 @@ pub struct PortCounts {
     pub flooded: u64,
     /// Answered by the switch.
     pub answered: u64,
+    /// Taken by a service at the gateway or by the uplink.
+    pub local: u64,
     /// Dropped, by [`DropReason::index`].
     pub rx_drops: [u64; DropReason::COUNT],
     /// Copies decided for this port.
@@ -140,7 +146,8 @@ pub struct PortCounts {
 impl PortCounts {
     /// The first law of conservation: every frame read became exactly one thing.
     pub fn ingress_is_conserved(&self) -> bool {
-        self.rx_frames == self.unicast + self.flooded + self.answered + self.rx_drops.iter().sum::<u64>()
+        let drops = self.rx_drops.iter().sum::<u64>();
+        self.rx_frames == self.unicast + self.flooded + self.answered + self.local + drops
     }
 
     /// The second: every copy decided was sent or dropped by reason.
@@ -156,6 +163,7 @@ impl std::ops::AddAssign<&PortCounts> for PortCounts {
         self.unicast += other.unicast;
         self.flooded += other.flooded;
         self.answered += other.answered;
+        self.local += other.local;
         self.tx_decided += other.tx_decided;
         self.tx_frames += other.tx_frames;
         self.tx_bytes += other.tx_bytes;

@@ -65,6 +65,24 @@ impl TxPort {
         }
     }
 
+    /// Writes one frame in pieces: the offload header, the headers, at most two of payload. Only for a port with the
+    /// header.
+    ///
+    /// # Errors
+    /// Why it was not sent.
+    pub(crate) fn write_parts(&self, header: &[u8], headers: &[u8], payload: &[&[u8]]) -> Result<(), EgressDrop> {
+        let part = |at: usize| payload.get(at).copied().unwrap_or_default();
+        match &self.link {
+            Link::Tap(fd) => {
+                let parts = [header, headers, part(0), part(1)].map(IoSlice::new);
+                writev(fd, &parts[..2 + payload.len()]).map(drop).map_err(reason)
+            }
+            Link::Cable(plug) => {
+                plug.send(&[header, headers, part(0), part(1)]).then_some(()).ok_or(EgressDrop::NoMemory)
+            }
+        }
+    }
+
     /// Writes and counts one frame of the switch's own. For control's thread alone: its counters have one writer.
     pub(crate) fn announce(&self, frame: &[u8]) {
         let control = self.counters.last().expect("control's set is always there");

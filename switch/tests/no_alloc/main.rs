@@ -214,11 +214,15 @@ fn network(icc: bool) -> Network {
         ipv6: Some(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, n.into())),
         guard,
         learn: !guard,
+        published: Vec::new(),
     };
     let spec = NetworkSpec {
         gateway_mac: GATEWAY,
         gateway4: GATEWAY4,
         gateway6: None,
+        host4: None,
+        host6: None,
+        uplink: Default::default(),
         subnet4: "10.0.0.0/24".parse().expect("a subnet"),
         subnet6: None,
         mtu: MTU,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use smoltcp::time::Instant as HostInstant;
-use tapswitch::engine::{NetworkView, Snapshot, Worker};
+use tapswitch::engine::{NetworkView, Nobody, Snapshot, Worker};
 use tapswitch::forwarding::{
     DropReason, EgressDrop, FdbLimits, Instant, Network, NetworkSpec, PortId, PortSpec, Rate, Rule, RulePort, Tables,
 };
@@ -65,7 +65,7 @@ impl Lan {
             now: Instant(1_000_000_000),
             hosts: Vec::new(),
             ports: BTreeMap::new(),
-            worker: Worker::by_hand(0, Arc::new(Snapshot::default())),
+            worker: Worker::by_hand(0, Arc::new(Snapshot::default()), Nobody),
             networks: (0..networks).map(spec).collect(),
             tables: (0..networks).map(|_| Arc::new(Tables::new(FdbLimits::default()))).collect(),
             faults,
@@ -113,7 +113,15 @@ impl Lan {
         let ipv4 = address4(network, n);
         let ipv6 = Ipv6Addr::new(0xfd00, 0, 0, network as u16, 0, 0, 0, n.into());
         let (rx, tx) = port::open_cable(id, near.clone(), header_len, 1);
-        let spec = PortSpec { id, mac: Mac::of_ipv4(ipv4), ipv4: Some(ipv4), ipv6: Some(ipv6), guard, learn: !guard };
+        let spec = PortSpec {
+            id,
+            mac: Mac::of_ipv4(ipv4),
+            ipv4: Some(ipv4),
+            ipv6: Some(ipv6),
+            guard,
+            learn: !guard,
+            published: Vec::new(),
+        };
         let port = Port { network, spec, tx, rx: rx.counters().clone(), plug: near, far };
         self.ports.insert(id, port);
         self.publish();
@@ -159,7 +167,7 @@ impl Lan {
                 NetworkView { network, tx: ports().map(|port| port.tx.clone()).collect() }
             })
             .collect();
-        for slot in self.worker.adopt(Arc::new(Snapshot::new(views)), self.now) {
+        for slot in self.worker.adopt(Arc::new(Snapshot::new(views, ())), self.now) {
             self.highest_slot = self.highest_slot.max(slot);
             self.worker.drop_port(slot);
         }
@@ -281,6 +289,9 @@ fn spec(network: u8) -> NetworkSpec {
         gateway_mac: Mac::of_ipv4(gateway4(at)),
         gateway4: gateway4(at),
         gateway6: Some(gateway6(at)),
+        host4: None,
+        host6: None,
+        uplink: Default::default(),
         subnet4: format!("10.0.{network}.0/24").parse().expect("a subnet"),
         subnet6: Some(format!("fd00:0:0:{network:x}::/64").parse().expect("a subnet")),
         mtu: MTU as u32,

@@ -52,12 +52,16 @@ fn spec(settings: u8) -> NetworkSpec {
             ipv6: Some(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, n.into())),
             guard: !open,
             learn: open,
+            published: Vec::new(),
         }
     };
     NetworkSpec {
         gateway_mac: GATEWAY,
         gateway4: Ipv4Addr::new(10, 0, 0, 254),
         gateway6: Some(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0xfe)),
+        host4: None,
+        host6: None,
+        uplink: Default::default(),
         subnet4: "10.0.0.0/24".parse().expect("a subnet"),
         subnet6: Some("fd00::/64".parse().expect("a subnet")),
         mtu: 1500,
@@ -89,7 +93,7 @@ fn check(network: &Network, from: PortIndex, frame: &Frame<'_>, decision: Decisi
             assert!(!answer.src.is_group());
             vec![]
         }
-        Decision::Drop(_) => vec![],
+        Decision::Local | Decision::Drop(_) => vec![],
     };
     assert!(decision != Decision::Flood || !reached.is_empty());
     assert!(!reached.contains(&from), "a frame left by the port it came in on");

@@ -66,9 +66,23 @@ pub enum Subnet6 {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UplinkKind {
-    /// There is none: an internal network.
+    /// Through sockets of the daemon's user.
     #[default]
+    User,
+    /// Through the host's routing; needs root.
+    Host,
+    /// There is none: an internal network.
     None,
+}
+
+impl std::fmt::Display for UplinkKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            UplinkKind::User => "user",
+            UplinkKind::Host => "host",
+            UplinkKind::None => "none",
+        })
+    }
 }
 
 /// A network to be made; what is absent takes its default.
@@ -91,8 +105,10 @@ pub struct NetworkCreate {
     pub icc: Option<bool>,
     /// Largest IP packet, 68 to 65521 bytes (1280 at least with IPv6); 1500.
     pub mtu: Option<u32>,
-    /// The way out; none.
+    /// The way out; user.
     pub uplink: Option<UplinkKind>,
+    /// Containers may reach the host itself; false.
+    pub host_access: Option<bool>,
     /// Seconds after which a learned MAC is forgotten, 15 to 3600; 300.
     pub ageing: Option<u32>,
     /// Most learned MACs; 8192.
@@ -134,6 +150,8 @@ pub struct NetworkInfo {
     pub icc: bool,
     /// The way out.
     pub uplink: UplinkKind,
+    /// Containers may reach the host itself.
+    pub host_access: bool,
     /// Names of its endpoints, sorted.
     pub endpoints: Vec<String>,
     /// What is wrong with it, as an overlapping host route.
@@ -259,7 +277,7 @@ pub struct EndpointStats {
     pub port: PortStats,
 }
 
-/// Both laws of conservation, in numbers: `rx_frames` = `unicast` + `flooded` + `answered` + sum of `rx_drops`; copies decided =
+/// Both laws of conservation, in numbers: `rx_frames` = `unicast` + `flooded` + `answered` + `local` + sum of `rx_drops`; copies decided =
 /// `tx_frames` + sum of `tx_drops`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortStats {
@@ -273,6 +291,9 @@ pub struct PortStats {
     pub flooded: u64,
     /// Of those, answered by the switch.
     pub answered: u64,
+    /// Of those, taken by a service at the gateway or by the uplink.
+    #[serde(default)]
+    pub local: u64,
     /// Of those, dropped, by reason; zeros left out.
     pub rx_drops: BTreeMap<String, u64>,
     /// Copies decided for this port.

@@ -48,6 +48,7 @@ use super::refusal::{Outcome, Refusal};
 use super::settings::Settings;
 use super::state::{NetworkRecord, StateDir};
 use crate::engine::{Engine, EngineEvent, Snapshot};
+use crate::uplink::{Plan, View};
 use jobs::{Job, MtuChange};
 use port_ids::Ports;
 
@@ -94,7 +95,7 @@ pub(crate) struct Control {
     networks: BTreeMap<Name, Network>,
     /// Which endpoint has a device of that name in that namespace.
     devices: BTreeMap<(NamespaceId, String), Place>,
-    engine: Engine,
+    engine: Engine<View>,
     keeper: KeeperLink,
     jobs: BTreeMap<JobId, Job>,
     mtu_changes: Vec<MtuChange>,
@@ -182,7 +183,8 @@ impl Control {
             }
         }
         let views = self.networks.values().map(|network| network.view.clone()).collect();
-        self.engine.publish(Snapshot::new(views));
+        let networks = self.networks.values().map(Network::plan).collect();
+        self.engine.publish(Snapshot::new(views, Plan { networks, publications: Vec::new() }));
         self.wind_expiry();
     }
 

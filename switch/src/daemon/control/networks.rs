@@ -46,6 +46,7 @@ impl Control {
             icc: wanted.icc.unwrap_or(true),
             mtu: wanted.mtu.unwrap_or(wanted::DEFAULT_MTU),
             uplink: wanted.uplink.unwrap_or_default(),
+            host_access: wanted.host_access.unwrap_or(false),
             ageing: wanted.ageing.unwrap_or(wanted::DEFAULT_AGEING),
             fdb_limit: wanted.fdb_limit.unwrap_or(wanted::DEFAULT_FDB_LIMIT),
             flood_limit: wanted.flood_limit.unwrap_or(wanted::DEFAULT_FLOOD_LIMIT),
@@ -260,6 +261,8 @@ pub(super) fn contradiction(wanted: &NetworkCreate, stored: &NetworkRecord) -> O
         .or_else(|| differ("gateway6", wanted.gateway6, stored.subnet6.map(|s| s.gateway())))
         .or_else(|| differ("icc", wanted.icc, Some(stored.icc)))
         .or_else(|| differ("mtu", wanted.mtu, Some(stored.mtu)))
+        .or_else(|| differ("uplink", wanted.uplink, Some(stored.uplink)))
+        .or_else(|| differ("host_access", wanted.host_access, Some(stored.host_access)))
         .or_else(|| differ("ageing", wanted.ageing, Some(stored.ageing)))
         .or_else(|| differ("fdb_limit", wanted.fdb_limit, Some(stored.fdb_limit)))
         .or_else(|| differ("flood_limit", wanted.flood_limit, Some(stored.flood_limit)))?;
@@ -293,6 +296,7 @@ mod tests {
             icc: true,
             mtu: 1500,
             uplink: crate::daemon::api::types::UplinkKind::None,
+            host_access: false,
             ageing: 300,
             fdb_limit: 8192,
             flood_limit: 500,

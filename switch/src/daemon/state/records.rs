@@ -32,6 +32,9 @@ pub(crate) struct NetworkRecord {
     pub mtu: u32,
     /// The way out.
     pub uplink: UplinkKind,
+    /// Containers may reach the host.
+    #[serde(default)]
+    pub host_access: bool,
     /// Seconds after which a learned MAC is forgotten.
     pub ageing: u32,
     /// Most learned MACs.

@@ -274,7 +274,7 @@ proptest! {
             let reached = match lan.send(from, &bytes) {
                 Decision::Unicast(to) => vec![to],
                 Decision::Flood => lan.recipients().to_vec(),
-                Decision::Answer | Decision::Drop(_) => vec![],
+                Decision::Answer | Decision::Local | Decision::Drop(_) => vec![],
             };
             if !reached.is_empty() && lan.network.spec().ports[from.get()].guard {
                 prop_assert!(speaks_for_itself(from, &bytes), "{from:?} forged {bytes:02x?}");

@@ -1,7 +1,7 @@
 use std::net::Ipv4Addr;
 
 use super::super::testing::*;
-use super::super::{DropReason, link_local};
+use super::super::{DropReason, NetworkSpec, link_local};
 use super::*;
 use crate::frame::Mac;
 use crate::frame::testing::*;
@@ -47,10 +47,10 @@ fn an_echo_reply_is_not_answered() {
 }
 
 #[test]
-fn other_services_of_the_gateway_do_not_exist() {
+fn what_speaks_to_the_gateway_is_for_its_services_and_the_rest_has_none() {
     let mut lan = lan();
-    assert_eq!(lan.send(A, &udp4(A_MAC, GATEWAY_MAC, A4, GATEWAY4, 9, 53, b"")), drop(DropReason::NoService));
-    assert_eq!(lan.send(A, &tcp6(A_MAC, GATEWAY_MAC, A6, GATEWAY6, 9, 80, SYN, b"")), drop(DropReason::NoService));
+    assert_eq!(lan.send(A, &udp4(A_MAC, GATEWAY_MAC, A4, GATEWAY4, 9, 53, b"")), Decision::Local);
+    assert_eq!(lan.send(A, &tcp6(A_MAC, GATEWAY_MAC, A6, GATEWAY6, 9, 80, SYN, b"")), Decision::Local);
     assert_eq!(lan.send(A, &raw(A_MAC, GATEWAY_MAC, 0x88b5, b"")), drop(DropReason::NoService));
 }
 
@@ -62,8 +62,29 @@ fn what_is_for_beyond_has_no_uplink() {
 }
 
 #[test]
+fn with_sockets_as_uplink_what_is_for_beyond_is_the_switchs() {
+    let mut lan = Lan::new(NetworkSpec { uplink: Uplink::User, ..spec() });
+    assert_eq!(lan.send(A, &tcp4(A_MAC, GATEWAY_MAC, A4, FAR4, 9, 80, SYN, b"")), Decision::Local);
+    assert_eq!(lan.send(A, &icmp_echo4(A_MAC, GATEWAY_MAC, A4, FAR4, 9, b"")), Decision::Local);
+}
+
+#[test]
+fn what_a_published_port_sends_goes_back_by_the_switch_under_every_uplink() {
+    for uplink in [Uplink::None, Uplink::Host(id(B))] {
+        let mut spec = NetworkSpec { uplink, ..spec() };
+        spec.ports[A.get()].published = vec![RulePort::Tcp(80)];
+        let mut lan = Lan::new(spec);
+        let other = if uplink == Uplink::None { drop(DropReason::NoUplink) } else { Decision::Unicast(B) };
+        assert_eq!(lan.send(A, &tcp4(A_MAC, GATEWAY_MAC, A4, FAR4, 80, 9, SYN, b"")), Decision::Local);
+        assert_eq!(lan.send(A, &tcp4(A_MAC, GATEWAY_MAC, A4, FAR4, 81, 9, SYN, b"")), other);
+        assert_eq!(lan.send(A, &udp4(A_MAC, GATEWAY_MAC, A4, FAR4, 80, 9, b"")), other);
+    }
+}
+
+#[test]
 fn the_gateway_is_no_way_around_icc() {
-    for spec in [spec(), isolated(&[]), isolated(&[(A, B, None)])] {
+    let user = NetworkSpec { uplink: Uplink::User, ..spec() };
+    for spec in [spec(), user, isolated(&[]), isolated(&[(A, B, None)])] {
         let mut lan = Lan::new(spec);
         assert_eq!(lan.send(A, &tcp4(A_MAC, GATEWAY_MAC, A4, B4, 9, 80, SYN, b"")), drop(DropReason::NoUplink));
         assert_eq!(lan.send(A, &icmp_echo6(A_MAC, GATEWAY_MAC, A6, B6, 9, b"")), drop(DropReason::NoUplink));

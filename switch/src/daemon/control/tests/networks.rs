@@ -9,7 +9,7 @@ fn a_subnet_is_chosen_beside_the_others_and_a_later_route_is_a_warning() {
     let auto = |name: &str| NetworkCreate { name: name.into(), ..NetworkCreate::default() };
     let [a, b] = ["a", "b"].map(|name| daemon.call(move |control| control.create_network(&auto(name))).unwrap());
     assert_eq!((a.subnet.to_string(), b.subnet.to_string()), ("172.17.0.0/16".into(), "172.18.0.0/16".into()));
-    assert!(a.subnet6.is_some() && a.subnet6 != b.subnet6 && a.uplink == UplinkKind::None);
+    assert!(a.subnet6.is_some() && a.subnet6 != b.subnet6 && a.uplink == UplinkKind::User);
     let route = Route { prefix: "172.18.9.0/24".parse().unwrap(), kind: RouteKind::OnLink };
     daemon.host.send(Occupied { routes: vec![route], ..Occupied::default() }).unwrap();
     let warnings =

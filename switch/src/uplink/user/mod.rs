@@ -1,0 +1,237 @@
+//! The uplink `user`: packets of containers leave through sockets of the daemon's user.
+//!
+//! ```text
+//!  frame of a container ─▶ destination (plan) ─▶ flow ─▶ its socket
+//!  socket ready ─▶ flow is runnable ─▶ turn: read it, build frames ─▶ the container's TAP
+//! ```
+//!
+//! A flow lives in the worker that reads its endpoint's port, and its socket in that worker's poll; when the port changes
+//! workers its flows go along. Nothing here is shared between threads.
+//!
+//! Each protocol has a table of its own ([`tcp`], [`udp`], [`icmp`]); all have limits per endpoint, and refuse the endpoint that has
+//! reached them, nobody else.
+
+pub(crate) mod icmp;
+pub(crate) mod tcp;
+pub(crate) mod udp;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use mio::{Registry, Token, Waker};
+
+use super::plan::{Plan, View};
+use crate::engine::{Activity, Arrival, Forward, LOCAL_TOKENS, Local, Out, Place, Ready};
+use crate::forwarding::{DropReason, Instant, PortId};
+use crate::frame::{Fragment, Frame, Layer4, Mac, Offload, Packet, Payload};
+
+/// Which table a token belongs to: in the bits below [`LOCAL_TOKENS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum Kind {
+    Tcp = 0,
+    Udp = 1,
+    Icmp = 2,
+    Publication = 3,
+}
+
+/// Bits of a token's index within its table.
+const INDEX_BITS: u32 = 48;
+
+impl Kind {
+    /// The token of entry `index` of this table.
+    pub(crate) fn token(self, index: usize) -> Token {
+        debug_assert!(index < 1 << INDEX_BITS, "tables are far smaller");
+        Token(LOCAL_TOKENS | (self as usize) << INDEX_BITS | index)
+    }
+
+    fn of(token: usize) -> (Kind, usize) {
+        let index = token & ((1 << INDEX_BITS) - 1);
+        let kind = match (token & !LOCAL_TOKENS) >> INDEX_BITS {
+            0 => Kind::Tcp,
+            1 => Kind::Udp,
+            2 => Kind::Icmp,
+            _ => Kind::Publication,
+        };
+        (kind, index)
+    }
+}
+
+/// A container as its flows see it: where to send frames for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Home {
+    /// Its port.
+    pub port: PortId,
+    /// Where that stands in what is published now; renewed with each publication.
+    pub place: Place,
+    /// Its MAC.
+    pub mac: Mac,
+    /// The gateway's, from which frames come.
+    pub gateway: Mac,
+    /// Largest IP packet, in bytes.
+    pub mtu: u32,
+}
+
+/// What the tables work with.
+pub(crate) struct Cx<'a> {
+    pub out: Out<'a, View>,
+    pub registry: &'a Registry,
+    /// The homes of the ports served here.
+    pub homes: &'a BTreeMap<PortId, Home>,
+    pub now: Instant,
+}
+
+impl<'a> Cx<'a> {
+    /// What is published.
+    pub(crate) fn plan(&self) -> &'a Plan {
+        self.out.forward().plan()
+    }
+}
+
+/// A packet that a container sent to the switch.
+#[derive(Clone, Copy)]
+pub(crate) struct Incoming<'a> {
+    pub home: Home,
+    /// The frame, Ethernet header first.
+    pub bytes: &'a [u8],
+    pub packet: &'a Packet<'a>,
+    pub offload: &'a Offload,
+}
+
+/// One worker's flows.
+#[derive(Debug)]
+pub struct User {
+    registry: Option<Registry>,
+    homes: BTreeMap<PortId, Home>,
+    tcp: tcp::Tcp,
+    udp: udp::Udp,
+    icmp: icmp::Icmp,
+}
+
+/// The flows of one port, on their way to another worker.
+#[derive(Debug)]
+pub struct Baggage {
+    tcp: tcp::Baggage,
+    udp: udp::Baggage,
+    icmp: icmp::Baggage,
+}
+
+impl User {
+    /// Without flows.
+    pub fn new() -> Self {
+        User {
+            registry: None,
+            homes: BTreeMap::new(),
+            tcp: tcp::Tcp::new(),
+            udp: udp::Udp::new(),
+            icmp: icmp::Icmp::new(),
+        }
+    }
+
+    /// The tables, and what they work with.
+    fn parts<'a>(
+        &'a mut self,
+        out: Out<'a, View>,
+        now: Instant,
+    ) -> (&'a mut tcp::Tcp, &'a mut udp::Udp, &'a mut icmp::Icmp, Cx<'a>) {
+        let registry = self.registry.as_ref().expect("a worker starts before its first frame");
+        (&mut self.tcp, &mut self.udp, &mut self.icmp, Cx { out, registry, homes: &self.homes, now })
+    }
+}
+
+impl Default for User {
+    fn default() -> Self {
+        User::new()
+    }
+}
+
+fn home(view: &View, port: PortId) -> Option<Home> {
+    let place = view.place_of(port)?;
+    let spec = view.network(place).spec();
+    let mac = spec.ports[place.port.get()].mac;
+    Some(Home { port, place, mac, gateway: spec.gateway_mac, mtu: spec.mtu })
+}
+
+impl Local<View> for User {
+    type Baggage = Baggage;
+
+    fn start(&mut self, registry: Registry, _waker: Arc<Waker>) {
+        self.registry = Some(registry);
+    }
+
+    fn adopt(&mut self, out: Out<'_, View>, now: Instant) {
+        let view = out.forward();
+        for (port, known) in &mut self.homes {
+            if let Some(found) = home(view, *port) {
+                *known = found;
+            }
+        }
+        let (tcp, udp, icmp, mut cx) = self.parts(out, now);
+        tcp.adopt(&mut cx);
+        udp.adopt(&mut cx);
+        icmp.adopt(&mut cx);
+    }
+
+    fn take(&mut self, port: PortId, baggage: Option<Baggage>, out: Out<'_, View>, now: Instant) {
+        let Some(found) = home(out.forward(), port) else { return };
+        self.homes.insert(port, found);
+        let (tcp, udp, icmp, mut cx) = self.parts(out, now);
+        if let Some(baggage) = baggage {
+            tcp.unpack(&mut cx, baggage.tcp);
+            udp.unpack(&mut cx, baggage.udp);
+            icmp.unpack(&mut cx, baggage.icmp);
+        }
+    }
+
+    fn let_go(&mut self, port: PortId) -> Option<Baggage> {
+        self.homes.remove(&port)?;
+        let registry = self.registry.as_ref()?;
+        Some(Baggage {
+            tcp: self.tcp.pack(registry, port),
+            udp: self.udp.pack(registry, port),
+            icmp: self.icmp.pack(registry, port),
+        })
+    }
+
+    fn deliver(&mut self, arrival: Arrival<'_>, out: Out<'_, View>, now: Instant) -> Result<(), DropReason> {
+        let frame = Frame::parse(arrival.bytes).map_err(|_| DropReason::Malformed)?;
+        let Payload::Ip(packet) = &frame.payload else { return Err(DropReason::NoService) };
+        let Some(&home) = self.homes.get(&arrival.port) else { return Err(DropReason::Detached) };
+        let incoming = Incoming { home, bytes: arrival.bytes, packet, offload: arrival.offload };
+        let (tcp, udp, icmp, mut cx) = self.parts(out, now);
+        match (packet.fragment, &packet.l4) {
+            (Fragment::Whole, Layer4::Tcp { .. }) => tcp.deliver(&mut cx, &incoming),
+            (Fragment::Whole, Layer4::Udp { .. }) => udp.deliver(&mut cx, &incoming),
+            (Fragment::Whole, Layer4::Icmp4 { .. } | Layer4::Icmp6 { .. }) => icmp.deliver(&mut cx, &incoming),
+            _ => Err(DropReason::NoService),
+        }
+    }
+
+    fn event(&mut self, token: usize, ready: Ready) {
+        match Kind::of(token) {
+            (Kind::Tcp, index) => self.tcp.event(index, ready),
+            (Kind::Udp, index) => self.udp.event(index, ready),
+            (Kind::Icmp, index) => self.icmp.event(index, ready),
+            (Kind::Publication, _) => {}
+        }
+    }
+
+    fn turn(&mut self, out: Out<'_, View>, now: Instant) -> Activity {
+        let (tcp, udp, icmp, mut cx) = self.parts(out, now);
+        tcp.turn(&mut cx).max(udp.turn(&mut cx)).max(icmp.turn(&mut cx))
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        [self.tcp.deadline(), self.udp.deadline(), self.icmp.deadline()].into_iter().flatten().min()
+    }
+}
+
+/// Both ends of a flow, as the container sees them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Ends {
+    /// The container's own.
+    pub near: SocketAddr,
+    /// Whom it speaks with.
+    pub far: SocketAddr,
+}
