@@ -9,6 +9,7 @@
 //! | [`forwarding`] | what happens to a frame; pure, no allocation |
 //! | [`port`] | the two sides of a TAP, or of an in-memory cable |
 //! | [`engine`] | workers: wait, read a burst, decide, write |
+//! | [`gateway`] | what speaks at the gateway's own addresses: names |
 //! | [`uplink`] | the ways out: sockets of the switch, the host's routing; published ports |
 //! | [`daemon`] | keeper, networks, endpoints, state, control API |
 //! | [`cli`] | the commands |
@@ -18,5 +19,6 @@ pub mod daemon;
 pub mod engine;
 pub mod forwarding;
 pub mod frame;
+pub mod gateway;
 pub mod port;
 pub mod uplink;

@@ -35,6 +35,7 @@ use crate::daemon::refusal::{Outcome, Refusal};
 use crate::daemon::settings::Settings;
 use crate::daemon::state::{EndpointRecord, Loaded, NetworkRecord, SiteRecord, StateDir, Survives};
 use crate::engine::{Engine, EngineConfig, EngineEvent, Snapshot};
+use crate::gateway::Link;
 use crate::uplink::user::User;
 
 /// How long the keeper may take between two of the TAPs that it hands over.
@@ -72,7 +73,7 @@ pub(crate) fn begin(begin: Begin) -> Result<Control, String> {
     }
     let global_id = global_id(&site, &mut warnings).map_err(|e| e.to_string())?;
     let config = EngineConfig { workers: begin.settings.workers, io: begin.settings.io };
-    let engine = Engine::start(config, Snapshot::default(), begin.events, |_| User::new());
+    let engine = Engine::start(config, Snapshot::default(), begin.events, |_| User::new(Link::nobody()));
     let engine = engine.map_err(|e| format!("start workers: {e}"))?;
     let endpoints = live.read_all::<EndpointRecord>().map_err(|e| e.to_string())?;
     let (ports, warning) = Ports::open(ports, endpoints.entries.iter().map(|(_, record)| record.port));

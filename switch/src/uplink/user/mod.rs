@@ -11,6 +11,7 @@
 //! Each protocol has a table of its own ([`tcp`], [`udp`], [`icmp`]); all have limits per endpoint, and refuse the endpoint that has
 //! reached them, nobody else.
 
+pub(crate) mod errors;
 pub(crate) mod icmp;
 pub(crate) mod tcp;
 pub(crate) mod udp;
@@ -25,6 +26,7 @@ use super::plan::{Plan, View};
 use crate::engine::{Activity, Arrival, Forward, LOCAL_TOKENS, Local, Out, Place, Ready};
 use crate::forwarding::{DropReason, Instant, PortId};
 use crate::frame::{Fragment, Frame, Layer4, Mac, Offload, Packet, Payload};
+use crate::gateway::Link;
 
 /// Which table a token belongs to: in the bits below [`LOCAL_TOKENS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +81,7 @@ pub(crate) struct Cx<'a> {
     pub registry: &'a Registry,
     /// The homes of the ports served here.
     pub homes: &'a BTreeMap<PortId, Home>,
+    pub names: &'a Link,
     pub now: Instant,
 }
 
@@ -104,6 +107,7 @@ pub(crate) struct Incoming<'a> {
 pub struct User {
     registry: Option<Registry>,
     homes: BTreeMap<PortId, Home>,
+    names: Link,
     tcp: tcp::Tcp,
     udp: udp::Udp,
     icmp: icmp::Icmp,
@@ -118,11 +122,12 @@ pub struct Baggage {
 }
 
 impl User {
-    /// Without flows.
-    pub fn new() -> Self {
+    /// Without flows; `names` answers at the gateway.
+    pub fn new(names: Link) -> Self {
         User {
             registry: None,
             homes: BTreeMap::new(),
+            names,
             tcp: tcp::Tcp::new(),
             udp: udp::Udp::new(),
             icmp: icmp::Icmp::new(),
@@ -136,13 +141,12 @@ impl User {
         now: Instant,
     ) -> (&'a mut tcp::Tcp, &'a mut udp::Udp, &'a mut icmp::Icmp, Cx<'a>) {
         let registry = self.registry.as_ref().expect("a worker starts before its first frame");
-        (&mut self.tcp, &mut self.udp, &mut self.icmp, Cx { out, registry, homes: &self.homes, now })
-    }
-}
-
-impl Default for User {
-    fn default() -> Self {
-        User::new()
+        (
+            &mut self.tcp,
+            &mut self.udp,
+            &mut self.icmp,
+            Cx { out, registry, homes: &self.homes, names: &self.names, now },
+        )
     }
 }
 
