@@ -14,11 +14,15 @@
 pub(crate) mod datagram;
 pub(crate) mod errors;
 pub(crate) mod icmp;
+mod quote;
+mod ready;
+mod socket;
+mod table;
 pub(crate) mod tcp;
 pub(crate) mod udp;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use mio::{Registry, Token, Waker};
@@ -103,6 +107,25 @@ pub(crate) struct Incoming<'a> {
     pub bytes: &'a [u8],
     pub packet: &'a Packet<'a>,
     pub offload: &'a Offload,
+    /// It came in fragments.
+    pub was_cut: bool,
+}
+
+impl<'a> Incoming<'a> {
+    /// The IP packet, without padding.
+    pub(crate) fn ip(&self) -> &'a [u8] {
+        &self.bytes[self.packet.l3_offset..self.packet.end]
+    }
+
+    /// Routers may not cut it: IPv4 says so, and over IPv6 it is what its sender did not cut himself.
+    pub(crate) fn is_whole(&self) -> bool {
+        /// The bit in the sixth byte of an IPv4 header. RFC 791 3.1.
+        const DONT_FRAGMENT: u8 = 0x40;
+        match self.packet.src {
+            IpAddr::V4(_) => self.bytes[self.packet.l3_offset + 6] & DONT_FRAGMENT != 0,
+            IpAddr::V6(_) => !self.was_cut,
+        }
+    }
 }
 
 /// One worker's flows.
@@ -206,7 +229,7 @@ impl Local<View> for User {
         let frame = Frame::parse(arrival.bytes).map_err(|_| DropReason::Malformed)?;
         let Payload::Ip(packet) = &frame.payload else { return Err(DropReason::NoService) };
         let Some(&home) = self.homes.get(&arrival.port) else { return Err(DropReason::Detached) };
-        let incoming = Incoming { home, bytes: arrival.bytes, packet, offload: arrival.offload };
+        let incoming = Incoming { home, bytes: arrival.bytes, packet, offload: arrival.offload, was_cut: false };
         let (tcp, udp, icmp, mut cx) = self.parts(out, now);
         match (packet.fragment, &packet.l4) {
             (Fragment::Whole, Layer4::Tcp { .. }) => tcp.deliver(&mut cx, &incoming),
