@@ -48,6 +48,7 @@ use super::refusal::{Outcome, Refusal};
 use super::settings::Settings;
 use super::state::{NetworkRecord, StateDir};
 use crate::engine::{Engine, EngineEvent, Snapshot};
+use crate::gateway::{Names, Zones};
 use crate::uplink::{Plan, View};
 use jobs::{Job, MtuChange};
 use port_ids::Ports;
@@ -96,6 +97,7 @@ pub(crate) struct Control {
     /// Which endpoint has a device of that name in that namespace.
     devices: BTreeMap<(NamespaceId, String), Place>,
     engine: Engine<View>,
+    names: Names,
     keeper: KeeperLink,
     jobs: BTreeMap<JobId, Job>,
     mtu_changes: Vec<MtuChange>,
@@ -184,6 +186,7 @@ impl Control {
         }
         let views = self.networks.values().map(|network| network.view.clone()).collect();
         let networks = self.networks.values().map(Network::plan).collect();
+        self.names.publish(Zones::new(self.networks.values().map(|network| network.zone.clone())));
         self.engine.publish(Snapshot::new(views, Plan { networks, publications: Vec::new() }));
         self.wind_expiry();
     }

@@ -18,6 +18,7 @@ mod quote;
 mod ready;
 mod socket;
 mod table;
+mod names;
 pub(crate) mod tcp;
 pub(crate) mod udp;
 
@@ -187,8 +188,9 @@ fn home(view: &View, port: PortId) -> Option<Home> {
 impl Local<View> for User {
     type Baggage = Baggage;
 
-    fn start(&mut self, registry: Registry, _waker: Arc<Waker>) {
+    fn start(&mut self, registry: Registry, waker: Arc<Waker>) {
         self.registry = Some(registry);
+        self.names.start(waker);
     }
 
     fn adopt(&mut self, out: Out<'_, View>, now: Instant) {
@@ -233,6 +235,9 @@ impl Local<View> for User {
         let (tcp, udp, icmp, mut cx) = self.parts(out, now);
         match (packet.fragment, &packet.l4) {
             (Fragment::Whole, Layer4::Tcp { .. }) => tcp.deliver(&mut cx, &incoming),
+            (Fragment::Whole, Layer4::Udp { .. }) if names::is_question(&cx, &incoming) => {
+                names::deliver(&mut cx, &incoming)
+            }
             (Fragment::Whole, Layer4::Udp { .. }) => udp.deliver(&mut cx, &incoming),
             (Fragment::Whole, Layer4::Icmp4 { .. } | Layer4::Icmp6 { .. }) => icmp.deliver(&mut cx, &incoming),
             _ => Err(DropReason::NoService),
@@ -250,7 +255,8 @@ impl Local<View> for User {
 
     fn turn(&mut self, out: Out<'_, View>, now: Instant) -> Activity {
         let (tcp, udp, icmp, mut cx) = self.parts(out, now);
-        tcp.turn(&mut cx).max(udp.turn(&mut cx)).max(icmp.turn(&mut cx))
+        let names = names::turn(&mut cx);
+        tcp.turn(&mut cx).max(udp.turn(&mut cx)).max(icmp.turn(&mut cx)).max(names)
     }
 
     fn deadline(&self) -> Option<Instant> {
