@@ -71,7 +71,7 @@ impl Network {
     }
 
     fn guard_arp(&self, port: &PortSpec, frame: &Frame<'_>, arp: &Arp) -> Result<(), DropReason> {
-        if arp.sender_mac == self.spec.gateway_mac || arp.sender_ip == self.spec.gateway4 {
+        if arp.sender_mac == self.spec.gateway_mac || self.leases.is_gateway(arp.sender_ip.into()) {
             return Err(DropReason::GatewayClaim);
         }
         if !port.guard {
@@ -114,7 +114,7 @@ impl Network {
     /// An IPv4 source other than the leased one, or of a port that may have others.
     #[cold]
     fn guard_ipv4(&self, port: &PortSpec, packet: &Packet<'_>, src: Ipv4Addr) -> Result<(), DropReason> {
-        if src == self.spec.gateway4 {
+        if self.leases.is_gateway(src.into()) {
             return Err(DropReason::GatewayClaim);
         }
         let asks_for_lease = src.is_unspecified()
