@@ -35,7 +35,7 @@ impl Network {
             Layer4::Icmp6 { kind: SOLICITATION, .. } => Err(DropReason::Unanswered),
             Layer4::Icmp6 { kind: 133..=137, .. } => Err(DropReason::NoService),
             _ if !self.leases.is_gateway(packet.dst) => self.outwards(from, packet),
-            _ if self.is_host(packet.dst) && matches!(self.spec.uplink, Uplink::Host(_)) => self.to_host_port(),
+            _ if self.is_host(packet.dst) && matches!(self.spec.uplink, Uplink::Host(_)) => self.to_host_port(from),
             // In the host's name too, where it is reached by sockets: whoever answers this is on it.
             _ if is_answerable_echo(packet) => {
                 answer::echo_reply(frame, packet, self.spec.gateway_mac, packet.dst, &mut scratch.answer);
@@ -55,21 +55,8 @@ impl Network {
         match self.spec.uplink {
             Uplink::User => Ok(Decision::Local),
             _ if is_from_published(from, packet) => Ok(Decision::Local),
-            Uplink::Host(_) => self.to_host_port(),
+            Uplink::Host(_) => self.to_host_port(from),
             Uplink::None => Err(DropReason::NoUplink),
-        }
-    }
-
-    /// To the host's own device.
-    fn to_host_port(&self) -> Result<Decision, DropReason> {
-        let Uplink::Host(port) = self.spec.uplink else { return Err(DropReason::NoUplink) };
-        self.index_of(port).map(Decision::Unicast).ok_or(DropReason::NoUplink)
-    }
-
-    fn is_host(&self, address: IpAddr) -> bool {
-        match address {
-            IpAddr::V4(v4) => self.spec.host4 == Some(v4),
-            IpAddr::V6(v6) => self.spec.host6 == Some(v6),
         }
     }
 
