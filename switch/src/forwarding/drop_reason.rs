@@ -94,6 +94,8 @@ reasons! {
         NamesBusy = "names_busy",
         /// For somewhere beyond the network, and no uplink takes it.
         NoUplink = "no_uplink",
+        /// For the host itself, or a neighbour of its links alone, which the network may not reach.
+        HostAccess = "host_access",
         /// Read from a port that control has already withdrawn.
         Detached = "detached",
     }

@@ -5,6 +5,8 @@
 //! of [`user`] under every uplink.
 
 pub mod plan;
+pub mod refused;
 pub mod user;
 
 pub use plan::{NetworkPlan, Plan, Publication, Transport, View};
+pub use refused::{HostAddresses, Refused};

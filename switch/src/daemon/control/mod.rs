@@ -28,6 +28,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, never, select, tick};
@@ -49,7 +50,7 @@ use super::settings::Settings;
 use super::state::{NetworkRecord, StateDir};
 use crate::engine::{Engine, EngineEvent, Snapshot};
 use crate::gateway::{Names, Zones};
-use crate::uplink::{Plan, View};
+use crate::uplink::{HostAddresses, Plan, Refused, View};
 use jobs::{Job, MtuChange};
 use port_ids::Ports;
 
@@ -111,6 +112,8 @@ pub(crate) struct Control {
     live: StateDir,
     global_id: GlobalId,
     host: Occupied,
+    /// Those of `host` that containers must not reach.
+    host_addresses: Arc<HostAddresses>,
     warnings: Vec<String>,
     restarts: u32,
     started: Instant,
@@ -185,10 +188,19 @@ impl Control {
             }
         }
         let views = self.networks.values().map(|network| network.view.clone()).collect();
-        let networks = self.networks.values().map(Network::plan).collect();
         self.names.publish(Zones::new(self.networks.values().map(|network| network.zone.clone())));
-        self.engine.publish(Snapshot::new(views, Plan { networks, publications: Vec::new() }));
+        self.engine.publish(Snapshot::new(views, self.plan()));
         self.wind_expiry();
+    }
+
+    /// What the switch's sockets are to go by.
+    fn plan(&self) -> Plan {
+        let ours = self.networks.values().flat_map(Network::subnets);
+        Plan {
+            networks: self.networks.values().map(Network::plan).collect(),
+            publications: Vec::new(),
+            refused: Refused::new(Arc::clone(&self.host_addresses), ours),
+        }
     }
 
     /// A tick now and then while some port learns, and none otherwise.

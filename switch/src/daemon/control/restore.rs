@@ -27,6 +27,7 @@ use super::port_ids::Ports;
 use super::resolve::Place;
 use super::{Control, owner};
 use crate::daemon::endpoint::{self, Endpoint, Phase};
+use crate::daemon::host_access;
 use crate::daemon::keeper::message::{EndpointKey, ToKeeper, ToSwitch};
 use crate::daemon::keeper_link::KeeperLink;
 use crate::daemon::name::Name;
@@ -95,6 +96,7 @@ pub(crate) fn begin(begin: Begin) -> Result<Control, String> {
         spare,
         live,
         global_id,
+        host_addresses: host_access::addresses(&begin.host).into(),
         host: begin.host,
         warnings: Vec::new(),
         restarts: begin.restarts,

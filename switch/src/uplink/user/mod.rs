@@ -14,11 +14,11 @@
 pub(crate) mod datagram;
 pub(crate) mod errors;
 pub(crate) mod icmp;
+mod names;
 mod quote;
 mod ready;
 mod socket;
 mod table;
-mod names;
 pub(crate) mod tcp;
 pub(crate) mod udp;
 

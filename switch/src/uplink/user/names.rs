@@ -35,7 +35,7 @@ pub(super) fn is_question(cx: &Cx<'_>, incoming: &Incoming<'_>) -> bool {
 /// # Errors
 /// It is malformed, or nobody takes it.
 pub(super) fn deliver(cx: &mut Cx<'_>, incoming: &Incoming<'_>) -> Result<(), DropReason> {
-    let Incoming { home, bytes, packet, offload } = *incoming;
+    let Incoming { home, bytes, packet, offload, .. } = *incoming;
     let Layer4::Udp { src_port, dst_port } = packet.l4 else { return Err(DropReason::NoService) };
     let datagram = &bytes[packet.l4_offset..packet.end];
     if !offload.needs_csum && !is_whole(packet.src, packet.dst, datagram) {
