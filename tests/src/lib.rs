@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`Session`] | whose rights, which files and which host network the programs of a test see |
 //! | [`Switch`] | a daemon with its own state, killed when dropped |
+//! | [`Internet`] | a host with a daemon on it, and far hosts that it reaches by routing |
 //! | [`Container`] | a network namespace, attached or not, gone when dropped |
 //! | [`Background`] | a running program whose lines can be read, killed when dropped |
 //! | [`Probe`] | packets and connections made inside a container |
@@ -18,6 +19,7 @@ pub mod frames;
 pub mod iperf;
 
 mod container;
+mod internet;
 mod probe;
 mod process;
 mod program;
@@ -26,6 +28,7 @@ mod switch;
 mod wait;
 
 pub use container::Container;
+pub use internet::Internet;
 pub use probe::Probe;
 pub use process::{Background, Output, run};
 pub use program::{program, tool};

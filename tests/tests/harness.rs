@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tapswitch_tests::frames::{self, BROADCAST, EXPERIMENTAL};
-use tapswitch_tests::{Container, Probe, Session, Who, as_root_and_user, eventually, run};
+use tapswitch_tests::{Container, Internet, Probe, Session, Who, as_root_and_user, eventually, run};
 
 as_root_and_user! {
     fn a_container_is_a_namespace_with_nothing_but_lo(who: Who) {
@@ -41,4 +41,27 @@ fn the_watcher_sees_what_another_sent_as_root() {
         Probe::send(&a, &frame);
         watch.saw(b"seen by the other")
     });
+}
+
+as_root_and_user! {
+    fn the_internet_has_far_hosts_that_answer_and_some_that_do_not_as_root(who: Who) {
+        let internet = Internet::new(who);
+        let host = internet.host();
+        let _echo = internet.serve("echo", 7, &[]);
+        for at in 0..2 {
+            assert!(host.reaches(internet.addresses()[at]));
+            assert!(Probe::dials(host, internet.addresses()[at], 7));
+            let refused = host.run(&["ping", "-n", "-c", "1", "-W", "1", &internet.unreachable()[at].to_string()]);
+            assert!(refused.stdout.contains("nreachable") || refused.stdout.contains("No route"), "{}", refused.stdout);
+            let silent = host.run(&["ping", "-n", "-c", "1", "-W", "1", &internet.silent()[at].to_string()]);
+            assert!(silent.stdout.contains("100% packet loss") && !silent.stdout.contains("From"), "{}", silent.stdout);
+            assert!(internet.far().reaches(internet.host_addresses()[at]));
+        }
+        // The daemon's user is there, and sees that host's names.
+        let mut command = internet.session().command("sh");
+        command.args(["-c", "id -u; cat /etc/resolv.conf"]);
+        let output = run(command, Duration::from_secs(10)).ok();
+        assert_eq!(output.starts_with("0\n"), who == Who::Root);
+        assert!(output.contains(&internet.addresses()[0].to_string()), "{output}");
+    }
 }
