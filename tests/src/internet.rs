@@ -100,11 +100,11 @@ impl Internet {
         HOST
     }
 
-    /// `tapswitch-probe VERB *:PORT WORDS` out there, ready: a service of every far host.
+    /// `tapswitch-probe VERB ADDR.. WORDS` at both addresses of the far host, ready.
     #[track_caller]
     pub fn serve(&self, verb: &str, port: u16, words: &[&str]) -> Background {
-        let at = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port).to_string();
-        let mut service = self.far.spawn(&[&["tapswitch-probe", verb, &at], words].concat());
+        let at = FAR.map(|address| SocketAddr::new(address, port).to_string());
+        let mut service = self.far.spawn(&[&["tapswitch-probe", verb, &at[0], &at[1]], words].concat());
         service.wait_for_line("ready", DEADLINE);
         service
     }

@@ -65,3 +65,42 @@ as_root_and_user! {
         assert!(output.contains(&internet.addresses()[0].to_string()), "{output}");
     }
 }
+
+/// Without a switch: what they say of the kernel's own way is what the tests of the switch expect.
+#[test]
+fn the_probes_say_what_happens_to_their_flows_as_root() {
+    let internet = Internet::new(Who::Root);
+    let (host, megabyte) = (internet.host(), "1048576");
+    let mut services: Vec<_> = ["echo", "end-first", "stall", "reset", "peer", "files"]
+        .into_iter()
+        .zip(1..)
+        .map(|(verb, port)| internet.serve(verb, port, &[]))
+        .collect();
+    services.push(internet.serve("echo-udp", 1, &[]));
+    services.push(internet.serve("names", 53, &["far.test=203.0.113.7", "far.test=2001:db8:7::7"]));
+    for at in 0..2 {
+        let (far, own) = (internet.addresses()[at], internet.host_addresses()[at]);
+        let ask = |verb: &str, port: u16, words: &[&str]| Probe::ask(host, verb, far, port, words);
+        assert_eq!(ask("half-close", 1, &[megabyte]), "returned 1048576");
+        assert_eq!(ask("churn", 1, &["100"]), "lost 0");
+        assert_eq!(ask("together", 1, &["100"]), "lost 0");
+        assert_eq!(ask("read-then-write", 2, &["1000"]), "read 8");
+        services[1].wait_for_line("took 1000", Duration::from_secs(5));
+        assert_eq!(ask("read", 4, &[]), "ready\nECONNRESET");
+        assert_eq!(ask("read", 5, &[]), format!("ready\nyou are {own}\nend"));
+        assert_eq!(ask("get", 6, &[megabyte]), "verified 1048576");
+        assert_eq!(ask("put", 6, &[megabyte]), "verified 1048576");
+        assert_eq!(ask("connect", 1, &[]), "connected");
+        assert_eq!(ask("connect", 9, &[]), "ECONNREFUSED");
+        assert_eq!(ask("ask-udp", 1, &["9000"]), "answered");
+        assert_eq!(ask("ask-udp", 9, &["1"]), "ECONNREFUSED");
+        assert_eq!(ask("many-udp", 1, &["50"]), "answered 50");
+        let unreachable = Probe::ask(host, "connect", internet.unreachable()[at], 1, &[]);
+        assert!(["EHOSTUNREACH", "ENETUNREACH"].contains(&unreachable.as_str()), "{unreachable}");
+        for transport in ["+notcp", "+tcp"] {
+            let kind = if far.is_ipv4() { "A" } else { "AAAA" };
+            let found = host.ok(&["dig", "+short", transport, &format!("@{far}"), "far.test", kind]);
+            assert_eq!(found.trim(), far.to_string());
+        }
+    }
+}
