@@ -136,6 +136,16 @@ impl Background {
         self.child.try_wait().expect("we may wait for our child").is_none()
     }
 
+    /// Sends SIGTERM, and waits for its end.
+    ///
+    /// # Panics
+    /// When it does not end soon.
+    #[track_caller]
+    pub fn terminate(self) -> Output {
+        self.signal(Signal::SIGTERM);
+        self.finish(Duration::from_secs(10))
+    }
+
     /// Waits for its end.
     ///
     /// # Panics

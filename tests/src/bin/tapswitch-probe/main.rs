@@ -16,6 +16,7 @@
 //! | `connect ADDR` | prints `connected`, or the error's name |
 //! | `read ADDR` | sends a byte, prints what comes and then `end` or the error's name |
 //! | `read-then-write ADDR BYTES` | reads to the end, prints how many; then sends as many as told |
+//! | `abort ADDR` | is echoed once, then resets |
 //! | `pour ADDR` | sends for ever; prints the name of the error that ends it |
 //! | `half-close ADDR BYTES` | sends as many, ends its side, prints how many came back |
 //! | `churn ADDR COUNT` | as many connections one after the other, each echoed; prints how many were lost |
@@ -76,6 +77,7 @@ fn main() -> Result {
         ["connect", to] => tcp::connect(resolve(to)?),
         ["read", to] => tcp::read(resolve(to)?),
         ["read-then-write", to, bytes] => tcp::read_then_write(resolve(to)?, bytes.parse()?),
+        ["abort", to] => tcp::abort(resolve(to)?),
         ["pour", to] => tcp::pour(resolve(to)?),
         ["half-close", to, bytes] => tcp::half_close(resolve(to)?, bytes.parse()?),
         ["churn", to, count] => tcp::churn(resolve(to)?, count.parse()?),

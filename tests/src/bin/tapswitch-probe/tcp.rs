@@ -68,9 +68,7 @@ pub(crate) fn stall(stream: TcpStream) -> io::Result<()> {
 
 pub(crate) fn reset(mut stream: TcpStream) -> io::Result<()> {
     stream.read_exact(&mut [0])?;
-    // Closed with this option, it ends in a reset: socket(7).
-    setsockopt(&stream, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 })?;
-    Ok(())
+    reset_at_close(&stream)
 }
 
 pub(crate) fn peer(mut stream: TcpStream) -> io::Result<()> {
@@ -110,6 +108,13 @@ pub(crate) fn read_then_write(to: SocketAddr, bytes: usize) -> Result {
     Ok(())
 }
 
+pub(crate) fn abort(to: SocketAddr) -> Result {
+    let mut stream = TcpStream::connect(to)?;
+    round_trip(&mut stream)?;
+    reset_at_close(&stream)?;
+    Ok(())
+}
+
 pub(crate) fn pour(to: SocketAddr) -> Result {
     let mut stream = TcpStream::connect(to)?;
     println!("ready");
@@ -132,6 +137,11 @@ pub(crate) fn half_close(to: SocketAddr, bytes: usize) -> Result {
     println!("returned {}", io::copy(&mut stream, &mut io::sink())?);
     writes.join().expect("nothing in it panics")?;
     Ok(())
+}
+
+/// Closed with this option, it ends in a reset: socket(7).
+fn reset_at_close(stream: &TcpStream) -> io::Result<()> {
+    Ok(setsockopt(stream, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 })?)
 }
 
 fn write_many(stream: &mut TcpStream, bytes: usize) -> io::Result<()> {
