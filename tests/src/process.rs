@@ -218,7 +218,8 @@ pub(crate) fn wait_for_end(pid: u32, deadline: Duration) {
     eventually(&format!("the end of process {pid}"), deadline, || !is_alive(pid));
 }
 
-fn code(status: ExitStatus) -> i32 {
+/// Exit status, 128 + signal where it was killed.
+pub(crate) fn code(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
