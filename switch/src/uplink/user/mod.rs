@@ -13,6 +13,7 @@
 
 pub(crate) mod datagram;
 pub(crate) mod errors;
+mod fragments;
 pub(crate) mod icmp;
 mod quote;
 mod ready;
@@ -136,6 +137,9 @@ pub struct User {
     names: Link,
     errors: errors::Budget,
     idents: datagram::Idents,
+    fragments: fragments::Fragments,
+    /// A datagram that came in fragments.
+    whole: Vec<u8>,
     tcp: tcp::Tcp,
     udp: udp::Udp,
     icmp: icmp::Icmp,
@@ -158,9 +162,47 @@ impl User {
             names,
             errors: Default::default(),
             idents: Default::default(),
+            fragments: Default::default(),
+            whole: Vec::new(),
             tcp: tcp::Tcp::new(),
             udp: udp::Udp::new(),
             icmp: icmp::Icmp::new(),
+        }
+    }
+
+    /// A part of a datagram, which leaves when it is whole.
+    fn deliver_part(
+        &mut self,
+        home: Home,
+        bytes: &[u8],
+        packet: &Packet<'_>,
+        out: Out<'_, View>,
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        if !self.fragments.add(home.port, bytes, packet, now, &mut self.whole)? {
+            return Ok(());
+        }
+        // Taken for the call, which needs all of `self`; its room is used again.
+        let whole = std::mem::take(&mut self.whole);
+        let outcome = match Frame::parse(&whole).map(|frame| frame.payload) {
+            Ok(Payload::Ip(packet)) if packet.fragment == Fragment::Whole => {
+                let offload = &Offload::NONE;
+                let incoming = Incoming { home, bytes: &whole, packet: &packet, offload, was_cut: true };
+                self.deliver_whole(&incoming, out, now)
+            }
+            _ => Err(DropReason::Malformed),
+        };
+        self.whole = whole;
+        outcome
+    }
+
+    fn deliver_whole(&mut self, incoming: &Incoming<'_>, out: Out<'_, View>, now: Instant) -> Result<(), DropReason> {
+        let (tcp, udp, icmp, mut cx) = self.parts(out, now);
+        match &incoming.packet.l4 {
+            Layer4::Tcp { .. } => tcp.deliver(&mut cx, incoming),
+            Layer4::Udp { .. } => udp.deliver(&mut cx, incoming),
+            Layer4::Icmp4 { .. } | Layer4::Icmp6 { .. } => icmp.deliver(&mut cx, incoming),
+            Layer4::Other => Err(DropReason::NoService),
         }
     }
 
@@ -217,6 +259,7 @@ impl Local<View> for User {
 
     fn let_go(&mut self, port: PortId) -> Option<Baggage> {
         self.homes.remove(&port)?;
+        self.fragments.forget(port);
         let registry = self.registry.as_ref()?;
         Some(Baggage {
             tcp: self.tcp.pack(registry, port),
@@ -229,14 +272,11 @@ impl Local<View> for User {
         let frame = Frame::parse(arrival.bytes).map_err(|_| DropReason::Malformed)?;
         let Payload::Ip(packet) = &frame.payload else { return Err(DropReason::NoService) };
         let Some(&home) = self.homes.get(&arrival.port) else { return Err(DropReason::Detached) };
-        let incoming = Incoming { home, bytes: arrival.bytes, packet, offload: arrival.offload, was_cut: false };
-        let (tcp, udp, icmp, mut cx) = self.parts(out, now);
-        match (packet.fragment, &packet.l4) {
-            (Fragment::Whole, Layer4::Tcp { .. }) => tcp.deliver(&mut cx, &incoming),
-            (Fragment::Whole, Layer4::Udp { .. }) => udp.deliver(&mut cx, &incoming),
-            (Fragment::Whole, Layer4::Icmp4 { .. } | Layer4::Icmp6 { .. }) => icmp.deliver(&mut cx, &incoming),
-            _ => Err(DropReason::NoService),
+        if packet.fragment != Fragment::Whole {
+            return self.deliver_part(home, arrival.bytes, packet, out, now);
         }
+        let incoming = Incoming { home, bytes: arrival.bytes, packet, offload: arrival.offload, was_cut: false };
+        self.deliver_whole(&incoming, out, now)
     }
 
     fn event(&mut self, token: usize, ready: Ready) {
@@ -249,12 +289,16 @@ impl Local<View> for User {
     }
 
     fn turn(&mut self, out: Out<'_, View>, now: Instant) -> Activity {
+        self.fragments.expire(now);
         let (tcp, udp, icmp, mut cx) = self.parts(out, now);
         tcp.turn(&mut cx).max(udp.turn(&mut cx)).max(icmp.turn(&mut cx))
     }
 
     fn deadline(&self) -> Option<Instant> {
-        [self.tcp.deadline(), self.udp.deadline(), self.icmp.deadline()].into_iter().flatten().min()
+        [self.tcp.deadline(), self.udp.deadline(), self.icmp.deadline(), self.fragments.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 
