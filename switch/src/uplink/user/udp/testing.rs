@@ -7,9 +7,7 @@ use std::time::{Duration, Instant as Wall};
 use mio::{Events, Poll, Token, Waker};
 
 use crate::engine::{Local, NetworkView, Out, Ready, Snapshot, Worker};
-use crate::forwarding::{
-    DropReason, FdbLimits, Instant, Network, NetworkSpec, PortId, PortSpec, Rate, Tables, Uplink,
-};
+use crate::forwarding::{DropReason, FdbLimits, Instant, Network, NetworkSpec, PortId, PortSpec, Rate, Tables, Uplink};
 use crate::frame::offload::HEADER_LEN;
 use crate::frame::testing::mac;
 use crate::frame::{Mac, OffloadHeader};
@@ -124,22 +122,15 @@ impl Stage {
         self.counts().rx_drops[reason.index()]
     }
 
-    pub(in crate::uplink::user) fn counts(&self) -> PortCounts {
+    fn counts(&self) -> PortCounts {
         port::counts(&self.rx, &self.tx)
     }
 }
 
 /// One network with one container.
 fn view(tx: Arc<TxPort>, egress: bool, publications: Vec<Arc<Publication>>) -> Arc<View> {
-    let port = PortSpec {
-        id: PORT,
-        mac: A,
-        ipv4: Some(A4),
-        ipv6: Some(A6),
-        guard: true,
-        learn: false,
-        published: Vec::new(),
-    };
+    let port =
+        PortSpec { id: PORT, mac: A, ipv4: Some(A4), ipv6: Some(A6), guard: true, learn: false, published: Vec::new() };
     let spec = NetworkSpec {
         gateway_mac: GATEWAY,
         gateway4: GATEWAY4,
