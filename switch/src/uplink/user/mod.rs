@@ -11,13 +11,19 @@
 //! Each protocol has a table of its own ([`tcp`], [`udp`], [`icmp`]); all have limits per endpoint, and refuse the endpoint that has
 //! reached them, nobody else.
 
+pub(crate) mod datagram;
 pub(crate) mod errors;
+mod fragments;
 pub(crate) mod icmp;
+mod quote;
+mod ready;
+mod socket;
+mod table;
 pub(crate) mod tcp;
 pub(crate) mod udp;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use mio::{Registry, Token, Waker};
@@ -82,6 +88,8 @@ pub(crate) struct Cx<'a> {
     /// The homes of the ports served here.
     pub homes: &'a BTreeMap<PortId, Home>,
     pub names: &'a Link,
+    pub errors: &'a mut errors::Budget,
+    pub idents: &'a mut datagram::Idents,
     pub now: Instant,
 }
 
@@ -100,6 +108,25 @@ pub(crate) struct Incoming<'a> {
     pub bytes: &'a [u8],
     pub packet: &'a Packet<'a>,
     pub offload: &'a Offload,
+    /// It came in fragments.
+    pub was_cut: bool,
+}
+
+impl<'a> Incoming<'a> {
+    /// The IP packet, without padding.
+    pub(crate) fn ip(&self) -> &'a [u8] {
+        &self.bytes[self.packet.l3_offset..self.packet.end]
+    }
+
+    /// Routers may not cut it: IPv4 says so, and over IPv6 it is what its sender did not cut himself.
+    pub(crate) fn is_whole(&self) -> bool {
+        /// The bit in the sixth byte of an IPv4 header. RFC 791 3.1.
+        const DONT_FRAGMENT: u8 = 0x40;
+        match self.packet.src {
+            IpAddr::V4(_) => self.bytes[self.packet.l3_offset + 6] & DONT_FRAGMENT != 0,
+            IpAddr::V6(_) => !self.was_cut,
+        }
+    }
 }
 
 /// One worker's flows.
@@ -108,6 +135,11 @@ pub struct User {
     registry: Option<Registry>,
     homes: BTreeMap<PortId, Home>,
     names: Link,
+    errors: errors::Budget,
+    idents: datagram::Idents,
+    fragments: fragments::Fragments,
+    /// A datagram that came in fragments.
+    whole: Vec<u8>,
     tcp: tcp::Tcp,
     udp: udp::Udp,
     icmp: icmp::Icmp,
@@ -128,9 +160,49 @@ impl User {
             registry: None,
             homes: BTreeMap::new(),
             names,
+            errors: Default::default(),
+            idents: Default::default(),
+            fragments: Default::default(),
+            whole: Vec::new(),
             tcp: tcp::Tcp::new(),
             udp: udp::Udp::new(),
             icmp: icmp::Icmp::new(),
+        }
+    }
+
+    /// A part of a datagram, which leaves when it is whole.
+    fn deliver_part(
+        &mut self,
+        home: Home,
+        bytes: &[u8],
+        packet: &Packet<'_>,
+        out: Out<'_, View>,
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        if !self.fragments.add(home.port, bytes, packet, now, &mut self.whole)? {
+            return Ok(());
+        }
+        // Taken for the call, which needs all of `self`; its room is used again.
+        let whole = std::mem::take(&mut self.whole);
+        let outcome = match Frame::parse(&whole).map(|frame| frame.payload) {
+            Ok(Payload::Ip(packet)) if packet.fragment == Fragment::Whole => {
+                let offload = &Offload::NONE;
+                let incoming = Incoming { home, bytes: &whole, packet: &packet, offload, was_cut: true };
+                self.deliver_whole(&incoming, out, now)
+            }
+            _ => Err(DropReason::Malformed),
+        };
+        self.whole = whole;
+        outcome
+    }
+
+    fn deliver_whole(&mut self, incoming: &Incoming<'_>, out: Out<'_, View>, now: Instant) -> Result<(), DropReason> {
+        let (tcp, udp, icmp, mut cx) = self.parts(out, now);
+        match &incoming.packet.l4 {
+            Layer4::Tcp { .. } => tcp.deliver(&mut cx, incoming),
+            Layer4::Udp { .. } => udp.deliver(&mut cx, incoming),
+            Layer4::Icmp4 { .. } | Layer4::Icmp6 { .. } => icmp.deliver(&mut cx, incoming),
+            Layer4::Other => Err(DropReason::NoService),
         }
     }
 
@@ -141,12 +213,9 @@ impl User {
         now: Instant,
     ) -> (&'a mut tcp::Tcp, &'a mut udp::Udp, &'a mut icmp::Icmp, Cx<'a>) {
         let registry = self.registry.as_ref().expect("a worker starts before its first frame");
-        (
-            &mut self.tcp,
-            &mut self.udp,
-            &mut self.icmp,
-            Cx { out, registry, homes: &self.homes, names: &self.names, now },
-        )
+        let (errors, idents) = (&mut self.errors, &mut self.idents);
+        let cx = Cx { out, registry, homes: &self.homes, names: &self.names, errors, idents, now };
+        (&mut self.tcp, &mut self.udp, &mut self.icmp, cx)
     }
 }
 
@@ -190,6 +259,7 @@ impl Local<View> for User {
 
     fn let_go(&mut self, port: PortId) -> Option<Baggage> {
         self.homes.remove(&port)?;
+        self.fragments.forget(port);
         let registry = self.registry.as_ref()?;
         Some(Baggage {
             tcp: self.tcp.pack(registry, port),
@@ -202,14 +272,11 @@ impl Local<View> for User {
         let frame = Frame::parse(arrival.bytes).map_err(|_| DropReason::Malformed)?;
         let Payload::Ip(packet) = &frame.payload else { return Err(DropReason::NoService) };
         let Some(&home) = self.homes.get(&arrival.port) else { return Err(DropReason::Detached) };
-        let incoming = Incoming { home, bytes: arrival.bytes, packet, offload: arrival.offload };
-        let (tcp, udp, icmp, mut cx) = self.parts(out, now);
-        match (packet.fragment, &packet.l4) {
-            (Fragment::Whole, Layer4::Tcp { .. }) => tcp.deliver(&mut cx, &incoming),
-            (Fragment::Whole, Layer4::Udp { .. }) => udp.deliver(&mut cx, &incoming),
-            (Fragment::Whole, Layer4::Icmp4 { .. } | Layer4::Icmp6 { .. }) => icmp.deliver(&mut cx, &incoming),
-            _ => Err(DropReason::NoService),
+        if packet.fragment != Fragment::Whole {
+            return self.deliver_part(home, arrival.bytes, packet, out, now);
         }
+        let incoming = Incoming { home, bytes: arrival.bytes, packet, offload: arrival.offload, was_cut: false };
+        self.deliver_whole(&incoming, out, now)
     }
 
     fn event(&mut self, token: usize, ready: Ready) {
@@ -222,12 +289,16 @@ impl Local<View> for User {
     }
 
     fn turn(&mut self, out: Out<'_, View>, now: Instant) -> Activity {
+        self.fragments.expire(now);
         let (tcp, udp, icmp, mut cx) = self.parts(out, now);
         tcp.turn(&mut cx).max(udp.turn(&mut cx)).max(icmp.turn(&mut cx))
     }
 
     fn deadline(&self) -> Option<Instant> {
-        [self.tcp.deadline(), self.udp.deadline(), self.icmp.deadline()].into_iter().flatten().min()
+        [self.tcp.deadline(), self.udp.deadline(), self.icmp.deadline(), self.fragments.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 
