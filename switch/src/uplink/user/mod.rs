@@ -11,6 +11,7 @@
 //! Each protocol has a table of its own ([`tcp`], [`udp`], [`icmp`]); all have limits per endpoint, and refuse the endpoint that has
 //! reached them, nobody else.
 
+pub(crate) mod datagram;
 pub(crate) mod errors;
 pub(crate) mod icmp;
 pub(crate) mod tcp;
@@ -82,6 +83,8 @@ pub(crate) struct Cx<'a> {
     /// The homes of the ports served here.
     pub homes: &'a BTreeMap<PortId, Home>,
     pub names: &'a Link,
+    pub errors: &'a mut errors::Budget,
+    pub idents: &'a mut datagram::Idents,
     pub now: Instant,
 }
 
@@ -108,6 +111,8 @@ pub struct User {
     registry: Option<Registry>,
     homes: BTreeMap<PortId, Home>,
     names: Link,
+    errors: errors::Budget,
+    idents: datagram::Idents,
     tcp: tcp::Tcp,
     udp: udp::Udp,
     icmp: icmp::Icmp,
@@ -128,6 +133,8 @@ impl User {
             registry: None,
             homes: BTreeMap::new(),
             names,
+            errors: Default::default(),
+            idents: Default::default(),
             tcp: tcp::Tcp::new(),
             udp: udp::Udp::new(),
             icmp: icmp::Icmp::new(),
@@ -141,12 +148,9 @@ impl User {
         now: Instant,
     ) -> (&'a mut tcp::Tcp, &'a mut udp::Udp, &'a mut icmp::Icmp, Cx<'a>) {
         let registry = self.registry.as_ref().expect("a worker starts before its first frame");
-        (
-            &mut self.tcp,
-            &mut self.udp,
-            &mut self.icmp,
-            Cx { out, registry, homes: &self.homes, names: &self.names, now },
-        )
+        let (errors, idents) = (&mut self.errors, &mut self.idents);
+        let cx = Cx { out, registry, homes: &self.homes, names: &self.names, errors, idents, now };
+        (&mut self.tcp, &mut self.udp, &mut self.icmp, cx)
     }
 }
 
