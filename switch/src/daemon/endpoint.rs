@@ -6,9 +6,9 @@ use std::sync::Arc;
 use tapswitch_netns::{DeviceSpec, OffloadMode, TapInfo};
 
 use super::api::types::{EndpointInfo, EndpointState};
+use super::control::publication_info as info;
 use super::keeper::message::EndpointKey;
 use super::name::Name;
-use super::control::publication_info as info;
 use super::state::{EndpointRecord, NetworkRecord, PublicationRecord};
 use super::tally;
 use crate::forwarding::PortSpec;

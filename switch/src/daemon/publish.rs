@@ -156,8 +156,7 @@ fn transport(text: &str) -> Result<(&str, Transport), String> {
 fn address<'a>(text: &'a str, form: &str) -> Result<(Option<IpAddr>, &'a str), String> {
     if let Some(rest) = text.strip_prefix('[') {
         let (address, ports) = rest.split_once("]:").ok_or(form)?;
-        let address: Ipv6Addr =
-            address.parse().map_err(|_| format!("`{}` is no IPv6 address", printable(address)))?;
+        let address: Ipv6Addr = address.parse().map_err(|_| format!("`{}` is no IPv6 address", printable(address)))?;
         // `::ffff:127.0.0.1` would be an IPv4 address under a name that the checks for loopback do not know.
         if address.to_ipv4_mapped().is_some() {
             return Err("an IPv4 address is given as such, as 127.0.0.1:8080:80".into());

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 
 use super::problem::{Problem, Sent};
 use super::types::{
-    EndpointInfo, FdbEntry, NetworkCreate, NetworkInfo, NetworkSet, PublicationInfo, PublishRequest, RuleChange, RuleInfo,
-    Stats, Status,
+    EndpointInfo, FdbEntry, NetworkCreate, NetworkInfo, NetworkSet, PublicationInfo, PublishRequest, RuleChange,
+    RuleInfo, Stats, Status,
 };
 use crate::daemon::control::{Handle, Selection};
 use crate::daemon::name::{Name, Target, printable};

@@ -70,7 +70,9 @@ impl Control {
             }
             ToSwitch::NotBound { job, errno, holder } => self.bind_answered(job, Err(NotBound { errno, holder })),
             ToSwitch::Stop => self.ending = Some(Ending::Stopped),
-            ToSwitch::Kept { .. } | ToSwitch::KeptSocket { .. } | ToSwitch::KeptAll => tracing::warn!("the keeper handed over a device out of turn"),
+            ToSwitch::Kept { .. } | ToSwitch::KeptSocket { .. } | ToSwitch::KeptAll => {
+                tracing::warn!("the keeper handed over a device out of turn")
+            }
         }
     }
 

@@ -183,7 +183,7 @@ impl Control {
                 if address.port() != 0 {
                     self.refuse_taken(key)?;
                     if todo.iter().any(|bind: &Bind| overlap(bind.key(), key)) {
-                        return Err(Refusal::Malformed(format!("{} is asked for twice", shown(key))));
+                        return Err(Refusal::Malformed(format!("port {} is asked for twice", shown(key))));
                     }
                 }
                 let (transport, container) = (wanted.transport, wanted.container);
@@ -526,7 +526,6 @@ fn first_unprivileged() -> String {
     let read = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
     read.map_or_else(|_| "1024".into(), |text| text.trim().to_owned())
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -1,10 +1,14 @@
 //! UDP flows.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+
 use mio::Registry;
 
-use super::{Cx, Incoming};
+use super::{Cx, Home, Incoming};
 use crate::engine::{Activity, Ready};
 use crate::forwarding::{DropReason, Instant, PortId};
+use crate::uplink::Publication;
 
 /// One worker's flows.
 #[derive(Debug, Default)]
@@ -33,6 +37,19 @@ impl Udp {
     /// A packet of a container.
     pub(crate) fn deliver(&mut self, _cx: &mut Cx<'_>, _incoming: &Incoming<'_>) -> Result<(), DropReason> {
         Err(DropReason::NoService)
+    }
+
+    /// A client of a published port wrote from `client`, which the container at `near` sees as `far`.
+    pub(crate) fn client(
+        &mut self,
+        _cx: &mut Cx<'_>,
+        _home: &Home,
+        _publication: &Arc<Publication>,
+        _near: SocketAddr,
+        _far: SocketAddr,
+        _client: SocketAddr,
+    ) -> Result<(), DropReason> {
+        Ok(())
     }
 
     /// A flow's socket became ready.
