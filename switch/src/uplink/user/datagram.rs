@@ -28,6 +28,9 @@ pub(crate) const HEADER_LEN: usize = 8;
 /// The hop limit of what starts here: the default of RFC 1700.
 pub(crate) const HOP_LIMIT: u8 = 64;
 
+/// Most payload of one datagram, over IPv6; IPv4 holds 20 bytes less.
+pub(crate) const MOST_PAYLOAD: usize = MOST_IP - HEADER_LEN;
+
 const ETHERNET_LEN: usize = 14;
 const IPV4_LEN: usize = 20;
 const IPV6_LEN: usize = 40;
@@ -68,7 +71,7 @@ struct Part {
 }
 
 impl Datagram {
-    /// A UDP datagram of `len` bytes of payload.
+    /// A UDP datagram of `len` bytes of payload, at most [`MOST_PAYLOAD`].
     pub(crate) fn udp(from: std::net::SocketAddr, to: std::net::SocketAddr, len: usize) -> Self {
         let mut header = [0; HEADER_LEN];
         header[..2].copy_from_slice(&from.port().to_be_bytes());
@@ -83,7 +86,7 @@ impl Datagram {
 
     /// Most bytes of payload in one IP packet.
     fn most_payload(&self) -> usize {
-        MOST_IP - HEADER_LEN - if self.from.is_ipv4() { IPV4_LEN } else { 0 }
+        MOST_PAYLOAD - if self.from.is_ipv4() { IPV4_LEN } else { 0 }
     }
 
     /// Offset of the sum in the header.

@@ -5,13 +5,15 @@
 //! ICMP error, a part of a datagram, or a packet from or to what is no single station. Neither may be made a weapon:
 //! [`Budget`] bounds what one worker sends.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use etherparse::{LaxIpSlice, ip_number};
+use nix::errno::Errno;
 
 use super::datagram::{self, Datagram, HEADER_LEN, HOP_LIMIT, ICMP4, ICMP6};
-use super::{Cx, Home};
-use crate::forwarding::{Instant, Limiter, Rate};
+use super::{Cx, Home, Incoming};
+use crate::forwarding::{DropReason, Instant, Limiter, Rate};
+use crate::uplink::plan::{Destination, Transport};
 
 /// Longest ICMP error over IPv4, in bytes of IP packet: RFC 1812 4.3.2.3.
 const MOST4: usize = 576;
@@ -113,6 +115,61 @@ pub(crate) fn relay(cx: &mut Cx<'_>, home: &Home, from: IpAddr, packet: &[u8], m
     if cx.errors.0.take(quote.len() as u64, RATE, cx.now) {
         // A lost error is one that the container waits out, as everywhere.
         let _ = datagram::send(cx, home, &datagram, quote);
+    }
+}
+
+/// Where a packet to `to` goes; its sender is told where it may not.
+///
+/// # Errors
+/// As [`Plan::destination`](crate::uplink::Plan::destination).
+pub(crate) fn destination(
+    cx: &mut Cx<'_>,
+    incoming: &Incoming<'_>,
+    transport: Option<Transport>,
+    to: SocketAddr,
+) -> Result<Destination, DropReason> {
+    let network = incoming.home.place.network;
+    cx.plan().destination(network, transport, to).inspect_err(|reason| {
+        let nobody_listens = *reason == DropReason::NoService;
+        let why = if nobody_listens { Unreachable::Port } else { Unreachable::Prohibited };
+        send(cx, &incoming.home, incoming.ip(), why);
+    })
+}
+
+/// Sees to it that a packet may go one hop further; its sender is told where it may not.
+///
+/// # Errors
+/// `HopLimit`.
+pub(crate) fn check_hops(cx: &mut Cx<'_>, incoming: &Incoming<'_>) -> Result<(), DropReason> {
+    if incoming.packet.hop_limit > 1 {
+        return Ok(());
+    }
+    send(cx, &incoming.home, incoming.ip(), Unreachable::HopLimit);
+    Err(DropReason::HopLimit)
+}
+
+/// Tells a container why the kernel did not take its packet, on a path that takes IP packets of `mtu` bytes; the reason that is
+/// counted.
+pub(crate) fn refuse(cx: &mut Cx<'_>, incoming: &Incoming<'_>, errno: Errno, mtu: Option<u32>) -> DropReason {
+    let (why, reason) = of(errno, mtu);
+    if let Some(why) = why {
+        send(cx, &incoming.home, incoming.ip(), why);
+    }
+    reason
+}
+
+/// What to say, and to count, where the kernel did not take a packet; nothing is said where it is only full.
+fn of(errno: Errno, mtu: Option<u32>) -> (Option<Unreachable>, DropReason) {
+    match errno {
+        Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM => (None, DropReason::UplinkFull),
+        Errno::EMFILE | Errno::ENFILE => (None, DropReason::FlowLimit),
+        Errno::EMSGSIZE => (mtu.map(|mtu| Unreachable::TooBig { mtu }), DropReason::TooBig),
+        Errno::ECONNREFUSED => (Some(Unreachable::Port), DropReason::NoUplink),
+        Errno::ENETUNREACH | Errno::EADDRNOTAVAIL | Errno::EAFNOSUPPORT | Errno::ENETDOWN => {
+            (Some(Unreachable::Network), DropReason::NoUplink)
+        }
+        Errno::EACCES | Errno::EPERM | Errno::EINVAL => (Some(Unreachable::Prohibited), DropReason::NoUplink),
+        _ => (Some(Unreachable::Host), DropReason::NoUplink),
     }
 }
 

@@ -13,13 +13,18 @@
 
 pub(crate) mod datagram;
 pub(crate) mod errors;
+mod fragments;
 pub(crate) mod icmp;
 mod publication;
+mod quote;
+mod ready;
+mod socket;
+mod table;
 pub(crate) mod tcp;
 pub(crate) mod udp;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use mio::{Registry, Token, Waker};
@@ -104,6 +109,25 @@ pub(crate) struct Incoming<'a> {
     pub bytes: &'a [u8],
     pub packet: &'a Packet<'a>,
     pub offload: &'a Offload,
+    /// It came in fragments.
+    pub was_cut: bool,
+}
+
+impl<'a> Incoming<'a> {
+    /// The IP packet, without padding.
+    pub(crate) fn ip(&self) -> &'a [u8] {
+        &self.bytes[self.packet.l3_offset..self.packet.end]
+    }
+
+    /// Routers may not cut it: IPv4 says so, and over IPv6 it is what its sender did not cut himself.
+    pub(crate) fn is_whole(&self) -> bool {
+        /// The bit in the sixth byte of an IPv4 header. RFC 791 3.1.
+        const DONT_FRAGMENT: u8 = 0x40;
+        match self.packet.src {
+            IpAddr::V4(_) => self.bytes[self.packet.l3_offset + 6] & DONT_FRAGMENT != 0,
+            IpAddr::V6(_) => !self.was_cut,
+        }
+    }
 }
 
 /// One worker's flows.
@@ -114,6 +138,9 @@ pub struct User {
     names: Link,
     errors: errors::Budget,
     idents: datagram::Idents,
+    fragments: fragments::Fragments,
+    /// A datagram that came in fragments.
+    whole: Vec<u8>,
     tcp: tcp::Tcp,
     udp: udp::Udp,
     icmp: icmp::Icmp,
@@ -137,6 +164,8 @@ impl User {
             names,
             errors: Default::default(),
             idents: Default::default(),
+            fragments: Default::default(),
+            whole: Vec::new(),
             tcp: tcp::Tcp::new(),
             udp: udp::Udp::new(),
             icmp: icmp::Icmp::new(),
@@ -148,6 +177,42 @@ impl User {
     fn wait_for_clients(&mut self, plan: &Plan) {
         let registry = self.registry.as_ref().expect("a worker starts before its first port");
         self.published.adopt(plan, &self.homes, registry);
+    }
+
+    /// A part of a datagram, which leaves when it is whole.
+    fn deliver_part(
+        &mut self,
+        home: Home,
+        bytes: &[u8],
+        packet: &Packet<'_>,
+        out: Out<'_, View>,
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        if !self.fragments.add(home.port, bytes, packet, now, &mut self.whole)? {
+            return Ok(());
+        }
+        // Taken for the call, which needs all of `self`; its room is used again.
+        let whole = std::mem::take(&mut self.whole);
+        let outcome = match Frame::parse(&whole).map(|frame| frame.payload) {
+            Ok(Payload::Ip(packet)) if packet.fragment == Fragment::Whole => {
+                let offload = &Offload::NONE;
+                let incoming = Incoming { home, bytes: &whole, packet: &packet, offload, was_cut: true };
+                self.deliver_whole(&incoming, out, now)
+            }
+            _ => Err(DropReason::Malformed),
+        };
+        self.whole = whole;
+        outcome
+    }
+
+    fn deliver_whole(&mut self, incoming: &Incoming<'_>, out: Out<'_, View>, now: Instant) -> Result<(), DropReason> {
+        let (tcp, udp, icmp, mut cx) = self.parts(out, now);
+        match &incoming.packet.l4 {
+            Layer4::Tcp { .. } => tcp.deliver(&mut cx, incoming),
+            Layer4::Udp { .. } => udp.deliver(&mut cx, incoming),
+            Layer4::Icmp4 { .. } | Layer4::Icmp6 { .. } => icmp.deliver(&mut cx, incoming),
+            Layer4::Other => Err(DropReason::NoService),
+        }
     }
 
     /// The tables, and what they work with.
@@ -205,6 +270,7 @@ impl Local<View> for User {
 
     fn let_go(&mut self, port: PortId) -> Option<Baggage> {
         self.homes.remove(&port)?;
+        self.fragments.forget(port);
         let registry = self.registry.as_ref()?;
         self.published.let_go(registry, port);
         Some(Baggage {
@@ -218,14 +284,11 @@ impl Local<View> for User {
         let frame = Frame::parse(arrival.bytes).map_err(|_| DropReason::Malformed)?;
         let Payload::Ip(packet) = &frame.payload else { return Err(DropReason::NoService) };
         let Some(&home) = self.homes.get(&arrival.port) else { return Err(DropReason::Detached) };
-        let incoming = Incoming { home, bytes: arrival.bytes, packet, offload: arrival.offload };
-        let (tcp, udp, icmp, mut cx) = self.parts(out, now);
-        match (packet.fragment, &packet.l4) {
-            (Fragment::Whole, Layer4::Tcp { .. }) => tcp.deliver(&mut cx, &incoming),
-            (Fragment::Whole, Layer4::Udp { .. }) => udp.deliver(&mut cx, &incoming),
-            (Fragment::Whole, Layer4::Icmp4 { .. } | Layer4::Icmp6 { .. }) => icmp.deliver(&mut cx, &incoming),
-            _ => Err(DropReason::NoService),
+        if packet.fragment != Fragment::Whole {
+            return self.deliver_part(home, arrival.bytes, packet, out, now);
         }
+        let incoming = Incoming { home, bytes: arrival.bytes, packet, offload: arrival.offload, was_cut: false };
+        self.deliver_whole(&incoming, out, now)
     }
 
     fn event(&mut self, token: usize, ready: Ready) {
@@ -238,6 +301,7 @@ impl Local<View> for User {
     }
 
     fn turn(&mut self, out: Out<'_, View>, now: Instant) -> Activity {
+        self.fragments.expire(now);
         let mut published = std::mem::take(&mut self.published);
         let (tcp, udp, icmp, mut cx) = self.parts(out, now);
         let clients = published.turn(&mut cx, tcp, udp);
@@ -247,8 +311,8 @@ impl Local<View> for User {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let clients = self.published.deadline();
-        [self.tcp.deadline(), self.udp.deadline(), self.icmp.deadline(), clients].into_iter().flatten().min()
+        let (fragments, clients) = (self.fragments.deadline(), self.published.deadline());
+        [self.tcp.deadline(), self.udp.deadline(), self.icmp.deadline(), fragments, clients].into_iter().flatten().min()
     }
 }
 

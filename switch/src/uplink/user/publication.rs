@@ -24,9 +24,8 @@ use mio::{Interest, Registry};
 use nix::errno::Errno;
 use nix::sys::socket::{SockFlag, SockaddrStorage, accept4, getpeername};
 
-use super::datagram::{self, Datagram};
 use super::tcp::Tcp;
-use super::udp::Udp;
+use super::udp::{Udp, send_datagram};
 use super::{Cx, Ends, Home, Kind};
 use crate::engine::{Activity, Ready};
 use crate::forwarding::{Instant, PortId};
@@ -172,11 +171,10 @@ fn receive(cx: &mut Cx<'_>, udp: &mut Udp, home: &Home, publication: &Arc<Public
     };
     let Some(client) = received.client else { return Look::Found };
     if let Some(Ends { near, far }) = ends(cx, home, publication, client)
-        && udp.client(cx, home, publication, near, far, client).is_ok()
+        && udp.client(cx, home, publication.clone(), near, far, client).is_ok()
     {
-        let payload = &space.bytes()[..received.len];
         // What a full queue loses is counted there.
-        let _ = datagram::send(cx, home, &Datagram::udp(far, near, received.len), payload);
+        let _ = send_datagram(cx, home, near, far, &space.bytes()[..received.len]);
     }
     Look::Found
 }
