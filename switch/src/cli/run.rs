@@ -37,6 +37,7 @@ pub(super) const NETNS_PREFIX: &str = "run:";
   tapswitch run -- sh
   tapswitch run --name web -- python3 -m http.server 80
   tapswitch run --name db --ip 172.17.0.9 -- postgres -D /srv/db
+  tapswitch run -p 8080:80 -- python3 -m http.server 80     clients of the host's port 8080
   tapswitch run --network blue -- ip address
 
 As an ordinary user CMD is root in a user namespace of its own. Exit status: CMD's, 128+N where signal N ended it, 125 where \

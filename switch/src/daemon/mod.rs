@@ -11,6 +11,7 @@ mod keeper_link;
 pub mod log;
 pub mod name;
 mod network;
+pub mod publish;
 mod refusal;
 pub mod settings;
 mod state;

@@ -16,6 +16,7 @@ mod detach;
 mod jobs;
 mod networks;
 mod port_ids;
+mod publish;
 mod queries;
 mod resolve;
 mod restore;
@@ -35,6 +36,7 @@ use tapswitch_ipam::{GlobalId, Occupied, Owner};
 use tapswitch_netns::{NamespaceId, OffloadMode};
 
 pub(crate) use command::{Command, Handle, Reply, channel};
+pub(crate) use publish::info as publication_info;
 pub(crate) use queries::Selection;
 pub(crate) use resolve::Place;
 pub(crate) use restore::{Begin, begin};
@@ -100,6 +102,7 @@ pub(crate) struct Control {
     jobs: BTreeMap<JobId, Job>,
     mtu_changes: Vec<MtuChange>,
     next_change: u64,
+    next_publication: u64,
     ports: Ports,
     /// Networks, for good.
     kept: StateDir,
@@ -162,7 +165,7 @@ impl Control {
     /// What may have become due after any input: telling the keeper that the switch serves, and the end of `down`.
     fn settle(&mut self) {
         let reattaching = self.jobs.values().any(|job| matches!(job, Job::Reattach(_)));
-        if !self.ready && !reattaching {
+        if !self.ready && !reattaching && !self.is_publishing_again() {
             self.ready = true;
             self.keeper.tell(&super::keeper::message::ToKeeper::Ready);
         }
@@ -184,7 +187,10 @@ impl Control {
         }
         let views = self.networks.values().map(|network| network.view.clone()).collect();
         let networks = self.networks.values().map(Network::plan).collect();
-        self.engine.publish(Snapshot::new(views, Plan { networks, publications: Vec::new() }));
+        let endpoints = self.networks.values().flat_map(|network| network.endpoints.values());
+        let publications = endpoints.flat_map(|endpoint| endpoint.publications.iter().cloned()).collect();
+        let addresses = self.host.addresses.as_slice().into();
+        self.engine.publish(Snapshot::new(views, Plan { networks, publications, addresses }));
         self.wind_expiry();
     }
 

@@ -168,8 +168,12 @@ impl Control {
 
     /// What the host uses now.
     pub(super) fn host_changed(&mut self, host: Occupied) {
+        let moved = self.host.addresses != host.addresses;
         self.host = host;
         self.look_for_collisions();
+        if moved {
+            self.publish([]);
+        }
     }
 
     /// Renews every network's warnings about what it overlaps, and logs the new ones.

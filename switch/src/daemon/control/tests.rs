@@ -3,6 +3,7 @@
 mod announcing;
 mod endpoints;
 mod networks;
+mod publishing;
 mod restarts;
 mod rules;
 

@@ -15,6 +15,7 @@ pub(crate) mod datagram;
 pub(crate) mod errors;
 mod fragments;
 pub(crate) mod icmp;
+mod publication;
 mod quote;
 mod ready;
 mod socket;
@@ -143,6 +144,7 @@ pub struct User {
     tcp: tcp::Tcp,
     udp: udp::Udp,
     icmp: icmp::Icmp,
+    published: publication::Publications,
 }
 
 /// The flows of one port, on their way to another worker.
@@ -167,7 +169,14 @@ impl User {
             tcp: tcp::Tcp::new(),
             udp: udp::Udp::new(),
             icmp: icmp::Icmp::new(),
+            published: publication::Publications::default(),
         }
+    }
+
+    /// Clients of the published ports that are served here are waited for, and no others.
+    fn wait_for_clients(&mut self, plan: &Plan) {
+        let registry = self.registry.as_ref().expect("a worker starts before its first port");
+        self.published.adopt(plan, &self.homes, registry);
     }
 
     /// A part of a datagram, which leaves when it is whole.
@@ -240,6 +249,7 @@ impl Local<View> for User {
                 *known = found;
             }
         }
+        self.wait_for_clients(view.plan());
         let (tcp, udp, icmp, mut cx) = self.parts(out, now);
         tcp.adopt(&mut cx);
         udp.adopt(&mut cx);
@@ -249,6 +259,7 @@ impl Local<View> for User {
     fn take(&mut self, port: PortId, baggage: Option<Baggage>, out: Out<'_, View>, now: Instant) {
         let Some(found) = home(out.forward(), port) else { return };
         self.homes.insert(port, found);
+        self.wait_for_clients(out.forward().plan());
         let (tcp, udp, icmp, mut cx) = self.parts(out, now);
         if let Some(baggage) = baggage {
             tcp.unpack(&mut cx, baggage.tcp);
@@ -261,6 +272,7 @@ impl Local<View> for User {
         self.homes.remove(&port)?;
         self.fragments.forget(port);
         let registry = self.registry.as_ref()?;
+        self.published.let_go(registry, port);
         Some(Baggage {
             tcp: self.tcp.pack(registry, port),
             udp: self.udp.pack(registry, port),
@@ -284,21 +296,23 @@ impl Local<View> for User {
             (Kind::Tcp, index) => self.tcp.event(index, ready),
             (Kind::Udp, index) => self.udp.event(index, ready),
             (Kind::Icmp, index) => self.icmp.event(index, ready),
-            (Kind::Publication, _) => {}
+            (Kind::Publication, index) => self.published.event(index, ready),
         }
     }
 
     fn turn(&mut self, out: Out<'_, View>, now: Instant) -> Activity {
         self.fragments.expire(now);
+        let mut published = std::mem::take(&mut self.published);
         let (tcp, udp, icmp, mut cx) = self.parts(out, now);
-        tcp.turn(&mut cx).max(udp.turn(&mut cx)).max(icmp.turn(&mut cx))
+        let clients = published.turn(&mut cx, tcp, udp);
+        let moved = tcp.turn(&mut cx).max(udp.turn(&mut cx)).max(icmp.turn(&mut cx));
+        self.published = published;
+        clients.max(moved)
     }
 
     fn deadline(&self) -> Option<Instant> {
-        [self.tcp.deadline(), self.udp.deadline(), self.icmp.deadline(), self.fragments.deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        let (fragments, clients) = (self.fragments.deadline(), self.published.deadline());
+        [self.tcp.deadline(), self.udp.deadline(), self.icmp.deadline(), fragments, clients].into_iter().flatten().min()
     }
 }
 
