@@ -16,6 +16,7 @@ mod fdb;
 mod ls;
 mod network;
 mod output;
+mod resolv_conf;
 mod rules;
 mod run;
 mod signals;
