@@ -7,7 +7,7 @@ use anyhow::Context;
 use tapswitch_netns::Namespace;
 
 use super::args::{EndpointFlags, unicast_mac};
-use super::{Outcome, output};
+use super::{Outcome, output, resolv_conf};
 use crate::daemon::api::client::{Client, ClientError};
 use crate::daemon::api::types::{AttachRequest, EndpointInfo};
 use crate::daemon::attach_socket;
@@ -61,6 +61,7 @@ pub(super) fn run(args: Args, client: &Client) -> Outcome {
         ..request(&args.endpoint)
     };
     let endpoint = attach(client, &request, namespace.as_fd())?;
+    resolv_conf::write_netns(client, &endpoint);
     if args.json {
         output::json(&endpoint)?;
     } else {
@@ -74,6 +75,7 @@ pub(super) fn request(flags: &EndpointFlags) -> AttachRequest {
     AttachRequest {
         network: flags.network.as_ref().map(Name::to_string),
         name: flags.name.as_ref().map(Name::to_string),
+        aliases: flags.aliases.iter().map(Name::to_string).collect(),
         ip: flags.ip,
         ip6: flags.ip6,
         publish: flags.publish.iter().map(ToString::to_string).collect(),

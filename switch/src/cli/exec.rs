@@ -14,7 +14,7 @@ use nix::sys::signal::SigSet;
 use nix::unistd::{chdir, setgid, setuid};
 use tapswitch_netns::{Namespace, NamespaceId, UserNamespace};
 
-use super::{Outcome, args, run};
+use super::{Outcome, args, resolv_conf, run};
 use crate::daemon::api::client::Client;
 use crate::daemon::api::types::EndpointInfo;
 use crate::daemon::name::Target;
@@ -58,8 +58,9 @@ fn enter(endpoint: &EndpointInfo) -> anyhow::Result<()> {
         enter_user_namespace(&owner)?;
     }
     setns(&found.namespace, CloneFlags::CLONE_NEWNET).context("enter its network namespace")?;
-    if let Some(mounts) = mounts {
-        enter_mounts(&mounts)?;
+    match mounts {
+        Some(mounts) => enter_mounts(&mounts)?,
+        None => resolv_conf::enter_netns(endpoint),
     }
     Ok(())
 }

@@ -21,11 +21,11 @@ use nix::sys::time::{TimeVal, TimeValLike};
 use tapswitch_ipam::Occupied;
 
 mod fact;
-mod nameservers;
 mod watch;
 
 use self::fact::Fact;
 pub use self::watch::Watch;
+use crate::gateway::resolv_conf;
 
 /// Where a Linux host says which nameservers it asks. The second holds the real ones where the first names only a
 /// local stub.
@@ -95,7 +95,8 @@ impl Host {
                 }
             }
         }
-        occupied.nameservers = resolv_confs.iter().flat_map(|path| nameservers::read(path)).collect();
+        occupied.nameservers =
+            resolv_confs.iter().flat_map(|path| resolv_conf::read(path)).map(|server| server.address).collect();
         sort(&mut occupied.routes);
         sort(&mut occupied.addresses);
         sort(&mut occupied.nameservers);

@@ -10,6 +10,7 @@ pub mod keeper;
 mod keeper_link;
 pub mod log;
 pub mod name;
+mod names;
 mod network;
 pub mod publish;
 mod refusal;

@@ -11,10 +11,12 @@ use super::announce::LastMacs;
 use super::api::types::{NetworkInfo, PortStats, RuleInfo, UplinkKind};
 use super::endpoint::{Endpoint, Phase, Port};
 use super::name::Name;
+use super::names;
 use super::state::{NetworkRecord, RuleRecord};
 use super::tally;
 use crate::engine::NetworkView;
 use crate::forwarding::{FdbLimits, Network as Forwarding, NetworkSpec, Rate, Rule, Tables, Uplink};
+use crate::gateway::Zone;
 use crate::uplink::NetworkPlan;
 
 /// The network. Control's one thread owns it.
@@ -32,6 +34,8 @@ pub(crate) struct Network {
     pub tables: Arc<Tables>,
     /// What the workers go by, or will at the next publication.
     pub view: NetworkView,
+    /// What the names at its gateway know, or will at the next publication.
+    pub zone: Arc<Zone>,
     /// Where neighbours last saw its addresses.
     pub(super) last_macs: LastMacs,
     /// Counters of ports that are gone.
@@ -50,6 +54,7 @@ impl Network {
         };
         let tables = Arc::new(Tables::new(limits));
         let view = view(&record, 0, &BTreeMap::new(), &tables);
+        let zone = Arc::new(names::zone(&record, view.network.spec(), []));
         Network {
             leases: Leases::new(record.subnet, record.subnet6),
             endpoints: BTreeMap::new(),
@@ -60,12 +65,14 @@ impl Network {
             record,
             tables,
             view,
+            zone,
         }
     }
 
-    /// Makes [`Network::view`] say what the network is now.
+    /// Makes [`Network::view`] and [`Network::zone`] say what the network is now.
     pub(crate) fn refresh_view(&mut self) {
         self.view = view(&self.record, self.policy_generation, &self.endpoints, &self.tables);
+        self.zone = Arc::new(names::zone(&self.record, self.view.network.spec(), self.endpoints.values()));
     }
 
     /// Notes that icc or the rules changed: every flow is looked at again.

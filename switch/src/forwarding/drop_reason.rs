@@ -88,8 +88,8 @@ reasons! {
         Unanswered = "unanswered",
         /// For the gateway itself, which does not offer that.
         NoService = "no_service",
-        /// Its sender has as many flows as one may have.
-        FlowLimit = "flow_limit",
+        /// A question to the names at the gateway, while too many of the asker's or of all wait for their answers.
+        NamesBusy = "names_busy",
         /// For somewhere beyond the network, and no uplink takes it.
         NoUplink = "no_uplink",
         /// Read from a port that control has already withdrawn.

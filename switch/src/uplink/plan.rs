@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::engine::{self, Snapshot};
 use crate::forwarding::{DropReason, PortId};
+use crate::gateway::DNS;
 
 use super::user::User;
 
@@ -88,9 +89,6 @@ pub enum Destination {
     /// To the names served at the gateway.
     Names,
 }
-
-/// The port of the names that the gateway serves. RFC 1035 4.2.
-const DNS: u16 = 53;
 
 impl Plan {
     /// Where a packet of `network` to `to` goes.

@@ -168,6 +168,9 @@ pub struct EndpointInfo {
     pub name: String,
     /// Its network.
     pub network: String,
+    /// Other names that it answers to.
+    #[serde(default)]
+    pub aliases: Vec<String>,
     /// What the client called its namespace.
     pub netns: String,
     /// Which namespace that is.
@@ -372,6 +375,8 @@ pub struct AttachRequest {
     pub network: Option<String>,
     /// Endpoint name; made from the namespace where absent.
     pub name: Option<String>,
+    /// Other names for it, 16 at most, which others may share.
+    pub aliases: Vec<String>,
     /// What the user called the namespace, for `ls`.
     pub netns: String,
     /// IPv4 address wanted.

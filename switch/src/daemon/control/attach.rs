@@ -22,6 +22,8 @@ use crate::daemon::wanted;
 use crate::frame::Mac;
 use crate::port;
 
+/// Most aliases of one endpoint.
+const MAX_ALIASES: usize = 16;
 /// Longest word for a namespace: a path.
 const MAX_NETNS: usize = 4096;
 
@@ -66,6 +68,7 @@ impl Control {
         };
         let name = self.new_name(request, &network)?;
         let at = Place { network, name };
+        let aliases = aliases(request)?;
         let ifname = self.new_ifname(request, namespace)?;
         let port = self.ports.next()?;
         let now = self.lease_time();
@@ -85,6 +88,7 @@ impl Control {
         let record = EndpointRecord {
             network: at.network.clone(),
             name: at.name.clone(),
+            aliases,
             netns: request.netns.clone(),
             namespace,
             ifname: ifname.clone(),
@@ -207,6 +211,21 @@ impl Control {
 fn attaching(request: &AttachRequest) -> String {
     let name = request.name.as_deref().unwrap_or(&request.netns);
     format!("attach {}", crate::daemon::name::printable(name))
+}
+
+/// The aliases asked for, each once. They need not be free: a name wins over them, and others may have them too.
+fn aliases(request: &AttachRequest) -> Outcome<Vec<Name>> {
+    if request.aliases.len() > MAX_ALIASES {
+        return Err(Refusal::Malformed(format!("aliases: more than {MAX_ALIASES}")));
+    }
+    let mut aliases: Vec<Name> = Vec::new();
+    for text in &request.aliases {
+        let alias = text.parse().map_err(|e| Refusal::Malformed(format!("alias: {e}")))?;
+        if !aliases.contains(&alias) {
+            aliases.push(alias);
+        }
+    }
+    Ok(aliases)
 }
 
 fn name_taken(taken: &Endpoint) -> Refusal {

@@ -50,6 +50,7 @@ use super::refusal::{Outcome, Refusal};
 use super::settings::Settings;
 use super::state::{NetworkRecord, StateDir};
 use crate::engine::{Engine, EngineEvent, Snapshot};
+use crate::gateway::{Names, Zones};
 use crate::uplink::{Plan, View};
 use jobs::{Job, MtuChange};
 use port_ids::Ports;
@@ -98,6 +99,7 @@ pub(crate) struct Control {
     /// Which endpoint has a device of that name in that namespace.
     devices: BTreeMap<(NamespaceId, String), Place>,
     engine: Engine<View>,
+    names: Names,
     keeper: KeeperLink,
     jobs: BTreeMap<JobId, Job>,
     mtu_changes: Vec<MtuChange>,
@@ -187,6 +189,7 @@ impl Control {
         }
         let views = self.networks.values().map(|network| network.view.clone()).collect();
         let networks = self.networks.values().map(Network::plan).collect();
+        self.names.publish(Zones::new(self.networks.values().map(|network| network.zone.clone())));
         let endpoints = self.networks.values().flat_map(|network| network.endpoints.values());
         let publications = endpoints.flat_map(|endpoint| endpoint.publications.iter().cloned()).collect();
         let addresses = self.host.addresses.as_slice().into();

@@ -123,6 +123,9 @@ pub(crate) struct EndpointRecord {
     pub network: Name,
     /// Its name there.
     pub name: Name,
+    /// Other names, which it may share with others there.
+    #[serde(default)]
+    pub aliases: Vec<Name>,
     /// What the client called its namespace.
     pub netns: String,
     /// Which namespace that is.
