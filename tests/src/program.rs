@@ -4,8 +4,12 @@ use std::path::{Path, PathBuf};
 
 /// Debian packages of the programs that tests use.
 const PACKAGES: &[(&str, &str)] = &[
+    ("bwrap", "bubblewrap"),
+    ("dig", "bind9-dnsutils"),
     ("ip", "iproute2"),
+    ("busybox", "busybox-static"),
     ("iperf3", "iperf3"),
+    ("nft", "nftables"),
     ("nsenter", "util-linux"),
     ("ping", "iputils-ping"),
     ("setpriv", "util-linux"),

@@ -9,6 +9,7 @@ use ipnet::Ipv4Net;
 use crate::daemon::api::client::{Client, encoded};
 use crate::daemon::api::types::{EndpointInfo, NetworkCreate, Subnet4, Subnet6, UplinkKind};
 use crate::daemon::name::{Name, Target};
+use crate::daemon::publish::PublishSpec;
 use crate::frame::Mac;
 
 /// The properties of a network: `up` and `network create` take them.
@@ -83,6 +84,9 @@ pub(super) struct EndpointFlags {
     /// IPv6 address [default: made from the IPv4 one]
     #[arg(long, value_name = "A")]
     pub ip6: Option<Ipv6Addr>,
+    /// Let clients of the host's port HOST, or one that is free, reach CONTAINER; ports or ranges; repeatable
+    #[arg(short = 'p', long, value_name = "[IP:][HOST:]CONTAINER[/tcp|udp]")]
+    pub publish: Vec<PublishSpec>,
 }
 
 /// Which endpoints, where a command can show some or all.
@@ -169,6 +173,7 @@ pub(super) mod tests {
             tx_frames: 2,
             tx_bytes: 84,
             drops: BTreeMap::from([("icc".into(), 5), ("spoofed_mac".into(), 2)]),
+            published: Vec::new(),
         }
     }
 

@@ -7,7 +7,7 @@ use anyhow::Context;
 use tapswitch_netns::Namespace;
 
 use super::args::{EndpointFlags, unicast_mac};
-use super::{Outcome, output};
+use super::{Outcome, output, resolv_conf};
 use crate::daemon::api::client::{Client, ClientError};
 use crate::daemon::api::types::{AttachRequest, EndpointInfo};
 use crate::daemon::attach_socket;
@@ -21,6 +21,7 @@ use crate::frame::Mac;
   tapswitch attach blue --name web           /run/netns/blue, made by `ip netns add blue`
   tapswitch attach /proc/4711/ns/net --ip 172.17.0.9
   tapswitch attach 4711 --network db --ifname eth1     one namespace, a second network
+  tapswitch attach blue -p 8080:80 -p 53:53/udp        with published ports
   tapswitch attach lab --guard off           a nested switch, which speaks for the MACs behind it
 
 The endpoint ends with its namespace, or by `tapswitch detach`.")]
@@ -60,6 +61,7 @@ pub(super) fn run(args: Args, client: &Client) -> Outcome {
         ..request(&args.endpoint)
     };
     let endpoint = attach(client, &request, namespace.as_fd())?;
+    resolv_conf::write_netns(client, &endpoint);
     if args.json {
         output::json(&endpoint)?;
     } else {
@@ -76,6 +78,7 @@ pub(super) fn request(flags: &EndpointFlags) -> AttachRequest {
         aliases: flags.aliases.iter().map(Name::to_string).collect(),
         ip: flags.ip,
         ip6: flags.ip6,
+        publish: flags.publish.iter().map(ToString::to_string).collect(),
         ..AttachRequest::default()
     }
 }

@@ -13,6 +13,7 @@ pub mod log;
 pub mod name;
 mod names;
 mod network;
+pub mod publish;
 mod refusal;
 pub mod settings;
 mod state;

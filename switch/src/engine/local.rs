@@ -113,6 +113,12 @@ pub struct Out<'a, F> {
 }
 
 impl<'a, F: Forward> Out<'a, F> {
+    /// For tests of what is below a worker.
+    #[cfg(test)]
+    pub(crate) fn by_hand(forward: &'a F, worker: usize, space: &'a mut Vec<u8>) -> Self {
+        Out { forward, worker, space }
+    }
+
     /// What is published.
     pub fn forward(&self) -> &'a F {
         self.forward

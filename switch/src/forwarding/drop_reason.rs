@@ -88,8 +88,6 @@ reasons! {
         Unanswered = "unanswered",
         /// For the gateway itself, which does not offer that.
         NoService = "no_service",
-        /// Its sender has as many flows as one may have.
-        FlowLimit = "flow_limit",
         /// A question to the names at the gateway, while too many of the asker's or of all wait for their answers.
         NamesBusy = "names_busy",
         /// For somewhere beyond the network, and no uplink takes it.
@@ -98,6 +96,12 @@ reasons! {
         HostAccess = "host_access",
         /// Read from a port that control has already withdrawn.
         Detached = "detached",
+        /// Its sender has as many flows as one may have.
+        FlowLimit = "flow_limit",
+        /// A TCP segment of no flow.
+        NoFlow = "no_flow",
+        /// A wrong checksum, on what was to leave the switch's world.
+        BadChecksum = "bad_checksum",
     }
 }
 

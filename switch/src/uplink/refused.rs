@@ -52,6 +52,11 @@ impl Refused {
         Refused { host, ours: Ranges::new(ours) }
     }
 
+    /// Whether `address` is one of the host's.
+    pub fn is_host(&self, address: IpAddr) -> bool {
+        self.host.local.contains(address)
+    }
+
     /// Whether a packet may leave for `to`.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ use crate::daemon::host_access;
 use crate::daemon::keeper::message::ToKeeper;
 use crate::daemon::name::Name;
 use crate::daemon::network::Network;
+use crate::daemon::publish::PublishSpec;
 use crate::daemon::refusal::{Outcome, Refusal};
 use crate::daemon::state::EndpointRecord;
 use crate::daemon::wanted;
@@ -30,13 +31,16 @@ const MAX_NETNS: usize = 4096;
 impl Control {
     /// Attaches `namespace` as `request` says; `reply` comes when it is served, or will not be.
     pub(crate) fn attach(&mut self, request: &AttachRequest, namespace: Namespace, reply: Reply<EndpointInfo>) {
-        let at = match self.reserve(request, namespace.id()) {
-            Ok(at) => at,
+        let reserved = self
+            .publish_at_attach(&request.publish)
+            .and_then(|specs| Ok((self.reserve(request, namespace.id())?, specs)));
+        let (at, specs) = match reserved {
+            Ok(reserved) => reserved,
             Err(refusal) => return reply.send(Err(refusal.during(&attaching(request)))),
         };
         let (endpoint, device) = (endpoint::key(&at.network, &at.name), self.device_of(&at));
         match self.keeper.submit(|job| ToKeeper::Attach { job, endpoint, device }, Some(namespace.into())) {
-            Ok(job) => drop(self.jobs.insert(job, Job::Attach(at, reply))),
+            Ok(job) => drop(self.jobs.insert(job, Job::Attach(at, specs, reply))),
             Err(refusal) => {
                 self.forget(&at);
                 reply.send(Err(refusal.during(&attaching(request))));
@@ -97,8 +101,10 @@ impl Control {
             ipv6: lease.ipv6,
             guard: request.guard.unwrap_or(true),
             port,
+            published: Vec::new(),
         };
-        network.endpoints.insert(at.name.clone(), Endpoint { record, phase: Phase::Coming });
+        let endpoint = Endpoint { record, phase: Phase::Coming, publications: Vec::new() };
+        network.endpoints.insert(at.name.clone(), endpoint);
         self.devices.insert((namespace, ifname), at.clone());
         Ok(at)
     }
@@ -133,7 +139,13 @@ impl Control {
     }
 
     /// The keeper made the device, or did not.
-    pub(super) fn attach_done(&mut self, at: &Place, device: Outcome<Tap>, reply: Reply<EndpointInfo>) {
+    pub(super) fn attach_done(
+        &mut self,
+        at: &Place,
+        device: Outcome<Tap>,
+        publish: &[PublishSpec],
+        reply: Reply<EndpointInfo>,
+    ) {
         let tap = match device {
             Ok(tap) => tap,
             Err(refusal) => {
@@ -154,7 +166,11 @@ impl Control {
         match self.live.write(&EndpointRecord::file_key(&at.network, &at.name), record) {
             Ok(()) => {
                 tracing::info!("attached {at}: {} {} in {}", record.ipv4, record.mac, record.netns);
-                reply.send(self.endpoint_info(at));
+                if publish.is_empty() {
+                    reply.send(self.endpoint_info(at));
+                } else {
+                    self.publish_attached(at, publish, reply);
+                }
             }
             Err(error) => {
                 let refusal = Refusal::Failed(error.to_string());

@@ -16,6 +16,7 @@ mod detach;
 mod jobs;
 mod networks;
 mod port_ids;
+mod publish;
 mod queries;
 mod resolve;
 mod restore;
@@ -36,6 +37,7 @@ use tapswitch_ipam::{GlobalId, Occupied, Owner};
 use tapswitch_netns::{NamespaceId, OffloadMode};
 
 pub(crate) use command::{Command, Handle, Reply, channel};
+pub(crate) use publish::info as publication_info;
 pub(crate) use queries::Selection;
 pub(crate) use resolve::Place;
 pub(crate) use restore::{Begin, begin};
@@ -103,6 +105,7 @@ pub(crate) struct Control {
     jobs: BTreeMap<JobId, Job>,
     mtu_changes: Vec<MtuChange>,
     next_change: u64,
+    next_publication: u64,
     ports: Ports,
     /// Networks, for good.
     kept: StateDir,
@@ -167,7 +170,7 @@ impl Control {
     /// What may have become due after any input: telling the keeper that the switch serves, and the end of `down`.
     fn settle(&mut self) {
         let reattaching = self.jobs.values().any(|job| matches!(job, Job::Reattach(_)));
-        if !self.ready && !reattaching {
+        if !self.ready && !reattaching && !self.is_publishing_again() {
             self.ready = true;
             self.keeper.tell(&super::keeper::message::ToKeeper::Ready);
         }
@@ -196,9 +199,10 @@ impl Control {
     /// What the switch's sockets are to go by.
     fn plan(&self) -> Plan {
         let ours = self.networks.values().flat_map(Network::subnets);
+        let endpoints = self.networks.values().flat_map(|network| network.endpoints.values());
         Plan {
             networks: self.networks.values().map(Network::plan).collect(),
-            publications: Vec::new(),
+            publications: endpoints.flat_map(|endpoint| endpoint.publications.iter().cloned()).collect(),
             refused: Refused::new(Arc::clone(&self.host_addresses), ours),
         }
     }

@@ -4,6 +4,7 @@ mod announcing;
 mod endpoints;
 mod host_access;
 mod networks;
+mod publishing;
 mod restarts;
 mod rules;
 

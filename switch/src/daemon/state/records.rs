@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,7 @@ use crate::daemon::api::types::UplinkKind;
 use crate::daemon::name::{Name, printable};
 use crate::forwarding::{PortId, RulePort};
 use crate::frame::Mac;
+use crate::uplink::Transport;
 
 /// A network as it is kept: every default resolved, so that it stays what it was when a default changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,12 +155,37 @@ pub(crate) struct EndpointRecord {
     pub guard: bool,
     /// Its port.
     pub port: PortId,
+    /// What of it is published.
+    #[serde(default)]
+    pub published: Vec<PublicationRecord>,
+}
+
+/// A port of the host that leads to one of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PublicationRecord {
+    /// TCP or UDP.
+    pub transport: Transport,
+    /// Where the socket is bound.
+    pub host: SocketAddr,
+    /// Where the container listens.
+    pub container: u16,
 }
 
 impl EndpointRecord {
     /// The file's name. `@` is in no [`Name`], so no two endpoints share one.
     pub(crate) fn file_key(network: &Name, name: &Name) -> String {
         format!("{network}@{name}")
+    }
+}
+
+impl PublicationRecord {
+    /// The endpoint's port, as the forwarding core knows it.
+    pub(crate) fn rule_port(&self) -> RulePort {
+        match self.transport {
+            Transport::Tcp => RulePort::Tcp(self.container),
+            Transport::Udp => RulePort::Udp(self.container),
+        }
     }
 }
 

@@ -13,8 +13,10 @@
 
 pub(crate) mod datagram;
 pub(crate) mod errors;
+mod fragments;
 pub(crate) mod icmp;
 mod names;
+mod publication;
 mod quote;
 mod ready;
 mod socket;
@@ -137,9 +139,13 @@ pub struct User {
     names: Link,
     errors: errors::Budget,
     idents: datagram::Idents,
+    fragments: fragments::Fragments,
+    /// A datagram that came in fragments.
+    whole: Vec<u8>,
     tcp: tcp::Tcp,
     udp: udp::Udp,
     icmp: icmp::Icmp,
+    published: publication::Publications,
 }
 
 /// The flows of one port, on their way to another worker.
@@ -159,9 +165,55 @@ impl User {
             names,
             errors: Default::default(),
             idents: Default::default(),
+            fragments: Default::default(),
+            whole: Vec::new(),
             tcp: tcp::Tcp::new(),
             udp: udp::Udp::new(),
             icmp: icmp::Icmp::new(),
+            published: publication::Publications::default(),
+        }
+    }
+
+    /// Clients of the published ports that are served here are waited for, and no others.
+    fn wait_for_clients(&mut self, plan: &Plan) {
+        let registry = self.registry.as_ref().expect("a worker starts before its first port");
+        self.published.adopt(plan, &self.homes, registry);
+    }
+
+    /// A part of a datagram, which leaves when it is whole.
+    fn deliver_part(
+        &mut self,
+        home: Home,
+        bytes: &[u8],
+        packet: &Packet<'_>,
+        out: Out<'_, View>,
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        if !self.fragments.add(home.port, bytes, packet, now, &mut self.whole)? {
+            return Ok(());
+        }
+        // Taken for the call, which needs all of `self`; its room is used again.
+        let whole = std::mem::take(&mut self.whole);
+        let outcome = match Frame::parse(&whole).map(|frame| frame.payload) {
+            Ok(Payload::Ip(packet)) if packet.fragment == Fragment::Whole => {
+                let offload = &Offload::NONE;
+                let incoming = Incoming { home, bytes: &whole, packet: &packet, offload, was_cut: true };
+                self.deliver_whole(&incoming, out, now)
+            }
+            _ => Err(DropReason::Malformed),
+        };
+        self.whole = whole;
+        outcome
+    }
+
+    fn deliver_whole(&mut self, incoming: &Incoming<'_>, out: Out<'_, View>, now: Instant) -> Result<(), DropReason> {
+        let (tcp, udp, icmp, mut cx) = self.parts(out, now);
+        match &incoming.packet.l4 {
+            Layer4::Tcp { .. } => tcp.deliver(&mut cx, incoming),
+            Layer4::Udp { .. } if names::is_question(&cx, incoming) => names::deliver(&mut cx, incoming),
+            Layer4::Udp { .. } => udp.deliver(&mut cx, incoming),
+            Layer4::Icmp4 { .. } | Layer4::Icmp6 { .. } => icmp.deliver(&mut cx, incoming),
+            Layer4::Other => Err(DropReason::NoService),
         }
     }
 
@@ -200,6 +252,7 @@ impl Local<View> for User {
                 *known = found;
             }
         }
+        self.wait_for_clients(view.plan());
         let (tcp, udp, icmp, mut cx) = self.parts(out, now);
         tcp.adopt(&mut cx);
         udp.adopt(&mut cx);
@@ -209,6 +262,7 @@ impl Local<View> for User {
     fn take(&mut self, port: PortId, baggage: Option<Baggage>, out: Out<'_, View>, now: Instant) {
         let Some(found) = home(out.forward(), port) else { return };
         self.homes.insert(port, found);
+        self.wait_for_clients(out.forward().plan());
         let (tcp, udp, icmp, mut cx) = self.parts(out, now);
         if let Some(baggage) = baggage {
             tcp.unpack(&mut cx, baggage.tcp);
@@ -219,7 +273,9 @@ impl Local<View> for User {
 
     fn let_go(&mut self, port: PortId) -> Option<Baggage> {
         self.homes.remove(&port)?;
+        self.fragments.forget(port);
         let registry = self.registry.as_ref()?;
+        self.published.let_go(registry, port);
         Some(Baggage {
             tcp: self.tcp.pack(registry, port),
             udp: self.udp.pack(registry, port),
@@ -231,17 +287,11 @@ impl Local<View> for User {
         let frame = Frame::parse(arrival.bytes).map_err(|_| DropReason::Malformed)?;
         let Payload::Ip(packet) = &frame.payload else { return Err(DropReason::NoService) };
         let Some(&home) = self.homes.get(&arrival.port) else { return Err(DropReason::Detached) };
-        let incoming = Incoming { home, bytes: arrival.bytes, packet, offload: arrival.offload, was_cut: false };
-        let (tcp, udp, icmp, mut cx) = self.parts(out, now);
-        match (packet.fragment, &packet.l4) {
-            (Fragment::Whole, Layer4::Tcp { .. }) => tcp.deliver(&mut cx, &incoming),
-            (Fragment::Whole, Layer4::Udp { .. }) if names::is_question(&cx, &incoming) => {
-                names::deliver(&mut cx, &incoming)
-            }
-            (Fragment::Whole, Layer4::Udp { .. }) => udp.deliver(&mut cx, &incoming),
-            (Fragment::Whole, Layer4::Icmp4 { .. } | Layer4::Icmp6 { .. }) => icmp.deliver(&mut cx, &incoming),
-            _ => Err(DropReason::NoService),
+        if packet.fragment != Fragment::Whole {
+            return self.deliver_part(home, arrival.bytes, packet, out, now);
         }
+        let incoming = Incoming { home, bytes: arrival.bytes, packet, offload: arrival.offload, was_cut: false };
+        self.deliver_whole(&incoming, out, now)
     }
 
     fn event(&mut self, token: usize, ready: Ready) {
@@ -249,18 +299,24 @@ impl Local<View> for User {
             (Kind::Tcp, index) => self.tcp.event(index, ready),
             (Kind::Udp, index) => self.udp.event(index, ready),
             (Kind::Icmp, index) => self.icmp.event(index, ready),
-            (Kind::Publication, _) => {}
+            (Kind::Publication, index) => self.published.event(index, ready),
         }
     }
 
     fn turn(&mut self, out: Out<'_, View>, now: Instant) -> Activity {
+        self.fragments.expire(now);
+        let mut published = std::mem::take(&mut self.published);
         let (tcp, udp, icmp, mut cx) = self.parts(out, now);
+        let clients = published.turn(&mut cx, tcp, udp);
         let names = names::turn(&mut cx);
-        tcp.turn(&mut cx).max(udp.turn(&mut cx)).max(icmp.turn(&mut cx)).max(names)
+        let moved = tcp.turn(&mut cx).max(udp.turn(&mut cx)).max(icmp.turn(&mut cx)).max(names);
+        self.published = published;
+        clients.max(moved)
     }
 
     fn deadline(&self) -> Option<Instant> {
-        [self.tcp.deadline(), self.udp.deadline(), self.icmp.deadline()].into_iter().flatten().min()
+        let (fragments, clients) = (self.fragments.deadline(), self.published.deadline());
+        [self.tcp.deadline(), self.udp.deadline(), self.icmp.deadline(), fragments, clients].into_iter().flatten().min()
     }
 }
 

@@ -11,6 +11,8 @@
 mod flow;
 mod outbound;
 #[cfg(test)]
+pub(super) mod testing;
+#[cfg(test)]
 mod tests;
 
 use std::net::SocketAddr;
