@@ -32,7 +32,7 @@ use crate::uplink::plan::Destination;
 const MOST_FLOWS: usize = 256;
 /// How long a reply may take, and one request after another: Linux's `nf_conntrack_icmp_timeout`.
 const IDLE: Duration = Duration::from_secs(30);
-/// Replies read from one flow before the others get their turn.
+/// Replies, and errors, read from one flow before the others get their turn.
 const MOST_READS: usize = 16;
 
 /// A flow.
@@ -135,7 +135,7 @@ impl Icmp {
         let socket = match Socket::ping(far) {
             Ok(socket) => socket,
             Err(Errno::EACCES | Errno::EPERM) => return Err(self.forbidden()),
-            Err(Errno::EMFILE | Errno::ENFILE) => {
+            Err(Errno::EMFILE | Errno::ENFILE | Errno::EAGAIN) => {
                 // One of its own instead, for the next request.
                 self.flows.give_up_one(key.port, cx.now)?;
                 return Err(DropReason::FlowLimit);
@@ -217,10 +217,13 @@ impl Icmp {
                 }
             }
         }
-        if flow.pending.errors {
-            flow.pending.errors = false;
-            while let Some(refused) = flow.socket.refused(&mut self.space) {
-                relay(cx, home, &key, flow.far, &refused, &self.space.bytes[..refused.len]);
+        for _ in 0..MOST_READS {
+            if !flow.pending.errors {
+                break;
+            }
+            match flow.socket.refused(&mut self.space) {
+                Some(refused) => relay(cx, home, &key, flow.far, &refused, &self.space.bytes[..refused.len]),
+                None => flow.pending.errors = false,
             }
         }
         self.ready.push(index, &mut flow.pending);
