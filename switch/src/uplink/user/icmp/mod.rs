@@ -18,7 +18,7 @@ use nix::errno::Errno;
 
 use self::echo::Request;
 use super::datagram::{self, Datagram, HEADER_LEN};
-use super::errors;
+use super::errors::{self, Unreachable};
 use super::quote::Quote;
 use super::ready::{Pending, ReadyQueue};
 use super::socket::{Refused, Socket, Space};
@@ -134,7 +134,10 @@ impl Icmp {
         self.flows.admit(key.port, cx.now)?;
         let socket = match Socket::ping(far) {
             Ok(socket) => socket,
-            Err(Errno::EACCES | Errno::EPERM) => return Err(self.forbidden()),
+            Err(Errno::EACCES | Errno::EPERM) => {
+                errors::send(cx, &incoming.home, incoming.ip(), Unreachable::Prohibited);
+                return Err(self.forbidden());
+            }
             Err(Errno::EMFILE | Errno::ENFILE | Errno::EAGAIN) => {
                 // One of its own instead, for the next request.
                 self.flows.give_up_one(key.port, cx.now)?;
