@@ -24,7 +24,7 @@ use super::ready::{Pending, ReadyQueue};
 use super::socket::{Refused, Socket, Space};
 use super::table::{Key, Table};
 use super::{Cx, Home, Incoming, Kind};
-use crate::engine::{Activity, Ready};
+use crate::engine::{Activity, Forward, Ready};
 use crate::forwarding::{DropReason, Instant, PortId};
 use crate::uplink::plan::Destination;
 
@@ -72,8 +72,9 @@ impl Icmp {
     pub(crate) fn adopt(&mut self, cx: &mut Cx<'_>) {
         let plan = cx.plan();
         self.flows.retain(|key, flow| {
-            cx.homes.get(&key.port).is_some_and(|home| {
-                plan.destination(home.place.network, None, key.ends.far)
+            // Of a port that is gone there is no place, and its home is of before.
+            cx.out.forward().place_of(key.port).is_some_and(|place| {
+                plan.destination(place.network, None, key.ends.far)
                     == Ok(Destination::Far(SocketAddr::new(flow.far, 0)))
             })
         });

@@ -30,7 +30,7 @@ use super::ready::{Pending, ReadyQueue};
 use super::socket::{Socket, Space};
 use super::table::{Key, Table};
 use super::{Cx, Ends, Home, Incoming, Kind};
-use crate::engine::{Activity, Ready};
+use crate::engine::{Activity, Forward, Ready};
 use crate::forwarding::{DropReason, EgressDrop, Instant, PortId};
 use crate::gateway::Asker;
 use crate::uplink::plan::{Destination, Publication, Transport};
