@@ -93,12 +93,13 @@ impl Lan {
         };
         let network = Arc::new(Network::new(spec, Arc::new(Tables::new(FdbLimits::default()))));
         let view = NetworkView { network, tx: vec![tx.clone()] };
-        let plan = Plan { networks: vec![plan], publications: Vec::new() };
+        let mut all = Plan::default();
+        all.networks.push(plan);
         let poll = Poll::new().unwrap();
         let mut user = User::new(names);
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
         user.start(poll.registry().try_clone().unwrap(), waker);
-        let mut worker = Worker::by_hand(0, Arc::new(Snapshot::new(vec![view], plan)), user);
+        let mut worker = Worker::by_hand(0, Arc::new(Snapshot::new(vec![view], all)), user);
         worker.take(rx, NOW);
         Lan { worker, poll, far, rx: counters, tx }
     }
