@@ -192,7 +192,7 @@ fn what_is_damaged_or_for_another_port_of_the_gateway_is_dropped_and_counted() {
     while lan.worker.turn(NOW) > 0 {}
     let counts = port::counts(&lan.rx, &lan.tx);
     let drops = [DropReason::Malformed, DropReason::NoService].map(|reason| counts.rx_drops[reason.index()]);
-    assert_eq!((counts.rx_frames, drops, counts.local, lan.far.waiting()), (3, [1, 1], 1, 0));
+    assert_eq!((counts.rx_frames, drops, counts.local), (3, [1, 1], 1));
 }
 
 #[test]
