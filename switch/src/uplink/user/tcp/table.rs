@@ -112,6 +112,12 @@ impl Tcp {
         }
     }
 
+    /// How many there are.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.index.len()
+    }
+
     /// What is published has changed; `cx.homes` is renewed.
     pub(crate) fn adopt(&mut self, cx: &mut Cx<'_>) {
         for at in self.flows.indices() {
@@ -259,14 +265,7 @@ impl Tcp {
     }
 
     /// A client of a published port: a connected, non-blocking socket. The container at `near` sees it come from `far`.
-    pub(crate) fn accept(
-        &mut self,
-        cx: &mut Cx<'_>,
-        home: &Home,
-        socket: OwnedFd,
-        near: SocketAddr,
-        far: SocketAddr,
-    ) {
+    pub(crate) fn accept(&mut self, cx: &mut Cx<'_>, home: &Home, socket: OwnedFd, near: SocketAddr, far: SocketAddr) {
         let key = Key { port: home.port, ends: Ends { near, far } };
         let socket = FarSocket::of(socket);
         if self.find(&key).is_some() || !self.accounts.entry(home.port).or_default().add_flow() {
@@ -479,13 +478,7 @@ impl Tcp {
     }
 
     /// A segment of no flow.
-    fn unknown(
-        &mut self,
-        cx: &mut Cx<'_>,
-        home: &Home,
-        key: &Key,
-        segment: &Segment<'_>,
-    ) -> Result<(), DropReason> {
+    fn unknown(&mut self, cx: &mut Cx<'_>, home: &Home, key: &Key, segment: &Segment<'_>) -> Result<(), DropReason> {
         if segment.rst {
             return Err(DropReason::NoFlow);
         }
