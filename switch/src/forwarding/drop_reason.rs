@@ -86,6 +86,12 @@ reasons! {
         NoUplink = "no_uplink",
         /// Read from a port that control has already withdrawn.
         Detached = "detached",
+        /// Its sender has as many flows as one may have.
+        FlowLimit = "flow_limit",
+        /// A TCP segment of no flow.
+        NoFlow = "no_flow",
+        /// A wrong checksum, on what was to leave the switch's world.
+        BadChecksum = "bad_checksum",
     }
 }
 
