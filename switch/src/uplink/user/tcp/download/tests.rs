@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-
-=======
 use proptest::prelude::*;
 
 use super::*;
@@ -175,4 +172,3 @@ fn what_was_never_sent_cannot_be_acknowledged() {
     assert!(download.acknowledge(Seq(start.0.wrapping_sub(5)), 9, None, true, Instant(0)));
     assert_eq!(download.want(1000, MSS), Some(Want::New { seq: start, len: 1000 }));
 }
->>>>>>> wt-tcp

@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-
-=======
 use proptest::prelude::*;
 
 use super::*;
@@ -126,4 +123,3 @@ fn beyond_the_window_nothing_is_taken() {
     take(&mut upload, &mut taker, FIRST, &vec![1; LIMIT as usize + 5], true);
     assert_eq!((taker.took.len(), upload.is_finished()), (LIMIT as usize, false));
 }
->>>>>>> wt-tcp
