@@ -75,6 +75,9 @@ pub(super) struct EndpointFlags {
     /// The endpoint's name, unique in its network
     #[arg(long, value_name = "X")]
     pub name: Option<Name>,
+    /// Another name for it, which others may share; may be repeated
+    #[arg(long = "alias", value_name = "X")]
+    pub aliases: Vec<Name>,
     /// IPv4 address [default: the lowest that is free]
     #[arg(long, value_name = "A")]
     pub ip: Option<Ipv4Addr>,
@@ -156,6 +159,7 @@ pub(super) mod tests {
         EndpointInfo {
             name: "web".into(),
             network: network.into(),
+            aliases: Vec::new(),
             netns: "4711".into(),
             namespace: NamespaceId { dev: 4, ino: 4_026_531_840 },
             ifname: "eth0".into(),

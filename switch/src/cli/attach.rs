@@ -74,6 +74,7 @@ pub(super) fn request(flags: &EndpointFlags) -> AttachRequest {
     AttachRequest {
         network: flags.network.as_ref().map(Name::to_string),
         name: flags.name.as_ref().map(Name::to_string),
+        aliases: flags.aliases.iter().map(Name::to_string).collect(),
         ip: flags.ip,
         ip6: flags.ip6,
         publish: flags.publish.iter().map(ToString::to_string).collect(),

@@ -100,6 +100,7 @@ impl Endpoint {
         EndpointInfo {
             name: record.name.to_string(),
             network: record.network.to_string(),
+            aliases: record.aliases.iter().map(Name::to_string).collect(),
             netns: record.netns.clone(),
             namespace: record.namespace,
             ifname: record.ifname.clone(),

@@ -128,6 +128,8 @@ pub struct NetworkSet {
     pub icc: Option<bool>,
     /// Largest IP packet, in bytes.
     pub mtu: Option<u32>,
+    /// Containers may reach the host itself.
+    pub host_access: Option<bool>,
 }
 
 /// A network, as `network inspect` shows it.
@@ -155,6 +157,10 @@ pub struct NetworkInfo {
     pub uplink: UplinkKind,
     /// Containers may reach the host itself.
     pub host_access: bool,
+    /// The address by which containers reach the host, where they may.
+    pub host: Option<Ipv4Addr>,
+    /// The same for IPv6.
+    pub host6: Option<Ipv6Addr>,
     /// Names of its endpoints, sorted.
     pub endpoints: Vec<String>,
     /// What is wrong with it, as an overlapping host route.
@@ -168,6 +174,9 @@ pub struct EndpointInfo {
     pub name: String,
     /// Its network.
     pub network: String,
+    /// Other names that it answers to.
+    #[serde(default)]
+    pub aliases: Vec<String>,
     /// What the client called its namespace.
     pub netns: String,
     /// Which namespace that is.
@@ -372,6 +381,8 @@ pub struct AttachRequest {
     pub network: Option<String>,
     /// Endpoint name; made from the namespace where absent.
     pub name: Option<String>,
+    /// Other names for it, 16 at most, which others may share.
+    pub aliases: Vec<String>,
     /// What the user called the namespace, for `ls`.
     pub netns: String,
     /// IPv4 address wanted.

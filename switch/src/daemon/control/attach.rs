@@ -12,6 +12,7 @@ use super::resolve::Place;
 use super::{Control, MAX_ENDPOINTS, Reply, owner};
 use crate::daemon::api::types::{AttachRequest, EndpointInfo};
 use crate::daemon::endpoint::{self, Endpoint, Phase, Port};
+use crate::daemon::host_access;
 use crate::daemon::keeper::message::ToKeeper;
 use crate::daemon::name::Name;
 use crate::daemon::network::Network;
@@ -22,6 +23,8 @@ use crate::daemon::wanted;
 use crate::frame::Mac;
 use crate::port;
 
+/// Most aliases of one endpoint.
+const MAX_ALIASES: usize = 16;
 /// Longest word for a namespace: a path.
 const MAX_NETNS: usize = 4096;
 
@@ -65,7 +68,11 @@ impl Control {
             None => Name::default_network(),
         };
         let name = self.new_name(request, &network)?;
+        if host_access::is_taken(&name) {
+            return Err(Refusal::Impossible(format!("{name} is the host's own name: choose another with --name")));
+        }
         let at = Place { network, name };
+        let aliases = aliases(request)?;
         let ifname = self.new_ifname(request, namespace)?;
         let port = self.ports.next()?;
         let now = self.lease_time();
@@ -85,6 +92,7 @@ impl Control {
         let record = EndpointRecord {
             network: at.network.clone(),
             name: at.name.clone(),
+            aliases,
             netns: request.netns.clone(),
             namespace,
             ifname: ifname.clone(),
@@ -209,6 +217,21 @@ fn attaching(request: &AttachRequest) -> String {
     format!("attach {}", crate::daemon::name::printable(name))
 }
 
+/// The aliases asked for, each once. They need not be free: a name wins over them, and others may have them too.
+fn aliases(request: &AttachRequest) -> Outcome<Vec<Name>> {
+    if request.aliases.len() > MAX_ALIASES {
+        return Err(Refusal::Malformed(format!("aliases: more than {MAX_ALIASES}")));
+    }
+    let mut aliases: Vec<Name> = Vec::new();
+    for text in &request.aliases {
+        let alias = text.parse().map_err(|e| Refusal::Malformed(format!("alias: {e}")))?;
+        if !aliases.contains(&alias) {
+            aliases.push(alias);
+        }
+    }
+    Ok(aliases)
+}
+
 fn name_taken(taken: &Endpoint) -> Refusal {
     let (name, network) = (&taken.record.name, &taken.record.network);
     let state = match taken.phase {
@@ -245,7 +268,7 @@ fn check_mac(mac: Mac, network: &Network) -> Outcome<()> {
     }
 }
 
-fn lease_refusal(error: tapswitch_ipam::LeaseError) -> Refusal {
+pub(super) fn lease_refusal(error: tapswitch_ipam::LeaseError) -> Refusal {
     use tapswitch_ipam::LeaseError::{Exhausted, HasAnother, NoIpv6, Outside, Reserved, Taken};
     match error {
         Outside { .. } | Reserved { .. } | NoIpv6 { .. } => Refusal::Impossible(error.to_string()),

@@ -28,6 +28,7 @@ use super::publish::Closed;
 use super::resolve::Place;
 use super::{Control, owner};
 use crate::daemon::endpoint::{self, Endpoint, Phase};
+use crate::daemon::host_access;
 use crate::daemon::keeper::message::{EndpointKey, SocketKey, ToKeeper, ToSwitch};
 use crate::daemon::keeper_link::KeeperLink;
 use crate::daemon::name::Name;
@@ -36,7 +37,7 @@ use crate::daemon::refusal::{Outcome, Refusal};
 use crate::daemon::settings::Settings;
 use crate::daemon::state::{EndpointRecord, Loaded, NetworkRecord, PublicationRecord, SiteRecord, StateDir, Survives};
 use crate::engine::{Engine, EngineConfig, EngineEvent, Snapshot};
-use crate::gateway::Link;
+use crate::gateway::Names;
 use crate::uplink::user::User;
 
 /// How long the keeper may take between two of the TAPs that it hands over.
@@ -57,6 +58,8 @@ pub(crate) struct Begin {
     pub takeover: OwnedFd,
     /// What the host uses.
     pub host: Occupied,
+    /// The names at the gateways.
+    pub names: Names,
     /// Where workers tell what happens to ports.
     pub events: Sender<EngineEvent>,
 }
@@ -74,7 +77,7 @@ pub(crate) fn begin(begin: Begin) -> Result<Control, String> {
     }
     let global_id = global_id(&site, &mut warnings).map_err(|e| e.to_string())?;
     let config = EngineConfig { workers: begin.settings.workers, io: begin.settings.io };
-    let engine = Engine::start(config, Snapshot::default(), begin.events, |_| User::new(Link::nobody()));
+    let engine = Engine::start(config, Snapshot::default(), begin.events, |_| User::new(begin.names.link()));
     let engine = engine.map_err(|e| format!("start workers: {e}"))?;
     let endpoints = live.read_all::<EndpointRecord>().map_err(|e| e.to_string())?;
     let (ports, warning) = Ports::open(ports, endpoints.entries.iter().map(|(_, record)| record.port));
@@ -84,6 +87,7 @@ pub(crate) fn begin(begin: Begin) -> Result<Control, String> {
         networks,
         devices: BTreeMap::new(),
         engine,
+        names: begin.names,
         keeper: KeeperLink::new(begin.keeper.try_clone().map_err(|e| e.to_string())?, begin.keeper_pid),
         jobs: BTreeMap::new(),
         mtu_changes: Vec::new(),
@@ -94,6 +98,7 @@ pub(crate) fn begin(begin: Begin) -> Result<Control, String> {
         spare,
         live,
         global_id,
+        host_addresses: host_access::addresses(&begin.host).into(),
         host: begin.host,
         warnings: Vec::new(),
         restarts: begin.restarts,

@@ -24,6 +24,7 @@ use crate::daemon::keeper_link;
 use crate::daemon::refusal::Outcome;
 use crate::daemon::settings::Settings;
 use crate::engine::{EngineEvent, IoChoice};
+use crate::gateway::{DNS, Resolvers, service};
 
 /// What the keeper does about a job.
 pub(crate) enum Act {
@@ -106,6 +107,7 @@ impl Daemon {
             restarts,
             takeover,
             host: Occupied::default(),
+            names: service(Resolvers::new(&[], DNS)).0,
             events: events.clone(),
         })?;
         let (to_control, from_keeper) = bounded(64);

@@ -15,6 +15,7 @@ pub(crate) mod datagram;
 pub(crate) mod errors;
 mod fragments;
 pub(crate) mod icmp;
+mod names;
 mod publication;
 mod quote;
 mod ready;
@@ -209,6 +210,7 @@ impl User {
         let (tcp, udp, icmp, mut cx) = self.parts(out, now);
         match &incoming.packet.l4 {
             Layer4::Tcp { .. } => tcp.deliver(&mut cx, incoming),
+            Layer4::Udp { .. } if names::is_question(&cx, incoming) => names::deliver(&mut cx, incoming),
             Layer4::Udp { .. } => udp.deliver(&mut cx, incoming),
             Layer4::Icmp4 { .. } | Layer4::Icmp6 { .. } => icmp.deliver(&mut cx, incoming),
             Layer4::Other => Err(DropReason::NoService),
@@ -238,8 +240,9 @@ fn home(view: &View, port: PortId) -> Option<Home> {
 impl Local<View> for User {
     type Baggage = Baggage;
 
-    fn start(&mut self, registry: Registry, _waker: Arc<Waker>) {
+    fn start(&mut self, registry: Registry, waker: Arc<Waker>) {
         self.registry = Some(registry);
+        self.names.start(waker);
     }
 
     fn adopt(&mut self, out: Out<'_, View>, now: Instant) {
@@ -304,10 +307,11 @@ impl Local<View> for User {
         self.fragments.expire(now);
         let mut published = std::mem::take(&mut self.published);
         let (tcp, udp, icmp, mut cx) = self.parts(out, now);
+        let names = names::turn(&mut cx);
         let clients = published.turn(&mut cx, tcp, udp);
         let moved = tcp.turn(&mut cx).max(udp.turn(&mut cx)).max(icmp.turn(&mut cx));
         self.published = published;
-        clients.max(moved)
+        clients.max(moved).max(names)
     }
 
     fn deadline(&self) -> Option<Instant> {
