@@ -98,6 +98,10 @@ reasons! {
         HostAccess = "host_access",
         /// Read from a port that control has already withdrawn.
         Detached = "detached",
+        /// A TCP segment of no flow.
+        NoFlow = "no_flow",
+        /// A wrong checksum, on what was to leave the switch's world.
+        BadChecksum = "bad_checksum",
     }
 }
 
