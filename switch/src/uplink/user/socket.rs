@@ -209,12 +209,7 @@ impl Socket {
         if payload.len() > self.segment.into() {
             self.set_segment(0)?;
         }
-        match self.push(payload) {
-            Err(Errno::EAGAIN) => Err(Errno::EAGAIN),
-            // Once more: the error of an earlier datagram is told to the next call, whatever that is.
-            Err(_) => self.push(payload),
-            Ok(()) => Ok(()),
-        }
+        self.push(payload)
     }
 
     /// Sends a burst of datagrams of `size` bytes each, of which the last may be shorter.
@@ -223,20 +218,24 @@ impl Socket {
     /// What the kernel says of the first that was not sent.
     pub(crate) fn send_burst(&mut self, payload: &[u8], size: u16) -> Result<(), Errno> {
         if self.set_segment(size).is_ok() {
-            match self.send(payload) {
+            match self.push(payload) {
                 // Too many for this kernel, larger than the path's MTU, or a device that cannot sum.
                 Err(Errno::EINVAL | Errno::EMSGSIZE | Errno::EIO) => {}
                 outcome => return outcome,
             }
         }
-        payload.chunks(size.into()).try_for_each(|datagram| {
-            self.set_segment(0)?;
-            self.send(datagram)
-        })
+        self.set_segment(0)?;
+        payload.chunks(size.into()).try_for_each(|datagram| self.push(datagram))
     }
 
+    /// The error of an earlier datagram is told to the next call, whatever that is: so it is called once more.
     fn push(&self, payload: &[u8]) -> Result<(), Errno> {
-        send(self.fd.as_raw_fd(), payload, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL).map(drop)
+        let push = || send(self.fd.as_raw_fd(), payload, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL).map(drop);
+        match push() {
+            Err(Errno::EAGAIN) => Err(Errno::EAGAIN),
+            Err(_) => push(),
+            Ok(()) => Ok(()),
+        }
     }
 
     /// The next datagram or burst.
