@@ -146,7 +146,7 @@ impl Plan {
     /// asked before anything of the container's is sent by it. An address that the host got only now is not refused yet.
     ///
     /// # Errors
-    /// It reached the host, and the network may not; a published port is open for everybody.
+    /// It reached the host, and the network may not; what is published there everybody may reach.
     pub fn confirm(
         &self,
         network: u32,
@@ -154,37 +154,10 @@ impl Plan {
         near: IpAddr,
         far: SocketAddr,
     ) -> Result<(), DropReason> {
-        if self.networks[network as usize].host_access || !is_host_itself(near, far.ip()) {
-            return Ok(());
-        }
-        let is_published = |p: &Publication| {
-            let open = p.host.ip().is_unspecified() || p.host.ip() == far.ip();
-            Some(p.transport) == transport && p.host.port() == far.port() && p.host.is_ipv4() == far.is_ipv4() && open
-        };
-        if self.publications.iter().any(|p| is_published(p)) { Ok(()) } else { Err(DropReason::HostAccess) }
-    }
-
-    /// Where a container is led that asks for a published port at the gateway or at an address of the host. Such a port is
-    /// open for everybody, whatever else of the host may not be reached; one at a loopback address is for the host's own
-    /// processes alone.
-    fn hairpin(&self, is_gateway: bool, transport: Option<Transport>, to: SocketAddr) -> Option<SocketAddr> {
-        let is_host = !to.ip().is_loopback() && self.refused.is_host(to.ip());
-        if !is_gateway && !is_host {
-            return None;
-        }
-        let mut bound = self.publications.iter().filter(|p| Some(p.transport) == transport).map(|p| p.host);
-        let hit = |host: SocketAddr| {
-            let open = if is_gateway { !host.ip().is_loopback() } else { host.ip() == to.ip() };
-            host.port() == to.port() && host.is_ipv4() == to.is_ipv4() && (open || host.ip().is_unspecified())
-        };
-        let host = bound.find(|host| hit(*host))?;
-        let ip = match host.ip() {
-            ip if !ip.is_unspecified() => ip,
-            _ if is_host => to.ip(),
-            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-        };
-        Some(SocketAddr::new(ip, to.port()))
+        let may = self.networks[network as usize].host_access
+            || !is_host_itself(near, far.ip())
+            || self.is_published(transport, far);
+        if may { Ok(()) } else { Err(DropReason::HostAccess) }
     }
 
     /// What is published of the endpoint behind `port`.
@@ -197,4 +170,62 @@ impl Plan {
 pub type View = Snapshot<Plan>;
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    /// One network: 10.0.0.0/24 and fd00::/64, beside 10.0.9.0/24, on a host that is 192.0.2.5.
+    fn plan(egress: bool, host_access: bool) -> Plan {
+        let host = crate::uplink::HostAddresses::new(["192.0.2.5/32".parse().unwrap()].into_iter(), [].into_iter());
+        let ours = ["10.0.0.0/24", "fd00::/64", "10.0.9.0/24"].map(|net| net.parse().unwrap());
+        let network = NetworkPlan {
+            name: "n".into(),
+            egress,
+            host_access,
+            gateway4: Ipv4Addr::new(10, 0, 0, 1),
+            gateway6: "fd00::1".parse().ok(),
+            host4: host_access.then_some(Ipv4Addr::new(10, 0, 0, 254)),
+            host6: if host_access { "fd00::fe".parse().ok() } else { None },
+        };
+        Plan { networks: vec![network], refused: Refused::new(host.into(), ours.into_iter()), publications: Vec::new() }
+    }
+
+    fn to(plan: &Plan, to: &str) -> Result<Destination, DropReason> {
+        plan.destination(0, Some(Transport::Tcp), to.parse().unwrap())
+    }
+
+    fn far(to: &str) -> Result<Destination, DropReason> {
+        Ok(Destination::Far(to.parse().unwrap()))
+    }
+
+    #[test]
+    fn what_is_far_is_far_and_what_is_the_hosts_or_ours_is_refused() {
+        let plan = plan(true, false);
+        assert_eq!(to(&plan, "198.51.100.1:80"), far("198.51.100.1:80"));
+        assert_eq!(to(&plan, "192.0.2.5:80"), Err(DropReason::HostAccess));
+        assert_eq!(to(&plan, "10.0.9.2:80"), Err(DropReason::NoUplink));
+        assert_eq!(to(&plan, "10.0.0.254:80"), Err(DropReason::NoUplink), "there is no such address");
+    }
+
+    #[test]
+    fn with_host_access_the_hosts_own_address_leads_to_its_loopback() {
+        for egress in [true, false] {
+            let plan = plan(egress, true);
+            assert_eq!(to(&plan, "10.0.0.254:80"), far("127.0.0.1:80"));
+            assert_eq!(to(&plan, "[fd00::fe]:80"), far("[::1]:80"));
+            let by_another = if egress { far("192.0.2.5:80") } else { Err(DropReason::NoUplink) };
+            assert_eq!(to(&plan, "192.0.2.5:80"), by_another);
+            assert_eq!(to(&plan, "10.0.9.2:80"), Err(DropReason::NoUplink));
+        }
+    }
+
+    #[test]
+    fn a_connected_socket_that_reached_the_host_is_refused_though_its_address_was_not_known() {
+        let [near, far] = ["203.0.113.9", "198.51.100.1"].map(|a| a.parse().unwrap());
+        let confirm = |host_access, near, far| {
+            plan(true, host_access).confirm(0, Some(Transport::Tcp), near, SocketAddr::new(far, 80))
+        };
+        assert_eq!(confirm(false, near, far), Ok(()));
+        assert_eq!(confirm(false, near, near), Err(DropReason::HostAccess));
+        assert_eq!(confirm(true, near, near), Ok(()));
+    }
+}

@@ -52,11 +52,6 @@ impl Refused {
         Refused { host, ours: Ranges::new(ours) }
     }
 
-    /// Whether `address` is one of the host's.
-    pub fn is_host(&self, address: IpAddr) -> bool {
-        self.host.local.contains(address)
-    }
-
     /// Whether a packet may leave for `to`.
     ///
     /// # Errors
@@ -71,6 +66,13 @@ impl Refused {
         }
         let is_hosts = is_of_any_host(to) || self.host.local.contains(to);
         if is_hosts && !host_access { Err(DropReason::HostAccess) } else { Ok(()) }
+    }
+}
+
+impl Refused {
+    /// Whether `to` is an address of the host by which others reach it.
+    pub(super) fn is_host(&self, to: IpAddr) -> bool {
+        !to.is_loopback() && !leads_nowhere(to) && self.host.local.contains(to)
     }
 }
 
