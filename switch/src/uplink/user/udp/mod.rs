@@ -318,10 +318,13 @@ fn relay(cx: &mut Cx<'_>, home: &Home, ends: Ends, way: &Way, refused: &super::s
 
 /// To the names at the gateway.
 fn ask(cx: &mut Cx<'_>, home: &Home, outbound: &Outbound<'_>) -> Result<(), DropReason> {
-    if outbound.segment.is_some() {
-        return Err(DropReason::NoService);
-    }
-    let network = cx.plan().networks[home.place.network as usize].name.clone();
+    let network = &cx.plan().networks[home.place.network as usize].name;
     let Ends { near, far } = outbound.ends;
-    cx.names.query(Asker { network, port: home.port }, near, far, outbound.payload)
+    // A burst is several questions.
+    let size = outbound.segment.map_or(outbound.payload.len(), usize::from).max(1);
+    for question in outbound.payload.chunks(size) {
+        let asker = Asker { network: network.clone(), port: home.port };
+        cx.names.query(asker, near, far, question)?;
+    }
+    Ok(())
 }
