@@ -67,8 +67,9 @@ impl Udp {
     pub(crate) fn adopt(&mut self, cx: &mut Cx<'_>) {
         let plan = cx.plan();
         self.flows.retain(|key, flow| match &flow.way {
-            Way::Own { far, .. } => cx.homes.get(&key.port).is_some_and(|home| {
-                plan.destination(home.place.network, Some(Transport::Udp), key.ends.far) == Ok(Destination::Far(*far))
+            // Of a port that is gone there is no place, and its home is of before.
+            Way::Own { far, .. } => cx.out.forward().place_of(key.port).is_some_and(|place| {
+                plan.destination(place.network, Some(Transport::Udp), key.ends.far) == Ok(Destination::Far(*far))
             }),
             Way::Published { publication, .. } => {
                 plan.published_of(key.port).any(|published| published.id == publication.id)
