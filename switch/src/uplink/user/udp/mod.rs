@@ -14,6 +14,7 @@ mod outbound;
 pub(super) mod testing;
 #[cfg(test)]
 mod tests;
+mod train;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use nix::errno::Errno;
 
 use self::flow::{Flow, Way};
 use self::outbound::Outbound;
+use self::train::Train;
 use super::datagram::{self, Datagram};
 use super::errors;
 use super::quote::Quote;
@@ -39,7 +41,7 @@ use crate::uplink::plan::{Destination, Publication, Transport};
 const MOST_FLOWS: usize = 2048;
 
 /// Datagrams or bursts, and errors, read from one flow before the others get their turn.
-const MOST_READS: usize = 16;
+const MOST_READS: usize = 32;
 
 /// More bytes at once are part of a bulk transfer.
 const BULK_BYTES: usize = 32 * 1024;
@@ -233,15 +235,17 @@ impl Udp {
         let (Way::Own { socket, .. }, Some(home)) = (&flow.way, cx.homes.get(&key.port)) else {
             return Activity::Idle;
         };
-        let mut bytes = 0;
-        let mut count = 0;
+        let (mut bytes, mut count, mut held) = (0, 0, Train::default());
         while flow.pending.data && count < MOST_READS {
-            match socket.receive(&mut self.space) {
+            match socket.receive(&mut self.space, held.len) {
                 Ok(received) => {
-                    let payload = &self.space.bytes[..received.len];
-                    bring(cx, home, key.ends, payload, received.segment, &mut self.sends_bursts);
                     bytes += received.len;
                     count += 1;
+                    if !held.join(&received, datagram::MOST_PAYLOAD4) {
+                        bring(cx, home, key.ends, &self.space, held, &mut self.sends_bursts);
+                        self.space.bytes.copy_within(held.len..held.len + received.len, 0);
+                        held = Train::new(&received);
+                    }
                 }
                 Err(Errno::EAGAIN) => flow.pending.data = false,
                 Err(_) => {
@@ -250,6 +254,7 @@ impl Udp {
                 }
             }
         }
+        bring(cx, home, key.ends, &self.space, held, &mut self.sends_bursts);
         for _ in 0..MOST_READS {
             if !flow.pending.errors {
                 break;
@@ -287,10 +292,14 @@ pub(crate) fn send_datagram(
     datagram::send(cx, home, &Datagram::udp(far, near, payload.len()), payload)
 }
 
-/// Brings a container a datagram, or a burst of them. What its queue has no room for is lost, as on any way; it is counted.
-fn bring(cx: &mut Cx<'_>, home: &Home, ends: Ends, payload: &[u8], segment: Option<u16>, sends_bursts: &mut bool) {
+/// Brings a container what was read for it, if anything. What its queue has no room for is lost, as on any way; it is counted.
+fn bring(cx: &mut Cx<'_>, home: &Home, ends: Ends, space: &Space, train: Train, sends_bursts: &mut bool) {
+    if train.is_empty() {
+        return;
+    }
     let Ends { near, far } = ends;
-    let Some(size) = segment.filter(|&size| size > 0 && payload.len() > size.into()) else {
+    let payload = &space.bytes[..train.len];
+    let Some(size) = train.segment().filter(|&size| train.len > size.into()) else {
         let _ = send_datagram(cx, home, near, far, payload);
         return;
     };
