@@ -21,7 +21,9 @@ use nix::sys::socket::{
 use super::errors::Message;
 
 /// Room for a whole datagram, or for a burst that was put together.
-const SPACE: usize = 65_536;
+const DATAGRAM: usize = 65_536;
+/// Room for as much that was read before.
+const SPACE: usize = 2 * DATAGRAM;
 
 /// What a socket is read into; one worker's, for all its flows.
 #[derive(Debug)]
@@ -238,12 +240,12 @@ impl Socket {
         }
     }
 
-    /// The next datagram or burst.
+    /// The next datagram or burst, put at `at` of the space, which is no more than half of it.
     ///
     /// # Errors
     /// `EAGAIN`: there is none. Anything else is about an earlier datagram, and the next call tells more.
-    pub(crate) fn receive(&self, space: &mut Space) -> Result<Received, Errno> {
-        let mut parts = [IoSliceMut::new(&mut space.bytes)];
+    pub(crate) fn receive(&self, space: &mut Space, at: usize) -> Result<Received, Errno> {
+        let mut parts = [IoSliceMut::new(&mut space.bytes[at..at + DATAGRAM])];
         let (fd, flags) = (self.fd.as_raw_fd(), MsgFlags::MSG_DONTWAIT);
         let message = recvmsg::<SockaddrStorage>(fd, &mut parts, Some(&mut space.control), flags)?;
         let mut received =
