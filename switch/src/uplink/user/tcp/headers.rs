@@ -161,7 +161,6 @@ fn narrow(len: usize) -> u16 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::Incoming;
     use super::super::segment::Segment;
     use super::*;
     use crate::engine::Place;
@@ -196,8 +195,7 @@ mod tests {
             segment(&frame, &headers.offload, &mut Vec::new(), |finished| {
                 let frame = Frame::parse(finished).expect("well-formed");
                 let Payload::Ip(packet) = &frame.payload else { panic!("{frame:?}") };
-                let incoming = Incoming { home: HOME, bytes: finished, packet, offload: &Offload::NONE };
-                let segment = Segment::read(&incoming).expect("a right sum");
+                let segment = Segment::read(finished, packet, &Offload::NONE).expect("a right sum");
                 assert_eq!((segment.seq, segment.ack, segment.window), (next, Some(Seq(7)), 99));
                 assert!(segment.payload.len() <= mss.into());
                 next = segment.end();

@@ -149,7 +149,7 @@ impl Tcp {
         let near = SocketAddr::new(incoming.packet.src, src_port);
         let far = SocketAddr::new(incoming.packet.dst, dst_port);
         let key = Key { port: incoming.home.port, ends: Ends { near, far } };
-        let segment = Segment::read(incoming)?;
+        let segment = Segment::read(incoming.bytes, incoming.packet, incoming.offload)?;
         match self.find(&key) {
             Some(at) if self.is_new_call(at, &segment) => {
                 self.end(cx, at, End::Abandoned);
