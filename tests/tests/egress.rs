@@ -213,7 +213,7 @@ as_root_and_user! {
         let web = Container::new(&switch, "web");
         let far = internet.addresses();
         let mut runs: Vec<_> = far.iter().zip([5201, 5202]).map(|(far, port)| {
-            iperf::start_at(internet.far(), &web, SocketAddr::new(*far, port), Load::Tcp, port == 5202, 3)
+            iperf::start_at(internet.far(), &web, SocketAddr::new(*far, port), Load::Tcp, port == 5202, 6)
         }).collect();
         for at in 0..8 {
             let other = Container::new(&switch, &format!("c{at}"));

@@ -298,7 +298,11 @@ impl Flow {
         self.active = work.now;
         match self.stage {
             Stage::Connecting => {
-                if segment.rst && !segment.syn { Err(End::Abandoned) } else { Ok(()) }
+                if segment.rst && !segment.syn {
+                    Err(End::Abandoned)
+                } else {
+                    Ok(())
+                }
             }
             Stage::Calling => self.receive_call(segment, work),
             Stage::Answering => self.receive_answer(segment, work),

@@ -259,14 +259,7 @@ impl Tcp {
     }
 
     /// A client of a published port: a connected, non-blocking socket. The container at `near` sees it come from `far`.
-    pub(crate) fn accept(
-        &mut self,
-        cx: &mut Cx<'_>,
-        home: &Home,
-        socket: OwnedFd,
-        near: SocketAddr,
-        far: SocketAddr,
-    ) {
+    pub(crate) fn accept(&mut self, cx: &mut Cx<'_>, home: &Home, socket: OwnedFd, near: SocketAddr, far: SocketAddr) {
         let key = Key { port: home.port, ends: Ends { near, far } };
         let socket = FarSocket::of(socket);
         if self.find(&key).is_some() || !self.accounts.entry(home.port).or_default().add_flow() {
@@ -479,13 +472,7 @@ impl Tcp {
     }
 
     /// A segment of no flow.
-    fn unknown(
-        &mut self,
-        cx: &mut Cx<'_>,
-        home: &Home,
-        key: &Key,
-        segment: &Segment<'_>,
-    ) -> Result<(), DropReason> {
+    fn unknown(&mut self, cx: &mut Cx<'_>, home: &Home, key: &Key, segment: &Segment<'_>) -> Result<(), DropReason> {
         if segment.rst {
             return Err(DropReason::NoFlow);
         }
