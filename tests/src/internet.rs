@@ -116,7 +116,7 @@ const FAR_SETUP: &str = "
     echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
     echo 0 >/proc/sys/net/ipv4/icmp_ratelimit; echo 0 >/proc/sys/net/ipv6/icmp/ratelimit
     ip address add 198.51.100.1/32 dev wan; ip address add 2001:db8:100::1/128 dev wan nodad
-    ip address add 203.0.113.7/32 dev lo; ip address add 2001:db8:7::7/128 dev lo
+    ip address add 203.0.113.7/32 dev lo; ip address add 2001:db8:7::7/128 dev lo nodad
     ip route add 198.51.100.0/24 dev wan src 203.0.113.7
     ip route add 2001:db8:100::/64 dev wan src 2001:db8:7::7
     ip route add blackhole 203.0.113.66/32; ip route add blackhole 2001:db8:7::66/128
