@@ -24,6 +24,8 @@ const FAR: [IpAddr; 2] = [v4(203, 0, 113, 7), v6(7, 7)];
 const SILENT: [IpAddr; 2] = [v4(203, 0, 113, 66), v6(7, 0x66)];
 /// One to which the last router knows no way, and says so.
 const UNREACHABLE: [IpAddr; 2] = [v4(203, 0, 113, 99), v6(7, 0x99)];
+/// The far namespace's own on the cable, from which it asks the host.
+const NEAR: [IpAddr; 2] = [v4(198, 51, 100, 1), v6(0x100, 1)];
 /// The host's own.
 const HOST: [IpAddr; 2] = [v4(198, 51, 100, 2), v6(0x100, 2)];
 
@@ -98,6 +100,11 @@ impl Internet {
     /// The host's own, which far hosts reach.
     pub fn host_addresses(&self) -> [IpAddr; 2] {
         HOST
+    }
+
+    /// From which far hosts ask the host's.
+    pub fn near_addresses(&self) -> [IpAddr; 2] {
+        NEAR
     }
 
     /// `tapswitch-probe VERB ADDR.. WORDS` at both addresses of the far host, ready.

@@ -18,7 +18,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
-use tapswitch_ipam::Occupied;
+use tapswitch_ipam::{Occupied, Route, RouteKind};
 
 mod fact;
 mod watch;
@@ -91,6 +91,11 @@ impl Host {
                     match fact {
                         Fact::Route(route) => occupied.routes.push(route),
                         Fact::Address(address) => occupied.addresses.push(address),
+                        Fact::Local(prefix) => {
+                            occupied.routes.push(Route { prefix, kind: RouteKind::OnLink });
+                            occupied.local.push(prefix);
+                        }
+                        Fact::Broadcast(address) => occupied.broadcasts.push(address),
                     }
                 }
             }
@@ -99,6 +104,8 @@ impl Host {
             resolv_confs.iter().flat_map(|path| resolv_conf::read(path)).map(|server| server.address).collect();
         sort(&mut occupied.routes);
         sort(&mut occupied.addresses);
+        sort(&mut occupied.local);
+        sort(&mut occupied.broadcasts);
         sort(&mut occupied.nameservers);
         Ok(occupied)
     }

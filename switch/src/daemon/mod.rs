@@ -6,6 +6,7 @@ pub mod attach_socket;
 mod control;
 mod endpoint;
 pub mod host;
+mod host_access;
 pub mod keeper;
 mod keeper_link;
 pub mod log;

@@ -10,6 +10,7 @@ use tapswitch_ipam::{Leases, NetworkName, OwnNetwork};
 use super::announce::LastMacs;
 use super::api::types::{NetworkInfo, PortStats, RuleInfo, UplinkKind};
 use super::endpoint::{Endpoint, Phase, Port};
+use super::host_access;
 use super::name::Name;
 use super::names;
 use super::state::{NetworkRecord, RuleRecord};
@@ -56,7 +57,7 @@ impl Network {
         let view = view(&record, 0, &BTreeMap::new(), &tables);
         let zone = Arc::new(names::zone(&record, view.network.spec(), []));
         Network {
-            leases: Leases::new(record.subnet, record.subnet6),
+            leases: host_access::leases(&record),
             endpoints: BTreeMap::new(),
             warnings: Vec::new(),
             last_macs: LastMacs::default(),
@@ -141,6 +142,8 @@ impl Network {
             icc: record.icc,
             uplink: record.uplink,
             host_access: record.host_access,
+            host: record.host.map(|host| host.ipv4),
+            host6: record.host.and_then(|host| host.ipv6),
             endpoints: self.visible().map(|e| e.record.name.to_string()).collect(),
             warnings: self.warnings.clone(),
         }
@@ -187,8 +190,8 @@ fn view(
         gateway6: record.subnet6.map(|s| s.gateway()),
         subnet4: record.subnet.net(),
         subnet6: record.subnet6.map(|s| s.net()),
-        host4: None,
-        host6: None,
+        host4: record.host.map(|host| host.ipv4),
+        host6: record.host.and_then(|host| host.ipv6),
         mtu: record.mtu,
         uplink: match record.uplink {
             UplinkKind::User => Uplink::User,

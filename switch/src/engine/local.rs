@@ -113,9 +113,9 @@ pub struct Out<'a, F> {
 }
 
 impl<'a, F: Forward> Out<'a, F> {
-    /// For tests of what is below a worker.
-    #[cfg(test)]
-    pub(crate) fn by_hand(forward: &'a F, worker: usize, space: &'a mut Vec<u8>) -> Self {
+    /// For whoever calls a [`Local`] by hand, as a simulation does. `worker` is whose counters count what is sent, `space` is
+    /// where frames are finished for plain ports.
+    pub fn by_hand(forward: &'a F, worker: usize, space: &'a mut Vec<u8>) -> Self {
         Out { forward, worker, space }
     }
 

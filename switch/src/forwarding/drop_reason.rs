@@ -90,12 +90,14 @@ reasons! {
         NoService = "no_service",
         /// A question to the names at the gateway, while too many of the asker's or of all wait for their answers.
         NamesBusy = "names_busy",
-        /// For somewhere beyond the network, and no uplink takes it.
-        NoUplink = "no_uplink",
-        /// Read from a port that control has already withdrawn.
-        Detached = "detached",
         /// Its sender has as many flows as one may have.
         FlowLimit = "flow_limit",
+        /// For somewhere beyond the network, and no uplink takes it.
+        NoUplink = "no_uplink",
+        /// For the host itself, or a neighbour of its links alone, which the network may not reach.
+        HostAccess = "host_access",
+        /// Read from a port that control has already withdrawn.
+        Detached = "detached",
         /// A TCP segment of no flow.
         NoFlow = "no_flow",
         /// A wrong checksum, on what was to leave the switch's world.

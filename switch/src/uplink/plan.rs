@@ -9,6 +9,7 @@ use crate::engine::{self, Snapshot};
 use crate::forwarding::{DropReason, PortId};
 use crate::gateway::DNS;
 
+use super::refused::{Refused, is_host_itself};
 use super::user::User;
 
 /// All of it.
@@ -18,8 +19,8 @@ pub struct Plan {
     pub networks: Vec<NetworkPlan>,
     /// What is published, on any network.
     pub publications: Vec<Arc<Publication>>,
-    /// Addresses of the host itself.
-    pub addresses: Arc<[IpAddr]>,
+    /// Where no network's packets go.
+    pub refused: Refused,
 }
 
 impl engine::Plan for Plan {
@@ -43,6 +44,22 @@ pub struct NetworkPlan {
     pub host4: Option<Ipv4Addr>,
     /// The same for IPv6.
     pub host6: Option<Ipv6Addr>,
+}
+
+impl NetworkPlan {
+    /// The host's loopback address of the family of `to`, where that is the address by which it is reached. Not under
+    /// the uplink `host`, where the host has that address itself.
+    fn host(&self, to: IpAddr) -> Option<IpAddr> {
+        let is_host = match to {
+            IpAddr::V4(v4) => self.host4 == Some(v4),
+            IpAddr::V6(v6) => self.host6 == Some(v6),
+        };
+        let loopback = match to {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        };
+        (is_host && self.host_access).then_some(loopback)
+    }
 }
 
 /// TCP or UDP.
@@ -115,30 +132,32 @@ impl Plan {
         if is_gateway {
             return Err(DropReason::NoService);
         }
-        if !plan.egress { Err(DropReason::NoUplink) } else { Ok(Destination::Far(to)) }
+        if let Some(loopback) = plan.host(to.ip()) {
+            return Ok(Destination::Far(SocketAddr::new(loopback, to.port())));
+        }
+        if !plan.egress {
+            return Err(DropReason::NoUplink);
+        }
+        self.refused.check(to.ip(), plan.host_access)?;
+        Ok(Destination::Far(to))
     }
 
-    /// Where a container is led that asks for a published port at the gateway or at an address of the host. Such a port is
-    /// open for everybody, whatever else of the host may not be reached; one at a loopback address is for the host's own
-    /// processes alone.
-    fn hairpin(&self, is_gateway: bool, transport: Option<Transport>, to: SocketAddr) -> Option<SocketAddr> {
-        let is_host = !to.ip().is_loopback() && self.addresses.contains(&to.ip());
-        if !is_gateway && !is_host {
-            return None;
-        }
-        let mut bound = self.publications.iter().filter(|p| Some(p.transport) == transport).map(|p| p.host);
-        let hit = |host: SocketAddr| {
-            let open = if is_gateway { !host.ip().is_loopback() } else { host.ip() == to.ip() };
-            host.port() == to.port() && host.is_ipv4() == to.is_ipv4() && (open || host.ip().is_unspecified())
-        };
-        let host = bound.find(|host| hit(*host))?;
-        let ip = match host.ip() {
-            ip if !ip.is_unspecified() => ip,
-            _ if is_host => to.ip(),
-            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-        };
-        Some(SocketAddr::new(ip, to.port()))
+    /// Whether a packet of `network` may go by a socket of the switch that is connected, and thereby has the address `near`:
+    /// asked before anything of the container's is sent by it. An address that the host got only now is not refused yet.
+    ///
+    /// # Errors
+    /// It reached the host, and the network may not; what is published there everybody may reach.
+    pub fn confirm(
+        &self,
+        network: u32,
+        transport: Option<Transport>,
+        near: IpAddr,
+        far: SocketAddr,
+    ) -> Result<(), DropReason> {
+        let may = self.networks[network as usize].host_access
+            || !is_host_itself(near, far.ip())
+            || self.is_published(transport, far);
+        if may { Ok(()) } else { Err(DropReason::HostAccess) }
     }
 
     /// What is published of the endpoint behind `port`.
@@ -154,33 +173,23 @@ pub type View = Snapshot<Plan>;
 mod tests {
     use super::*;
 
-    const HOST: &str = "192.0.2.7:8080";
-    const GATEWAY: &str = "10.1.0.1:8080";
-
-    /// One network without a way out, and what is published where.
-    fn plan(published: &[(Transport, &str)]) -> Plan {
+    /// One network: 10.0.0.0/24 and fd00::/64, beside 10.0.9.0/24, on a host that is 192.0.2.5.
+    fn plan(egress: bool, host_access: bool) -> Plan {
+        let host = crate::uplink::HostAddresses::new(["192.0.2.5/32".parse().unwrap()].into_iter(), [].into_iter());
+        let ours = ["10.0.0.0/24", "fd00::/64", "10.0.9.0/24"].map(|net| net.parse().unwrap());
         let network = NetworkPlan {
-            name: "default".into(),
-            egress: false,
-            host_access: false,
-            gateway4: [10, 1, 0, 1].into(),
-            gateway6: Some("fd00::1".parse().unwrap()),
-            host4: None,
-            host6: None,
+            name: "n".into(),
+            egress,
+            host_access,
+            gateway4: Ipv4Addr::new(10, 0, 0, 1),
+            gateway6: "fd00::1".parse().ok(),
+            host4: host_access.then_some(Ipv4Addr::new(10, 0, 0, 254)),
+            host6: if host_access { "fd00::fe".parse().ok() } else { None },
         };
-        let publication = |(id, (transport, host)): (u64, &(Transport, &str))| {
-            let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().into();
-            let (port, host) = (PortId(1), host.parse().unwrap());
-            Arc::new(Publication { id, port, transport: *transport, host, container: 80, socket })
-        };
-        Plan {
-            networks: vec![network],
-            publications: (0..).zip(published).map(publication).collect(),
-            addresses: ["192.0.2.7", "127.0.0.1", "2001:db8::7", "::1"].map(|ip| ip.parse().unwrap()).into(),
-        }
+        Plan { networks: vec![network], refused: Refused::new(host.into(), ours.into_iter()), publications: Vec::new() }
     }
 
-    fn tcp(plan: &Plan, to: &str) -> Result<Destination, DropReason> {
+    fn to(plan: &Plan, to: &str) -> Result<Destination, DropReason> {
         plan.destination(0, Some(Transport::Tcp), to.parse().unwrap())
     }
 
@@ -189,43 +198,34 @@ mod tests {
     }
 
     #[test]
-    fn a_published_port_is_reached_at_the_host_and_at_the_gateway() {
-        let plan = plan(&[(Transport::Tcp, "0.0.0.0:8080"), (Transport::Tcp, "[::]:8080")]);
-        assert_eq!(tcp(&plan, HOST), far(HOST));
-        assert_eq!(tcp(&plan, GATEWAY), far("127.0.0.1:8080"));
-        assert_eq!(tcp(&plan, "[2001:db8::7]:8080"), far("[2001:db8::7]:8080"));
-        assert_eq!(tcp(&plan, "[fd00::1]:8080"), far("[::1]:8080"));
+    fn what_is_far_is_far_and_what_is_the_hosts_or_ours_is_refused() {
+        let plan = plan(true, false);
+        assert_eq!(to(&plan, "198.51.100.1:80"), far("198.51.100.1:80"));
+        assert_eq!(to(&plan, "192.0.2.5:80"), Err(DropReason::HostAccess));
+        assert_eq!(to(&plan, "10.0.9.2:80"), Err(DropReason::NoUplink));
+        assert_eq!(to(&plan, "10.0.0.254:80"), Err(DropReason::NoUplink), "there is no such address");
     }
 
     #[test]
-    fn one_at_an_address_is_reached_there_and_by_the_gateway() {
-        let plan = plan(&[(Transport::Tcp, HOST)]);
-        assert_eq!(tcp(&plan, HOST), far(HOST));
-        assert_eq!(tcp(&plan, GATEWAY), far(HOST));
-        assert_eq!(tcp(&plan, "[fd00::1]:8080"), Err(DropReason::NoService));
-    }
-
-    #[test]
-    fn one_at_loopback_is_for_the_host_alone() {
-        let plan = plan(&[(Transport::Tcp, "127.0.0.1:8080"), (Transport::Tcp, "[::1]:8080")]);
-        for to in [GATEWAY, "[fd00::1]:8080"] {
-            assert_eq!(tcp(&plan, to), Err(DropReason::NoService), "{to}");
-        }
-        for to in [HOST, "127.0.0.1:8080", "[::1]:8080"] {
-            assert_eq!(tcp(&plan, to), Err(DropReason::NoUplink), "{to}");
+    fn with_host_access_the_hosts_own_address_leads_to_its_loopback() {
+        for egress in [true, false] {
+            let plan = plan(egress, true);
+            assert_eq!(to(&plan, "10.0.0.254:80"), far("127.0.0.1:80"));
+            assert_eq!(to(&plan, "[fd00::fe]:80"), far("[::1]:80"));
+            let by_another = if egress { far("192.0.2.5:80") } else { Err(DropReason::NoUplink) };
+            assert_eq!(to(&plan, "192.0.2.5:80"), by_another);
+            assert_eq!(to(&plan, "10.0.9.2:80"), Err(DropReason::NoUplink));
         }
     }
 
     #[test]
-    fn nothing_else_is_opened_by_a_published_port() {
-        let plan = plan(&[(Transport::Tcp, "0.0.0.0:8080"), (Transport::Tcp, "0.0.0.0:53")]);
-        let to = HOST.parse().unwrap();
-        assert_eq!(plan.destination(0, Some(Transport::Udp), to), Err(DropReason::NoUplink));
-        assert_eq!(plan.destination(0, None, to), Err(DropReason::NoUplink));
-        for to in ["192.0.2.7:8081", "192.0.2.8:8080", "169.254.169.254:8080", "127.0.0.1:8080", "0.0.0.0:8080"] {
-            assert_eq!(tcp(&plan, to), Err(DropReason::NoUplink), "{to}");
-        }
-        assert_eq!(tcp(&plan, "10.1.0.1:8081"), Err(DropReason::NoService));
-        assert_eq!(tcp(&plan, "10.1.0.1:53"), Ok(Destination::Names), "the gateway's own names come first");
+    fn a_connected_socket_that_reached_the_host_is_refused_though_its_address_was_not_known() {
+        let [near, far] = ["203.0.113.9", "198.51.100.1"].map(|a| a.parse().unwrap());
+        let confirm = |host_access, near, far| {
+            plan(true, host_access).confirm(0, Some(Transport::Tcp), near, SocketAddr::new(far, 80))
+        };
+        assert_eq!(confirm(false, near, far), Ok(()));
+        assert_eq!(confirm(false, near, near), Err(DropReason::HostAccess));
+        assert_eq!(confirm(true, near, near), Ok(()));
     }
 }

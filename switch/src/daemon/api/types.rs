@@ -128,6 +128,8 @@ pub struct NetworkSet {
     pub icc: Option<bool>,
     /// Largest IP packet, in bytes.
     pub mtu: Option<u32>,
+    /// Containers may reach the host itself.
+    pub host_access: Option<bool>,
 }
 
 /// A network, as `network inspect` shows it.
@@ -155,6 +157,10 @@ pub struct NetworkInfo {
     pub uplink: UplinkKind,
     /// Containers may reach the host itself.
     pub host_access: bool,
+    /// The address by which containers reach the host, where they may.
+    pub host: Option<Ipv4Addr>,
+    /// The same for IPv6.
+    pub host6: Option<Ipv6Addr>,
     /// Names of its endpoints, sorted.
     pub endpoints: Vec<String>,
     /// What is wrong with it, as an overlapping host route.

@@ -12,6 +12,7 @@ use super::resolve::Place;
 use super::{Control, MAX_ENDPOINTS, Reply, owner};
 use crate::daemon::api::types::{AttachRequest, EndpointInfo};
 use crate::daemon::endpoint::{self, Endpoint, Phase, Port};
+use crate::daemon::host_access;
 use crate::daemon::keeper::message::ToKeeper;
 use crate::daemon::name::Name;
 use crate::daemon::network::Network;
@@ -67,6 +68,9 @@ impl Control {
             None => Name::default_network(),
         };
         let name = self.new_name(request, &network)?;
+        if host_access::is_taken(&name) {
+            return Err(Refusal::Impossible(format!("{name} is the host's own name: choose another with --name")));
+        }
         let at = Place { network, name };
         let aliases = aliases(request)?;
         let ifname = self.new_ifname(request, namespace)?;
@@ -264,7 +268,7 @@ fn check_mac(mac: Mac, network: &Network) -> Outcome<()> {
     }
 }
 
-fn lease_refusal(error: tapswitch_ipam::LeaseError) -> Refusal {
+pub(super) fn lease_refusal(error: tapswitch_ipam::LeaseError) -> Refusal {
     use tapswitch_ipam::LeaseError::{Exhausted, HasAnother, NoIpv6, Outside, Reserved, Taken};
     match error {
         Outside { .. } | Reserved { .. } | NoIpv6 { .. } => Refusal::Impossible(error.to_string()),

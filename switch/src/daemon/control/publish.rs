@@ -298,7 +298,7 @@ impl Control {
         if let Err(refusal) = self.keep(&at, record) {
             return self.undo(Binding { at, port, todo: VecDeque::new(), made, tries: 0, asker }, refusal);
         }
-        let shown: Vec<PublicationInfo> = made.iter().map(|publication| info(publication)).collect();
+        let shown: Vec<PublicationInfo> = made.iter().map(info).collect();
         if let Some(endpoint) = self.endpoint_mut(&at)
             && !made.is_empty()
         {

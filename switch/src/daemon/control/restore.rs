@@ -28,6 +28,7 @@ use super::publish::Closed;
 use super::resolve::Place;
 use super::{Control, owner};
 use crate::daemon::endpoint::{self, Endpoint, Phase};
+use crate::daemon::host_access;
 use crate::daemon::keeper::message::{EndpointKey, SocketKey, ToKeeper, ToSwitch};
 use crate::daemon::keeper_link::KeeperLink;
 use crate::daemon::name::Name;
@@ -97,6 +98,7 @@ pub(crate) fn begin(begin: Begin) -> Result<Control, String> {
         spare,
         live,
         global_id,
+        host_addresses: host_access::addresses(&begin.host).into(),
         host: begin.host,
         warnings: Vec::new(),
         restarts: begin.restarts,

@@ -5,5 +5,5 @@ mod records;
 
 pub(crate) use dir::{Loaded, StateDir, Survives};
 pub(crate) use records::{
-    EndpointRecord, NetworkRecord, PortIds, PublicationRecord, RulePortRecord, RuleRecord, SiteRecord,
+    EndpointRecord, HostRecord, NetworkRecord, PortIds, PublicationRecord, RulePortRecord, RuleRecord, SiteRecord,
 };

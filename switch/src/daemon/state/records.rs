@@ -36,6 +36,9 @@ pub(crate) struct NetworkRecord {
     /// Containers may reach the host.
     #[serde(default)]
     pub host_access: bool,
+    /// The host's own addresses there, where it has any.
+    #[serde(default)]
+    pub host: Option<HostRecord>,
     /// Seconds after which a learned MAC is forgotten.
     pub ageing: u32,
     /// Most learned MACs.
@@ -45,6 +48,16 @@ pub(crate) struct NetworkRecord {
     /// What is open while `icc` is false.
     #[serde(default)]
     pub rules: BTreeSet<RuleRecord>,
+}
+
+/// The addresses of the host on a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HostRecord {
+    /// Leased to it.
+    pub ipv4: Ipv4Addr,
+    /// Leased to it.
+    pub ipv6: Option<Ipv6Addr>,
 }
 
 /// One `allow`, by names: it may be given before its endpoints come.

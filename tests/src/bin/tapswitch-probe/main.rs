@@ -25,6 +25,7 @@
 //! | `files ADDR..` | HTTP: GET /BYTES gives a pattern, PUT takes and compares one |
 //! | `get ADDR BYTES`, `put ADDR BYTES` | HTTP to such a one; prints `verified BYTES` |
 //! | `echo-udp ADDR..` | echoes datagrams |
+//! | `peer-udp ADDR..` | echoes datagrams, and prints who sends them |
 //! | `ask-udp ADDR BYTES` | sends a datagram, prints `answered` from whom it was sent to, `silence` or the error's name |
 //! | `many-udp ADDR COUNT` | asks from as many sockets; prints how many were answered |
 //! | `names ADDR.. NAME=IP..` | DNS over UDP and TCP: those addresses, and no such name; prints each question |
@@ -85,7 +86,8 @@ fn main() -> Result {
         ["hold", to, count] => tcp::hold(resolve(to)?, count.parse()?),
         ["get", from, bytes] => files::get(resolve(from)?, bytes.parse()?),
         ["put", to, bytes] => files::put(resolve(to)?, bytes.parse()?),
-        ["echo-udp", ref at @ ..] => udp::echo(at),
+        ["echo-udp", ref at @ ..] => udp::echo(at, false),
+        ["peer-udp", ref at @ ..] => udp::echo(at, true),
         ["ask-udp", to, bytes] => udp::ask(resolve(to)?, bytes.parse()?),
         ["many-udp", to, count] => udp::many(resolve(to)?, count.parse()?),
         ["names", ref words @ ..] => names::serve(words),

@@ -16,7 +16,8 @@ const ROUND: Duration = Duration::from_millis(200);
 /// The largest datagram: RFC 768, in IPv6.
 const LARGEST: usize = 65_535;
 
-pub(crate) fn echo(addresses: &[&str]) -> Result {
+/// Echoes; prints who asks where it `tells`.
+pub(crate) fn echo(addresses: &[&str], tells: bool) -> Result {
     let mut threads = Vec::new();
     for address in addresses {
         let socket = UdpSocket::bind(address.parse::<SocketAddr>()?)?;
@@ -24,6 +25,9 @@ pub(crate) fn echo(addresses: &[&str]) -> Result {
             let mut buffer = vec![0; LARGEST];
             loop {
                 let (length, from) = socket.recv_from(&mut buffer)?;
+                if tells {
+                    println!("peer {}", from.ip());
+                }
                 // Who asked may be gone already.
                 let _ = socket.send_to(&buffer[..length], from);
             }

@@ -18,13 +18,13 @@ use nix::errno::Errno;
 
 use self::echo::Request;
 use super::datagram::{self, Datagram, HEADER_LEN};
-use super::errors;
+use super::errors::{self, Unreachable};
 use super::quote::Quote;
 use super::ready::{Pending, ReadyQueue};
 use super::socket::{Refused, Socket, Space};
 use super::table::{Key, Table};
 use super::{Cx, Home, Incoming, Kind};
-use crate::engine::{Activity, Ready};
+use crate::engine::{Activity, Forward, Ready};
 use crate::forwarding::{DropReason, Instant, PortId};
 use crate::uplink::plan::Destination;
 
@@ -32,7 +32,7 @@ use crate::uplink::plan::Destination;
 const MOST_FLOWS: usize = 256;
 /// How long a reply may take, and one request after another: Linux's `nf_conntrack_icmp_timeout`.
 const IDLE: Duration = Duration::from_secs(30);
-/// Replies read from one flow before the others get their turn.
+/// Replies, and errors, read from one flow before the others get their turn.
 const MOST_READS: usize = 16;
 
 /// A flow.
@@ -72,8 +72,9 @@ impl Icmp {
     pub(crate) fn adopt(&mut self, cx: &mut Cx<'_>) {
         let plan = cx.plan();
         self.flows.retain(|key, flow| {
-            cx.homes.get(&key.port).is_some_and(|home| {
-                plan.destination(home.place.network, None, key.ends.far)
+            // Of a port that is gone there is no place, and its home is of before.
+            cx.out.forward().place_of(key.port).is_some_and(|place| {
+                plan.destination(place.network, None, key.ends.far)
                     == Ok(Destination::Far(SocketAddr::new(flow.far, 0)))
             })
         });
@@ -134,8 +135,11 @@ impl Icmp {
         self.flows.admit(key.port, cx.now)?;
         let socket = match Socket::ping(far) {
             Ok(socket) => socket,
-            Err(Errno::EACCES | Errno::EPERM) => return Err(self.forbidden()),
-            Err(Errno::EMFILE | Errno::ENFILE) => {
+            Err(Errno::EACCES | Errno::EPERM) => {
+                errors::send(cx, &incoming.home, incoming.ip(), Unreachable::Prohibited);
+                return Err(self.forbidden());
+            }
+            Err(Errno::EMFILE | Errno::ENFILE | Errno::EAGAIN) => {
                 // One of its own instead, for the next request.
                 self.flows.give_up_one(key.port, cx.now)?;
                 return Err(DropReason::FlowLimit);
@@ -217,10 +221,13 @@ impl Icmp {
                 }
             }
         }
-        if flow.pending.errors {
-            flow.pending.errors = false;
-            while let Some(refused) = flow.socket.refused(&mut self.space) {
-                relay(cx, home, &key, flow.far, &refused, &self.space.bytes[..refused.len]);
+        for _ in 0..MOST_READS {
+            if !flow.pending.errors {
+                break;
+            }
+            match flow.socket.refused(&mut self.space) {
+                Some(refused) => relay(cx, home, &key, flow.far, &refused, &self.space.bytes[..refused.len]),
+                None => flow.pending.errors = false,
             }
         }
         self.ready.push(index, &mut flow.pending);

@@ -112,6 +112,12 @@ impl Tcp {
         }
     }
 
+    /// How many there are.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.index.len()
+    }
+
     /// What is published has changed; `cx.homes` is renewed.
     pub(crate) fn adopt(&mut self, cx: &mut Cx<'_>) {
         for at in self.flows.indices() {

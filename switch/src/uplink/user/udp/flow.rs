@@ -100,3 +100,20 @@ fn send_by(publication: &Publication, client: SocketAddr, datagram: &[u8]) -> Re
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
     sendto(publication.socket.as_raw_fd(), datagram, &SockaddrStorage::from(client), flags).map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, UdpSocket};
+
+    #[test]
+    fn an_answered_question_to_a_resolver_is_soon_forgotten() {
+        let here = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let far = here.local_addr().unwrap();
+        let mut flow = Flow::new(Way::Own { socket: Socket::udp(far).unwrap(), far });
+        let resolver = SocketAddr::new(far.ip(), DNS);
+        assert_eq!((flow.timeout(far), flow.timeout(resolver)), (ONE_WAY, ONE_WAY));
+        flow.is_answered = true;
+        assert_eq!((flow.timeout(far), flow.timeout(resolver)), (BOTH_WAYS, ANSWERED));
+    }
+}

@@ -30,7 +30,7 @@ use super::ready::{Pending, ReadyQueue};
 use super::socket::{Socket, Space};
 use super::table::{Key, Table};
 use super::{Cx, Ends, Home, Incoming, Kind};
-use crate::engine::{Activity, Ready};
+use crate::engine::{Activity, Forward, Ready};
 use crate::forwarding::{DropReason, EgressDrop, Instant, PortId};
 use crate::gateway::Asker;
 use crate::uplink::plan::{Destination, Publication, Transport};
@@ -38,7 +38,7 @@ use crate::uplink::plan::{Destination, Publication, Transport};
 /// Most flows of one container: each is a descriptor, and a process has half a million of them at best.
 const MOST_FLOWS: usize = 2048;
 
-/// Datagrams or bursts read from one flow before the others get their turn.
+/// Datagrams or bursts, and errors, read from one flow before the others get their turn.
 const MOST_READS: usize = 16;
 
 /// More bytes at once are part of a bulk transfer.
@@ -67,8 +67,9 @@ impl Udp {
     pub(crate) fn adopt(&mut self, cx: &mut Cx<'_>) {
         let plan = cx.plan();
         self.flows.retain(|key, flow| match &flow.way {
-            Way::Own { far, .. } => cx.homes.get(&key.port).is_some_and(|home| {
-                plan.destination(home.place.network, Some(Transport::Udp), key.ends.far) == Ok(Destination::Far(*far))
+            // Of a port that is gone there is no place, and its home is of before.
+            Way::Own { far, .. } => cx.out.forward().place_of(key.port).is_some_and(|place| {
+                plan.destination(place.network, Some(Transport::Udp), key.ends.far) == Ok(Destination::Far(*far))
             }),
             Way::Published { publication, .. } => {
                 plan.published_of(key.port).any(|published| published.id == publication.id)
@@ -140,7 +141,7 @@ impl Udp {
         self.flows.admit(key.port, cx.now)?;
         let socket = match Socket::udp(far) {
             Ok(socket) => socket,
-            Err(Errno::EMFILE | Errno::ENFILE) => {
+            Err(Errno::EMFILE | Errno::ENFILE | Errno::EAGAIN) => {
                 // One of its own instead, for the next datagram.
                 self.flows.give_up_one(key.port, cx.now)?;
                 return Err(DropReason::FlowLimit);
@@ -249,10 +250,13 @@ impl Udp {
                 }
             }
         }
-        if flow.pending.errors {
-            flow.pending.errors = false;
-            while let Some(refused) = socket.refused(&mut self.space) {
-                relay(cx, home, key.ends, &flow.way, &refused, &self.space.bytes[..refused.len]);
+        for _ in 0..MOST_READS {
+            if !flow.pending.errors {
+                break;
+            }
+            match socket.refused(&mut self.space) {
+                Some(refused) => relay(cx, home, key.ends, &flow.way, &refused, &self.space.bytes[..refused.len]),
+                None => flow.pending.errors = false,
             }
         }
         self.ready.push(index, &mut flow.pending);

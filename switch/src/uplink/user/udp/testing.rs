@@ -1,6 +1,6 @@
 //! A worker by hand with one container on a cable, and real sockets of this host for the far side.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant as Wall};
 
@@ -87,6 +87,23 @@ impl Stage {
         while self.worker.turn(self.now) > 0 {}
     }
 
+    /// A client of a published port sends a datagram.
+    pub(in crate::uplink::user) fn client(
+        &mut self,
+        publication: &Arc<Publication>,
+        near: SocketAddr,
+        shown: SocketAddr,
+        client: SocketAddr,
+        payload: &[u8],
+    ) {
+        let view = view(self.tx.clone(), true, vec![publication.clone()]);
+        let mut space = Vec::new();
+        let home = crate::uplink::user::home(&view, PORT).unwrap();
+        let (_, udp, _, mut cx) = self.worker.local().parts(Out::by_hand(&view, 0, &mut space), self.now);
+        udp.client(&mut cx, &home, publication.clone(), near, shown, client).unwrap();
+        super::send_datagram(&mut cx, &home, near, shown, payload).unwrap();
+    }
+
     /// The container's port comes from another worker.
     pub(in crate::uplink::user) fn take(&mut self, baggage: Option<Baggage>) {
         let view = view(self.tx.clone(), true, Vec::new());
@@ -157,7 +174,7 @@ fn view(tx: Arc<TxPort>, egress: bool, publications: Vec<Arc<Publication>>) -> A
         host4: None,
         host6: None,
     };
-    let plan = Plan { networks: vec![plan], publications, addresses: Arc::from([]) };
+    let plan = Plan { networks: vec![plan], publications, ..Plan::default() };
     Arc::new(Snapshot::new(vec![NetworkView { network, tx: vec![tx] }], plan))
 }
 

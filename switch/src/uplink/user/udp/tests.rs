@@ -257,6 +257,39 @@ fn a_container_with_too_many_flows_is_refused_until_some_were_idle() {
 }
 
 #[test]
+fn what_the_container_sends_to_a_client_leaves_by_the_published_port() {
+    let mut stage = Stage::new();
+    let (host, client) = (far(LOOPBACKS[0]), far(LOOPBACKS[0]));
+    host.set_nonblocking(true).unwrap();
+    let publication = Arc::new(Publication {
+        id: 1,
+        port: PORT,
+        transport: Transport::Udp,
+        host: host.local_addr().unwrap(),
+        container: 53,
+        socket: host.try_clone().unwrap().into(),
+    });
+    stage.publish(true, vec![publication.clone()]);
+    let near = SocketAddr::new(A4.into(), 53);
+    // A client on loopback is shown as the gateway.
+    let shown = SocketAddr::new(GATEWAY4.into(), 4000);
+    stage.client(&publication, near, shown, client.local_addr().unwrap(), b"question");
+    assert_eq!(read(&stage.receive()), (shown, near, &b"question"[..]));
+    let payload = [&[1; 1000][..], &[2; 1000], &[3; 500]].concat();
+    stage.send(&datagram(53, shown, b"answer"));
+    stage.send_offloaded(&testing::gso(&datagram(53, shown, &payload), 1000));
+    let mut buffer = [0; 4000];
+    for expected in [&b"answer"[..], &payload[..1000], &payload[1000..2000], &payload[2000..]] {
+        let (len, from) = client.recv_from(&mut buffer).unwrap();
+        assert!(&buffer[..len] == expected && from == publication.host, "{len} bytes from {from}");
+    }
+    // Unpublished: the gateway has no such service.
+    stage.publish(true, Vec::new());
+    stage.send(&datagram(53, shown, b"late"));
+    assert_eq!(stage.drops(DropReason::NoService), 1);
+}
+
+#[test]
 fn flows_move_to_another_worker_with_their_sockets() {
     use crate::engine::Local;
     let mut stage = Stage::new();
