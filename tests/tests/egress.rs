@@ -220,13 +220,16 @@ as_root_and_user! {
         let web = Container::new(&switch, "web");
         let far = internet.addresses();
         let mut runs: Vec<_> = far.iter().zip([5201, 5202]).map(|(far, port)| {
-            iperf::start_at(internet.far(), &web, SocketAddr::new(*far, port), Load::Tcp, port == 5202, 6)
+            iperf::start_at(internet.far(), &web, SocketAddr::new(*far, port), Load::Tcp, port == 5202, 3)
         }).collect();
-        for at in 0..8 {
-            let other = Container::new(&switch, &format!("c{at}"));
-            assert!(Probe::dials(&other, far[at % 2], ECHO));
+        // As many as this machine makes in that time.
+        let mut count = 0;
+        while runs.iter_mut().all(iperf::Run::is_running) {
+            let other = Container::new(&switch, &format!("c{count}"));
+            assert!(Probe::dials(&other, far[count % 2], ECHO));
+            count += 1;
         }
-        assert!(runs.iter_mut().all(iperf::Run::is_running), "the machine was too slow for this to say anything");
+        assert!(count > 0, "the machine was too slow for this to say anything");
         runs.into_iter().for_each(|run| assert!(run.finish() > 0));
     }
 }
