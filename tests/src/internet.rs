@@ -82,7 +82,7 @@ impl Internet {
         &self.far
     }
 
-    /// A far host, of each IP version.
+    /// A far host, of each IP version; as a client it has these addresses too.
     pub fn addresses(&self) -> [IpAddr; 2] {
         FAR
     }
@@ -117,13 +117,15 @@ impl Internet {
     }
 }
 
-/// Forwarding is what makes it tell of routes it has not. Its answers are not limited to one a second.
+/// The far host's own packets have its address, not the router's. Forwarding is what makes it tell of routes it has not. Its answers are not limited to one a second.
 const FAR_SETUP: &str = "
     ip link set lo up; ip link set wan up
     echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
     echo 0 >/proc/sys/net/ipv4/icmp_ratelimit; echo 0 >/proc/sys/net/ipv6/icmp/ratelimit
-    ip address add 198.51.100.1/24 dev wan; ip address add 2001:db8:100::1/64 dev wan nodad
-    ip address add 203.0.113.7/32 dev lo; ip address add 2001:db8:7::7/128 dev lo
+    ip address add 198.51.100.1/32 dev wan; ip address add 2001:db8:100::1/128 dev wan nodad
+    ip address add 203.0.113.7/32 dev lo; ip address add 2001:db8:7::7/128 dev lo nodad
+    ip route add 198.51.100.0/24 dev wan src 203.0.113.7
+    ip route add 2001:db8:100::/64 dev wan src 2001:db8:7::7
     ip route add blackhole 203.0.113.66/32; ip route add blackhole 2001:db8:7::66/128
     ip route add unreachable 203.0.113.99/32; ip route add unreachable 2001:db8:7::99/128";
 

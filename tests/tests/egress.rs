@@ -102,11 +102,18 @@ as_root_and_user! {
         let switch = internet.switch(&[]);
         let web = Container::new(&switch, "web");
         for far in internet.unreachable() {
-            for said in [Probe::ask(&web, "connect", far, ECHO, &[]), Probe::ask(&web, "ask-udp", far, ECHO, &["10"])] {
-                assert!(NO_WAY.contains(&said.as_str()), "{far}: {said}");
+            for words in [&["connect"][..], &["ask-udp", "10"]] {
+                // The router tells one host of one thing a second: the first answer may be missed.
+                eventually("the error inside", Duration::from_secs(10), || {
+                    let said = Probe::ask(&web, words[0], far, ECHO, &words[1..]);
+                    assert!(NO_WAY.contains(&said.as_str()) || said == "silence", "{far}: {said}");
+                    said != "silence"
+                });
             }
-            let ping = web.run(&["ping", "-n", "-c", "1", "-W", "2", &far.to_string()]);
-            assert!(ping.code != 0 && ping.stdout.contains("nreachable") || ping.stdout.contains("No route"), "{}", ping.stdout);
+            eventually("the error of a ping", Duration::from_secs(10), || {
+                let ping = web.run(&["ping", "-n", "-c", "1", "-W", "1", &far.to_string()]);
+                ping.code != 0 && (ping.stdout.contains("nreachable") || ping.stdout.contains("No route"))
+            });
         }
     }
 }
@@ -215,11 +222,14 @@ as_root_and_user! {
         let mut runs: Vec<_> = far.iter().zip([5201, 5202]).map(|(far, port)| {
             iperf::start_at(internet.far(), &web, SocketAddr::new(*far, port), Load::Tcp, port == 5202, 3)
         }).collect();
-        for at in 0..8 {
-            let other = Container::new(&switch, &format!("c{at}"));
-            assert!(Probe::dials(&other, far[at % 2], ECHO));
+        // As many as this machine makes in that time.
+        let mut count = 0;
+        while runs.iter_mut().all(iperf::Run::is_running) {
+            let other = Container::new(&switch, &format!("c{count}"));
+            assert!(Probe::dials(&other, far[count % 2], ECHO));
+            count += 1;
         }
-        assert!(runs.iter_mut().all(iperf::Run::is_running), "the machine was too slow for this to say anything");
+        assert!(count > 0, "the machine was too slow for this to say anything");
         runs.into_iter().for_each(|run| assert!(run.finish() > 0));
     }
 }

@@ -82,7 +82,7 @@ as_root_and_user! {
         let _datagrams = internet.serve("echo-udp", ECHO, &[]);
         let switch = internet.switch(&[]);
         let probe = internet.session().program("tapswitch-probe").display().to_string();
-        let mut web = start(internet.session(), &["--name", "web", "--", &probe, "echo", "0.0.0.0:80", "[::]:81"]);
+        let mut web = start(internet.session(), &["--name", "web", "--", &probe, "echo", "[::]:80"]);
         web.wait_for_line("ready", Duration::from_secs(10));
         let job = |words: &[&str]| {
             let output = switch.cli(&[&["run", "--name", "job", "--"], words].concat());
@@ -109,8 +109,7 @@ as_root_and_user! {
         let mut web =
             start(internet.session(), &["--name", "web", "-p", "8080:80", "--", &probe, "peer", "[::]:80"]);
         web.wait_for_line("ready", Duration::from_secs(10));
-        let clients = ["198.51.100.1", "2001:db8:100::1"];
-        for (host, client) in internet.host_addresses().into_iter().zip(clients) {
+        for (host, client) in internet.host_addresses().into_iter().zip(internet.addresses()) {
             let said = Probe::ask(internet.far(), "read", host, 8080, &[]);
             assert!(said.contains(&format!("you are {client}")), "{said}");
             web.wait_for_line(&format!("peer {client}"), Duration::from_secs(5));

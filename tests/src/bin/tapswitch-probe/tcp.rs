@@ -233,7 +233,8 @@ impl Lost {
     }
 }
 
-fn raise_limit() -> io::Result<()> {
+/// As many descriptors as this process may have.
+pub(crate) fn raise_limit() -> io::Result<()> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     Ok(setrlimit(Resource::RLIMIT_NOFILE, most, most)?)
 }

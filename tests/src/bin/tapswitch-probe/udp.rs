@@ -4,11 +4,15 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::{Result, name_of};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How often many sockets are looked at, and what is between two looks.
+const ROUNDS: u32 = 5;
+const ROUND: Duration = Duration::from_millis(200);
 /// The largest datagram: RFC 768, in IPv6.
 const LARGEST: usize = 65_535;
 
@@ -42,16 +46,20 @@ pub(crate) fn ask(to: SocketAddr, bytes: usize) -> Result {
 }
 
 pub(crate) fn many(to: SocketAddr, count: usize) -> Result {
+    crate::tcp::raise_limit()?;
     let sockets: Vec<_> = (0..count).map(|_| connected(to)).collect::<std::io::Result<_>>()?;
     let mut answered = 0;
     for socket in &sockets {
         // What is refused is not answered.
         let _ = socket.send(b"?");
+        socket.set_nonblocking(true)?;
     }
-    for socket in &sockets {
-        // Answers come within the first one's patience; those that are there need none.
-        answered += usize::from(socket.recv(&mut [0]).is_ok());
-        socket.set_read_timeout(Some(Duration::from_millis(if answered == 0 { 500 } else { 20 })))?;
+    let mut waiting: Vec<_> = sockets.iter().collect();
+    for _ in 0..ROUNDS {
+        std::thread::sleep(ROUND);
+        let before = waiting.len();
+        waiting.retain(|socket| socket.recv(&mut [0]).is_err());
+        answered += before - waiting.len();
     }
     println!("answered {answered}");
     Ok(())
@@ -73,6 +81,11 @@ fn answer(to: SocketAddr, bytes: usize) -> Result<String> {
 fn connected(to: SocketAddr) -> std::io::Result<UdpSocket> {
     let any: SocketAddr = if to.is_ipv4() { ([0; 4], 0).into() } else { ([0_u16; 8], 0).into() };
     let socket = UdpSocket::bind(any)?;
+    // Else the kernel keeps what is not fatal to itself, as an unreachable host: ip(7).
+    match to {
+        SocketAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?,
+        SocketAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvErr, &true)?,
+    }
     socket.connect(to)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     Ok(socket)
