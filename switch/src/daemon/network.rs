@@ -15,7 +15,7 @@ use super::name::Name;
 use super::state::{NetworkRecord, RuleRecord};
 use super::tally;
 use crate::engine::NetworkView;
-use crate::forwarding::{FdbLimits, Network as Forwarding, NetworkSpec, Rate, Rule, Tables, Uplink};
+use crate::forwarding::{FdbLimits, Network as Forwarding, NetworkSpec, PortId, Rate, Rule, Tables, Uplink};
 use crate::uplink::NetworkPlan;
 
 /// The network. Control's one thread owns it.
@@ -29,6 +29,8 @@ pub(crate) struct Network {
     pub endpoints: BTreeMap<Name, Endpoint>,
     /// What is wrong with it, as an overlapping host route.
     pub warnings: Vec<String>,
+    /// What does not work of the host's routing for it.
+    pub routing_warning: Option<String>,
     /// What traffic taught it.
     pub tables: Arc<Tables>,
     /// What the workers go by, or will at the next publication.
@@ -55,6 +57,7 @@ impl Network {
             leases: host_access::leases(&record),
             endpoints: BTreeMap::new(),
             warnings: Vec::new(),
+            routing_warning: None,
             last_macs: LastMacs::default(),
             gone: PortStats::default(),
             policy_generation: 0,
@@ -137,8 +140,8 @@ impl Network {
             host_access: record.host_access,
             host: record.host.map(|host| host.ipv4),
             host6: record.host.and_then(|host| host.ipv6),
-            endpoints: self.visible().map(|e| e.record.name.to_string()).collect(),
-            warnings: self.warnings.clone(),
+            endpoints: self.visible().filter(|e| !e.is_host()).map(|e| e.record.name.to_string()).collect(),
+            warnings: self.all_warnings().cloned().collect(),
         }
     }
 
@@ -188,7 +191,8 @@ fn view(
         mtu: record.mtu,
         uplink: match record.uplink {
             UplinkKind::User => Uplink::User,
-            UplinkKind::Host | UplinkKind::None => Uplink::None,
+            UplinkKind::Host => host_port(endpoints).map_or(Uplink::None, Uplink::Host),
+            UplinkKind::None => Uplink::None,
         },
         icc: record.icc,
         rules: record.rules.iter().filter_map(|rule| in_force(rule, endpoints)).collect(),
@@ -197,6 +201,12 @@ fn view(
         ports,
     };
     NetworkView { network: Arc::new(Forwarding::new(spec, tables.clone())), tx }
+}
+
+/// The host's own port, while it is up.
+fn host_port(endpoints: &BTreeMap<Name, Endpoint>) -> Option<PortId> {
+    let host = endpoints.get(&host_access::name())?;
+    host.port().map(|_| host.record.port)
 }
 
 /// A rule by ports, while both its endpoints are up.

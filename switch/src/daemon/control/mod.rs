@@ -25,6 +25,7 @@ mod takeover;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod uplink_host;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -114,6 +115,8 @@ pub(crate) struct Control {
     host_addresses: Arc<HostAddresses>,
     warnings: Vec<String>,
     restarts: u32,
+    /// It is root's, who may make devices on the host.
+    privileged: bool,
     started: Instant,
     /// The keeper was told that the switch serves.
     ready: bool,
@@ -164,8 +167,8 @@ impl Control {
 
     /// What may have become due after any input: telling the keeper that the switch serves, and the end of `down`.
     fn settle(&mut self) {
-        let reattaching = self.jobs.values().any(|job| matches!(job, Job::Reattach(_)));
-        if !self.ready && !reattaching {
+        let waited_for = |job: &Job| matches!(job, Job::Reattach(_) | Job::AttachHost(..) | Job::Route(_));
+        if !self.ready && !self.jobs.values().any(waited_for) {
             self.ready = true;
             self.keeper.tell(&super::keeper::message::ToKeeper::Ready);
         }

@@ -51,6 +51,8 @@ pub(crate) struct Begin {
     pub keeper: OwnedFd,
     /// The keeper's process.
     pub keeper_pid: u32,
+    /// The daemon is root's.
+    pub privileged: bool,
     /// How many switch processes this keeper had before.
     pub restarts: u32,
     /// The listener of `keeper.sock`, for after the keeper's death.
@@ -97,6 +99,7 @@ pub(crate) fn begin(begin: Begin) -> Result<Control, String> {
         host: begin.host,
         warnings: Vec::new(),
         restarts: begin.restarts,
+        privileged: begin.privileged,
         started: Instant::now(),
         ready: false,
         down: None,
@@ -105,6 +108,8 @@ pub(crate) fn begin(begin: Begin) -> Result<Control, String> {
         takeover: begin.takeover,
         knocks: never(),
     };
+    let host = std::mem::take(&mut control.host);
+    control.host = control.but_ours(host);
     warnings.into_iter().for_each(|warning| control.warn(warning));
     control.make_missing_networks()?;
     let handed_over = handed_over(&begin.keeper)?;
@@ -243,6 +248,7 @@ impl Control {
         }
         self.serve(kept);
         lost.into_iter().for_each(|at| self.reattach(at));
+        self.restore_host_devices(|network| taps.remove(&endpoint::key(network, &host_access::name())));
         taps.into_iter().for_each(|(key, tap)| self.destroy_stray(key, tap));
     }
 

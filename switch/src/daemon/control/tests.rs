@@ -6,6 +6,7 @@ mod host_access;
 mod networks;
 mod restarts;
 mod rules;
+mod uplink_host;
 
 use std::time::{Duration, Instant};
 

@@ -38,6 +38,16 @@ impl KeptTaps {
         self.taps.values().any(is_it)
     }
 
+    /// Whether a device is the host's own on one of our networks.
+    pub(super) fn is_hosts(&self, ifname: &str) -> bool {
+        self.taps.iter().any(|(endpoint, kept)| endpoint.is_host() && kept.tap.info.ifname == ifname)
+    }
+
+    /// Takes out the host's own devices.
+    pub(super) fn take_hosts(&mut self) -> Vec<Tap> {
+        self.taps.extract_if(.., |endpoint, _| endpoint.is_host()).map(|(_, kept)| kept.tap).collect()
+    }
+
     /// Labels and descriptions, in order.
     pub(super) fn list(&self) -> impl Iterator<Item = (EndpointKey, TapInfo)> {
         self.taps.iter().map(|(endpoint, kept)| (endpoint.clone(), kept.tap.info.clone()))

@@ -12,9 +12,11 @@
 //! | both | the TAPs are persistent: the next switch asks for each by name (`Reattach`) |
 //!
 //! What the switch may ask for is little, since it may be compromised: a device in a namespace it holds a descriptor of, or
-//! changes to the devices the keeper holds. Nothing is ever done in the keeper's own namespace, the host's.
+//! changes to the devices the keeper holds. In the keeper's own namespace, the host's, nothing is ever done but for the uplink
+//! `host`: devices named `ts-`, and their routing.
 
 mod error;
+mod host_routing;
 mod job;
 mod kept;
 mod listen;
@@ -28,6 +30,7 @@ mod switch;
 mod takeover;
 
 pub use error::{Error, Result};
+pub(crate) use host_routing::PREFIX as HOST_PREFIX;
 pub use run::run;
 pub use start::{Config, SwitchStart};
 pub use takeover::serve_takeover;
