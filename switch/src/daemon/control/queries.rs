@@ -41,7 +41,7 @@ impl Control {
             state_dir: self.settings.state_dir.display().to_string(),
             run_dir: self.settings.run_dir.display().to_string(),
             networks: self.networks.len(),
-            endpoints: self.networks.values().map(|n| n.visible().count()).sum(),
+            endpoints: self.networks.values().flat_map(|n| n.visible()).filter(|e| !e.is_host()).count(),
             warnings,
         }
     }

@@ -158,9 +158,7 @@ impl Jobs {
             Work::Route { ifname, subnets } => {
                 Child::spawn("set up routing", &[], LIMIT, || Ok(told(host_routing::route(ifname, subnets))))
             }
-            Work::Unroute { ifname } => {
-                Child::spawn("end routing", &[], LIMIT, || Ok(told(host_routing::unroute(ifname))))
-            }
+            Work::Unroute { ifname } => Child::spawn("end routing", &[], LIMIT, || Ok(told(leave_host(ifname)))),
             Work::Reattach { namespace, device, .. } => Child::spawn("find the device", &[], LIMIT, || {
                 Ok(made(tapswitch_netns::reattach(&find(*namespace)?, device)?))
             }),
@@ -241,9 +239,20 @@ fn told(outcome: Result<(), String>) -> (Made, Option<OwnedFd>) {
     (Made { tap: None, problem: outcome.err() }, None)
 }
 
-/// Takes away what was set up for the routing of `ifname`, and waits until it is.
+/// Takes the host's own device `ifname` away, and what was set up for its routing. A device goes with its last descriptor too,
+/// but the kernel gives up those of a process that ended whenever it likes.
+fn leave_host(ifname: &str) -> Result<(), String> {
+    let removed = Namespace::current().and_then(|host| tapswitch_netns::remove(&host, ifname));
+    let removed = match removed {
+        Ok(()) | Err(Error::NoDevice { .. }) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    };
+    removed.and(host_routing::unroute(ifname))
+}
+
+/// Takes the host's own device `ifname` away with its routing, and waits until it is.
 pub(super) fn unroute_now(ifname: &str) -> Result<(), String> {
-    let made = in_child("end routing", &[], LIMIT, || Ok(told(host_routing::unroute(ifname))));
+    let made = in_child("end routing", &[], LIMIT, || Ok(told(leave_host(ifname))));
     made.map_or_else(|error| Err(error.to_string()), |(made, _)| made.problem.map_or(Ok(()), Err))
 }
 
