@@ -114,6 +114,8 @@ fn containers_reach_the_world_masqueraded_and_the_host_reaches_them_as_root() {
     assert_eq!(warnings(&switch), "[]");
     let web = Container::new(&switch, "web");
     assert_reaches(&web, &far());
+    let settings = world.host("cd /proc/sys/net; cat ipv4/ip_forward ipv6/conf/all/forwarding ipv6/conf/wan/accept_ra");
+    assert_eq!(settings.split_whitespace().collect::<Vec<_>>(), ["1", "1", "2"], "the host goes on to hear its router");
     assert_reaches(&web, &hosts(&switch));
     for address in web.addresses() {
         assert!(world.host_reaches(address), "the host gets no answer from {address}");
@@ -189,11 +191,26 @@ fn two_networks_are_not_joined_by_the_hosts_routing_as_root() {
             assert!(!from.reaches(address), "{address}");
         }
     }
+    assert!(switch.drops("no_uplink") > 0, "the switch drops it, not only nftables");
     drop(lab);
     eventually("the container's end", PATIENCE, || switch.endpoint("lab").is_none());
     switch.ok(&["network", "rm", "lab"]);
     eventually("the network's end", PATIENCE, || world.devices() == ["ts-default"] && world.tables().len() == 1);
     assert_reaches(&web, &far());
+}
+
+#[test]
+fn without_nft_two_networks_are_not_joined_either_as_root() {
+    let world = World::new();
+    let switch = world.up_without_nft();
+    switch.ok(&["network", "create", "lab", "--uplink", "host"]);
+    let (web, lab) = (Container::new(&switch, "web"), Container::with(&switch, "lab", &["--network", "lab"]));
+    for (from, to) in [(&web, &lab), (&lab, &web)] {
+        for address in to.addresses() {
+            assert!(world.host_reaches(address));
+            assert!(!from.reaches(address), "{address}");
+        }
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::name::Name;
 use super::state::{NetworkRecord, RuleRecord};
 use super::tally;
 use crate::engine::NetworkView;
-use crate::forwarding::{FdbLimits, Network as Forwarding, NetworkSpec, PortId, Rate, Rule, Tables, Uplink};
+use crate::forwarding::{FdbLimits, Network as Forwarding, NetworkSpec, PortId, Ranges, Rate, Rule, Tables, Uplink};
 use crate::uplink::NetworkPlan;
 
 /// The network. Control's one thread owns it.
@@ -33,6 +33,8 @@ pub(crate) struct Network {
     pub routing_warning: Option<String>,
     /// What traffic taught it.
     pub tables: Arc<Tables>,
+    /// The subnets of all networks.
+    ours: Arc<Ranges>,
     /// What the workers go by, or will at the next publication.
     pub view: NetworkView,
     /// Where neighbours last saw its addresses.
@@ -52,7 +54,7 @@ impl Network {
             ..FdbLimits::default()
         };
         let tables = Arc::new(Tables::new(limits));
-        let view = view(&record, 0, &BTreeMap::new(), &tables);
+        let view = view(&record, 0, &BTreeMap::new(), &tables, Arc::default());
         Network {
             leases: host_access::leases(&record),
             endpoints: BTreeMap::new(),
@@ -61,6 +63,7 @@ impl Network {
             last_macs: LastMacs::default(),
             gone: PortStats::default(),
             policy_generation: 0,
+            ours: Arc::default(),
             record,
             tables,
             view,
@@ -69,7 +72,14 @@ impl Network {
 
     /// Makes [`Network::view`] say what the network is now.
     pub(crate) fn refresh_view(&mut self) {
-        self.view = view(&self.record, self.policy_generation, &self.endpoints, &self.tables);
+        let ours = Arc::clone(&self.ours);
+        self.view = view(&self.record, self.policy_generation, &self.endpoints, &self.tables, ours);
+    }
+
+    /// Notes the subnets of all networks, and goes by them.
+    pub(crate) fn stand_beside(&mut self, ours: Arc<Ranges>) {
+        self.ours = ours;
+        self.refresh_view();
     }
 
     /// Notes that icc or the rules changed: every flow is looked at again.
@@ -176,6 +186,7 @@ fn view(
     policy_generation: u64,
     endpoints: &BTreeMap<Name, Endpoint>,
     tables: &Arc<Tables>,
+    ours: Arc<Ranges>,
 ) -> NetworkView {
     let mut up: Vec<_> = endpoints.values().filter_map(|e| Some((e.spec(), e.port()?.tx.clone()))).collect();
     up.sort_unstable_by_key(|(spec, _)| spec.id);
@@ -200,7 +211,7 @@ fn view(
         flood_rate: Rate::of_copies(record.flood_limit, record.mtu),
         ports,
     };
-    NetworkView { network: Arc::new(Forwarding::new(spec, tables.clone())), tx }
+    NetworkView { network: Arc::new(Forwarding::new(spec, tables.clone()).beside(ours)), tx }
 }
 
 /// The host's own port, while it is up.

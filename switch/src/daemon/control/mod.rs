@@ -50,6 +50,7 @@ use super::refusal::{Outcome, Refusal};
 use super::settings::Settings;
 use super::state::{NetworkRecord, StateDir};
 use crate::engine::{Engine, EngineEvent, Snapshot};
+use crate::forwarding::Ranges;
 use crate::uplink::{HostAddresses, Plan, Refused, View};
 use jobs::{Job, MtuChange};
 use port_ids::Ports;
@@ -113,6 +114,8 @@ pub(crate) struct Control {
     host: Occupied,
     /// Those of `host` that containers must not reach.
     host_addresses: Arc<HostAddresses>,
+    /// The subnets of all networks.
+    ours: Arc<Ranges>,
     warnings: Vec<String>,
     restarts: u32,
     /// It is root's, who may make devices on the host.
@@ -195,12 +198,20 @@ impl Control {
 
     /// What the switch's sockets are to go by.
     fn plan(&self) -> Plan {
-        let ours = self.networks.values().flat_map(Network::subnets);
         Plan {
             networks: self.networks.values().map(Network::plan).collect(),
             publications: Vec::new(),
-            refused: Refused::new(Arc::clone(&self.host_addresses), ours),
+            refused: Refused::new(Arc::clone(&self.host_addresses), Arc::clone(&self.ours)),
         }
+    }
+
+    /// Notes that a network came or went: from now on nobody's packets lead there, or they do again.
+    fn networks_changed(&mut self) {
+        self.ours = Arc::new(Ranges::new(self.networks.values().flat_map(Network::subnets)));
+        for network in self.networks.values_mut() {
+            network.stand_beside(Arc::clone(&self.ours));
+        }
+        self.publish([]);
     }
 
     /// A tick now and then while some port learns, and none otherwise.

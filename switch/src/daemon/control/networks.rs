@@ -62,8 +62,7 @@ impl Control {
         self.store(&record).map_err(|e| e.during(&creating))?;
         tracing::info!("network {name}: {} made", subnet.net());
         self.networks.insert(name.clone(), Network::new(record));
-        // Nobody else's packets lead there from now on.
-        self.publish([]);
+        self.networks_changed();
         self.look_for_collisions();
         self.network_info(&name)
     }
@@ -90,7 +89,7 @@ impl Control {
         self.withdraw(host.into_iter().collect(), true);
         self.networks.remove(name);
         self.devices.retain(|_, place| place.network != *name);
-        self.publish([]);
+        self.networks_changed();
         self.look_for_collisions();
         Ok(())
     }

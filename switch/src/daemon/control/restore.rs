@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, never};
@@ -96,6 +97,7 @@ pub(crate) fn begin(begin: Begin) -> Result<Control, String> {
         live,
         global_id,
         host_addresses: host_access::addresses(&begin.host).into(),
+        ours: Arc::default(),
         host: begin.host,
         warnings: Vec::new(),
         restarts: begin.restarts,
@@ -111,6 +113,7 @@ pub(crate) fn begin(begin: Begin) -> Result<Control, String> {
     let host = std::mem::take(&mut control.host);
     control.host = control.but_ours(host);
     warnings.into_iter().for_each(|warning| control.warn(warning));
+    control.networks_changed();
     control.make_missing_networks()?;
     let handed_over = handed_over(&begin.keeper)?;
     control.restore_endpoints(endpoints, handed_over);

@@ -35,8 +35,8 @@ pub(super) fn route(ifname: &str, subnets: &[IpNet]) -> Result<(), String> {
     problems.extend(match nft() {
         Some(nft) => run(&nft, &ruleset(ifname, subnets)).err(),
         None => Some(
-            "there is no `nft` in PATH, so nothing is masqueraded: the next router needs a route back to the subnet, \
-             and the host routes between such networks (docs/uplinks.md)"
+            "there is no `nft` in PATH, so nothing is masqueraded: the next router needs a route back to the subnet \
+             (docs/uplinks.md)"
                 .into(),
         ),
     });

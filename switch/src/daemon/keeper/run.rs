@@ -248,7 +248,7 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
                 self.submit(job, work);
             }
             ToKeeper::Reattach { job, endpoint, namespace, device } => {
-                let checked = self.refuse_own(namespace).and_then(|()| self.refuse_kept(&endpoint));
+                let checked = self.refuse_own(namespace).and_then(|()| self.refuse_label(&endpoint));
                 let work = checked.map(|()| Work::Reattach { endpoint: endpoint.clone(), namespace, device });
                 self.submit(job, work.map_err(|error| format!("attach {} again: {error}", endpoint.0)));
             }
@@ -284,7 +284,7 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
             let target = Namespace::from_fd(fd.ok_or("no namespace came with the request")?);
             let target = target.map_err(|error| error.to_string())?;
             self.refuse_own(target.id())?;
-            self.refuse_kept(&endpoint)?;
+            self.refuse_label(&endpoint)?;
             Ok::<_, String>(target)
         };
         match checked() {
@@ -310,6 +310,14 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
         Ok(())
     }
 
+    /// A container's device is not labelled as the host's, nor as another's.
+    fn refuse_label(&self, endpoint: &EndpointKey) -> std::result::Result<(), String> {
+        if endpoint.is_host() {
+            return Err("that is the host's own name".into());
+        }
+        self.refuse_kept(endpoint)
+    }
+
     fn refuse_kept(&self, endpoint: &EndpointKey) -> std::result::Result<(), String> {
         match self.kept.get(endpoint) {
             Some(_) => Err("it has a device already".into()),
@@ -328,7 +336,8 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
             let error = format!("attach {}: it was detached meanwhile", endpoint.0);
             self.switch.tell(ToSwitch::Failed { job: cancelled, error, gone: false }, None);
         }
-        let hosts = self.kept.get(endpoint).filter(|_| endpoint.is_host()).map(|kept| kept.tap.info.ifname.clone());
+        let hosts = self.kept.get(endpoint).map(|kept| kept.tap.info.ifname.clone());
+        let hosts = hosts.filter(|ifname| endpoint.is_host() && self.kept.is_hosts(ifname));
         let destroyed = self.kept.destroy(endpoint);
         if let (Ok(()), Some(ifname)) = (&destroyed, hosts) {
             return self.submit(job, Ok(Work::Unroute { ifname }));

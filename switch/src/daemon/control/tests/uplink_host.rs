@@ -1,6 +1,7 @@
 //! Networks with the uplink `host`: a device of the host's own on each.
 
 use super::*;
+use crate::daemon::control::Control;
 use crate::daemon::name::Name;
 use crate::forwarding::Uplink;
 
@@ -83,7 +84,11 @@ fn what_does_not_work_of_the_routing_is_a_warning() {
 fn an_ordinary_user_is_told_that_it_needs_root() {
     let dir = dir();
     let daemon = Daemon::new(dir.path());
-    daemon.call(|c| Ok(c.privileged = false)).unwrap();
+    let of_a_user = |c: &mut Control| {
+        c.privileged = false;
+        Ok(())
+    };
+    daemon.call(of_a_user).unwrap();
     let error = make(&daemon, lab()).unwrap_err().to_string();
     assert!(error.contains("needs root") && error.contains("--uplink user"), "{error}");
     assert!(daemon.call(|c| c.network_info(&name())).is_err());
