@@ -169,11 +169,7 @@ mod tests {
             host4: host_access.then_some(Ipv4Addr::new(10, 0, 0, 254)),
             host6: if host_access { "fd00::fe".parse().ok() } else { None },
         };
-        Plan {
-            networks: vec![network],
-            refused: Refused::new(host.into(), crate::forwarding::Ranges::new(ours.into_iter()).into()),
-            publications: Vec::new(),
-        }
+        Plan { networks: vec![network], refused: Refused::new(host.into(), ours.into_iter()), publications: Vec::new() }
     }
 
     fn to(plan: &Plan, to: &str) -> Result<Destination, DropReason> {

@@ -43,13 +43,13 @@ impl HostAddresses {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Refused {
     host: Arc<HostAddresses>,
-    ours: Arc<Ranges>,
+    ours: Ranges,
 }
 
 impl Refused {
     /// On this host, beside these subnets of ours.
-    pub fn new(host: Arc<HostAddresses>, ours: Arc<Ranges>) -> Self {
-        Refused { host, ours }
+    pub fn new(host: Arc<HostAddresses>, ours: impl Iterator<Item = IpNet>) -> Self {
+        Refused { host, ours: Ranges::new(ours) }
     }
 
     /// Whether a packet may leave for `to`.

@@ -114,8 +114,6 @@ pub(crate) struct Control {
     host: Occupied,
     /// Those of `host` that containers must not reach.
     host_addresses: Arc<HostAddresses>,
-    /// The subnets of all networks.
-    ours: Arc<Ranges>,
     warnings: Vec<String>,
     restarts: u32,
     /// It is root's, who may make devices on the host.
@@ -198,19 +196,18 @@ impl Control {
 
     /// What the switch's sockets are to go by.
     fn plan(&self) -> Plan {
+        let ours = self.networks.values().flat_map(Network::subnets);
         Plan {
             networks: self.networks.values().map(Network::plan).collect(),
             publications: Vec::new(),
-            refused: Refused::new(Arc::clone(&self.host_addresses), Arc::clone(&self.ours)),
+            refused: Refused::new(Arc::clone(&self.host_addresses), ours),
         }
     }
 
     /// Notes that a network came or went: from now on nobody's packets lead there, or they do again.
     fn networks_changed(&mut self) {
-        self.ours = Arc::new(Ranges::new(self.networks.values().flat_map(Network::subnets)));
-        for network in self.networks.values_mut() {
-            network.stand_beside(Arc::clone(&self.ours));
-        }
+        let ours = Arc::new(Ranges::new(self.networks.values().flat_map(Network::subnets)));
+        self.networks.values_mut().for_each(|network| network.stand_beside(Arc::clone(&ours)));
         self.publish([]);
     }
 

@@ -12,7 +12,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, never};
@@ -97,7 +96,6 @@ pub(crate) fn begin(begin: Begin) -> Result<Control, String> {
         live,
         global_id,
         host_addresses: host_access::addresses(&begin.host).into(),
-        ours: Arc::default(),
         host: begin.host,
         warnings: Vec::new(),
         restarts: begin.restarts,

@@ -12,7 +12,7 @@ fn nets(list: &[&str]) -> Vec<IpNet> {
 fn refused() -> Refused {
     let local = nets(&["192.168.1.5/32", "10.77.0.0/16", "2001:db8::5/128", "2001:db8:77::/48", "127.0.0.0/8"]);
     let host = HostAddresses::new(local.into_iter(), ["192.168.1.255".parse().unwrap()].into_iter());
-    Refused::new(host.into(), Ranges::new(nets(&["172.17.0.0/16", "172.18.0.0/16", "fd00:1::/64"]).into_iter()).into())
+    Refused::new(host.into(), nets(&["172.17.0.0/16", "172.18.0.0/16", "fd00:1::/64"]).into_iter())
 }
 
 fn checked(to: &str) -> [Result<(), DropReason>; 2] {
