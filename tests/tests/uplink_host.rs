@@ -59,13 +59,13 @@ impl World {
     }
 
     fn up(&self, flags: &[&str]) -> Switch {
-        Switch::start_in(Rc::clone(&self.session), &[&["--uplink", "host"], flags].concat())
+        routed(Switch::start_in(Rc::clone(&self.session), &[&["--uplink", "host"], flags].concat()))
     }
 
     fn up_without_nft(&self) -> Switch {
         let mut command = Switch::up(&self.session, &["--uplink", "host"]);
         command.env("PATH", "/nonexistent");
-        Switch::start_command(Rc::clone(&self.session), command)
+        routed(Switch::start_command(Rc::clone(&self.session), command))
     }
 
     /// The devices of ours on the host.
@@ -85,6 +85,12 @@ impl World {
     fn is_clean(&self) -> bool {
         self.devices().is_empty() && self.tables().is_empty()
     }
+}
+
+/// A daemon in the foreground answers before the host's device is there.
+fn routed(switch: Switch) -> Switch {
+    eventually("the host's device", PATIENCE, || switch.endpoint("host.tapswitch").is_some());
+    switch
 }
 
 fn far() -> [IpAddr; 2] {
