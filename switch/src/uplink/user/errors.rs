@@ -136,6 +136,21 @@ pub(crate) fn destination(
     })
 }
 
+/// Whether a packet may go by the socket that was made for it, which sends from `near`; its sender is told where it may not.
+///
+/// # Errors
+/// As [`Plan::confirm`](crate::uplink::Plan::confirm).
+pub(crate) fn confirm(
+    cx: &mut Cx<'_>,
+    incoming: &Incoming<'_>,
+    transport: Option<Transport>,
+    near: IpAddr,
+    far: SocketAddr,
+) -> Result<(), DropReason> {
+    let confirmed = cx.plan().confirm(incoming.home.place.network, transport, near, far);
+    confirmed.inspect_err(|_| send(cx, &incoming.home, incoming.ip(), Unreachable::Prohibited))
+}
+
 /// Sees to it that a packet may go one hop further; its sender is told where it may not.
 ///
 /// # Errors

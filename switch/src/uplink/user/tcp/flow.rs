@@ -95,6 +95,8 @@ pub(super) struct Flow {
     ready: Ready,
     /// The socket was told that nothing more comes.
     is_shut: bool,
+    /// The container called.
+    pub(super) is_outbound: bool,
     /// Mean payload of the container's frames, in bytes.
     mean: u32,
     epoch: Epoch,
@@ -134,6 +136,7 @@ impl Flow {
         now: Instant,
     ) -> Self {
         let mut flow = Flow::new(Stage::Connecting, ends, home, socket, first, now);
+        flow.is_outbound = true;
         flow.heard_syn(syn);
         flow
     }
@@ -159,6 +162,7 @@ impl Flow {
             said: SynOptions::default(),
             ready: Ready::default(),
             is_shut: false,
+            is_outbound: false,
             mean: u32::from(u16::MAX),
             epoch: Epoch::default(),
             held: 0,

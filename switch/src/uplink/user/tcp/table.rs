@@ -26,6 +26,7 @@ use super::timers::Timers;
 use crate::engine::Ready;
 use crate::forwarding::{DropReason, Instant, PortId};
 use crate::frame::Layer4;
+use crate::uplink::Transport;
 use calls::answer_failure;
 
 /// Bytes read from one socket in one turn.
@@ -96,14 +97,20 @@ impl Tcp {
         self.index.len()
     }
 
-    /// What is published has changed; `cx.homes` is renewed.
+    /// What is published has changed; `cx.homes` is renewed. Flows end that may not be there any more.
     pub(crate) fn adopt(&mut self, cx: &mut Cx<'_>) {
         for at in self.flows.indices() {
             let Some(flow) = self.flows.get_mut(at) else { continue };
-            match cx.homes.get(&flow.home.port) {
-                Some(&home) if home != flow.home => flow.move_to(home),
-                Some(_) => {}
-                None => self.end(cx, at, End::Abandoned),
+            let Some(&home) = cx.homes.get(&flow.home.port) else {
+                self.end(cx, at, End::Abandoned);
+                continue;
+            };
+            if home != flow.home {
+                flow.move_to(home);
+            }
+            let may = |far| cx.plan().destination(home.place.network, Some(Transport::Tcp), far).is_ok();
+            if flow.is_outbound && !may(flow.ends.far) {
+                self.end(cx, at, End::Reset);
             }
         }
     }

@@ -33,12 +33,8 @@ impl Tcp {
             self.refuse(cx, &home, &key.ends, syn);
             return Err(DropReason::FlowLimit);
         }
-        let reached = match cx.plan().destination(home.place.network, Some(Transport::Tcp), key.ends.far) {
-            Ok(Destination::Far(to)) => FarSocket::connect(to),
-            Ok(Destination::Names) => {
-                let network = cx.plan().networks[home.place.network as usize].name.clone();
-                cx.names.stream(Asker { network, port: home.port }).map(FarSocket::of)
-            }
+        let reached = match reach(cx, &home, key.ends.far) {
+            Ok(reached) => reached,
             Err(reason) => {
                 self.close_account(home.port, 0);
                 let packet = &incoming.bytes[incoming.packet.l3_offset..incoming.packet.end];
@@ -123,6 +119,28 @@ impl Tcp {
             None => (Seq(0), segment.end(), RST | ACK),
         };
         send(cx, home, ends, Fields { seq, ack, flags, window: 0, options: Options::NONE });
+    }
+}
+
+/// A socket to where a container's call goes, or why there is none.
+///
+/// # Errors
+/// Why it must not go there.
+fn reach(cx: &Cx<'_>, home: &Home, far: SocketAddr) -> Result<io::Result<FarSocket>, DropReason> {
+    let network = home.place.network;
+    match cx.plan().destination(network, Some(Transport::Tcp), far)? {
+        Destination::Far(to) => {
+            let socket = match FarSocket::connect(to) {
+                Ok(socket) => socket,
+                Err(error) => return Ok(Err(error)),
+            };
+            cx.plan().confirm(network, Some(Transport::Tcp), socket.near().unwrap_or(to.ip()), to)?;
+            Ok(Ok(socket))
+        }
+        Destination::Names => {
+            let network = cx.plan().networks[network as usize].name.clone();
+            Ok(cx.names.stream(Asker { network, port: home.port }).map(FarSocket::of))
+        }
     }
 }
 
