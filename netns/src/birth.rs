@@ -33,6 +33,13 @@ const NAME_IN_SCRATCH: &str = "tapswitch%d";
 /// When `scratch` serves another owner's namespaces.
 pub fn birth(target: &Namespace, scratch: &Scratch, spec: &DeviceSpec) -> Result<Tap> {
     spec.check()?;
+    let (tap, mut there) = bear(target, scratch, spec)?;
+    configure(&mut there, spec)?;
+    Ok(tap)
+}
+
+/// Makes a TAP in `scratch` and moves it into `target`, where the process is left; and the target's netlink.
+pub(crate) fn bear(target: &Namespace, scratch: &Scratch, spec: &DeviceSpec) -> Result<(Tap, Netlink)> {
     let owner = target.owner()?;
     assert_eq!(owner.id(), scratch.owner(), "the scratch namespace serves the target's owner");
     owner.enter()?;
@@ -50,8 +57,7 @@ pub fn birth(target: &Namespace, scratch: &Scratch, spec: &DeviceSpec) -> Result
     tap.info.ifname.clone_from(&spec.ifname);
 
     target.enter()?;
-    configure(&mut there, spec)?;
-    Ok(tap)
+    Ok((tap, there))
 }
 
 /// Attaches again to the persistent TAP that `spec` describes in `target`.
@@ -96,7 +102,7 @@ pub fn remove(target: &Namespace, ifname: &str) -> Result<()> {
     netlink.delete(index).map_err(|os| Error::netlink(format!("remove {ifname}"), os))
 }
 
-fn enter(target: &Namespace) -> Result<Netlink> {
+pub(crate) fn enter(target: &Namespace) -> Result<Netlink> {
     target.owner()?.enter()?;
     target.enter()?;
     open_netlink()
@@ -106,7 +112,7 @@ fn open_netlink() -> Result<Netlink> {
     Netlink::open().map_err(|os| Error::netlink("open a netlink socket", os))
 }
 
-fn find(netlink: &mut Netlink, ifname: &str) -> Result<Link> {
+pub(crate) fn find(netlink: &mut Netlink, ifname: &str) -> Result<Link> {
     let link = netlink.link(ifname).map_err(|os| Error::netlink(format!("look for device {ifname}"), os))?;
     link.ok_or_else(|| Error::NoDevice { ifname: ifname.into() })
 }

@@ -14,7 +14,7 @@ pub const MTU_MAX: u32 = 65521;
 /// RFC 8200 section 5: the least MTU of a link that carries IPv6.
 const MTU_MIN_IPV6: u32 = 1280;
 /// IFNAMSIZ less the final zero.
-const NAME_MAX: usize = 15;
+pub(crate) const NAME_MAX: usize = 15;
 
 /// Whether a TAP carries the virtio-net header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

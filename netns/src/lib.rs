@@ -9,13 +9,14 @@
 //! ([`Tap::persist`]), so that whatever fails before leaves nothing behind: the last descriptor is closed and the kernel
 //! removes the device.
 //!
-//! Nothing appears in the host namespace, where udev or NetworkManager would rewrite its MAC. And the descriptor pins the
+//! Nothing appears in the host namespace, where udev or NetworkManager would rewrite its MAC (but for the host's own end of a
+//! network, [`birth_on_host`]). And the descriptor pins the
 //! namespace `/dev/net/tun` was opened in, which is the scratch and not the container: when the container's namespace
 //! dies, the descriptor shows it at once: POLLERR, for who waits for POLLIN (the driver wakes nobody else).
 //!
 //! # Where functions may be called
 //!
-//! [`birth`], [`reattach`], [`set_mtu`] and [`remove`] leave the caller in another namespace. They are for a forked child
+//! [`birth`], [`birth_on_host`], [`reattach`], [`set_mtu`] and [`remove`] leave the caller in another namespace. They are for a forked child
 //! that ends afterwards: [`Child::spawn`] or [`in_child`]. All else changes nothing of the caller.
 //!
 //! This crate knows no frames and no leases.
@@ -25,6 +26,7 @@ mod child;
 mod descriptors;
 mod device;
 mod error;
+mod host;
 pub mod message;
 mod namespace;
 mod netlink;
@@ -39,6 +41,7 @@ pub use child::{Child, in_child};
 pub use descriptors::close_all_but;
 pub use device::{DeviceSpec, MTU_MAX, MTU_MIN, OffloadMode};
 pub use error::{Error, Os, Result};
+pub use host::birth_on_host;
 pub use namespace::{Namespace, NamespaceId, UserNamespace};
 pub use resolve::Found;
 pub use scratch::Scratch;

@@ -19,3 +19,22 @@ pub(crate) fn prepare_ipv6(ifname: &str, wanted: bool) {
         let _: io::Result<()> = fs::write(format!("/proc/sys/net/ipv6/conf/{ifname}/{key}"), value);
     }
 }
+
+/// Sets what a device wants whose kernel routes for the others on its link, before it comes up: no router is listened to,
+/// nobody is redirected, its addresses are not probed for, and its link-local one follows from its MAC.
+///
+/// Best effort, as [`prepare_ipv6`].
+pub(crate) fn prepare_router(ifname: &str, ipv6: bool) {
+    let disabled = if ipv6 { "0" } else { "1" };
+    for (family, key, value) in [
+        ("ipv4", "send_redirects", "0"),
+        ("ipv6", "accept_ra", "0"),
+        ("ipv6", "router_solicitations", "0"),
+        ("ipv6", "accept_dad", "0"),
+        ("ipv6", "addr_gen_mode", "0"),
+        ("ipv6", "disable_ipv6", disabled),
+    ] {
+        // See above: best effort.
+        let _: io::Result<()> = fs::write(format!("/proc/sys/net/{family}/conf/{ifname}/{key}"), value);
+    }
+}

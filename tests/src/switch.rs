@@ -40,7 +40,16 @@ impl Switch {
     /// When it does not come to serve.
     #[track_caller]
     pub fn start_in(session: Rc<Session>, flags: &[&str]) -> Switch {
-        let mut command = Switch::up(&session, flags);
+        let command = Switch::up(&session, flags);
+        Switch::start_command(session, command)
+    }
+
+    /// What [`Switch::up`] gave, serving.
+    ///
+    /// # Panics
+    /// When it does not come to serve.
+    #[track_caller]
+    pub fn start_command(session: Rc<Session>, mut command: Command) -> Switch {
         let log = File::create(session.dir().join("log")).expect("make a file in our own folder");
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("duplicate a descriptor")).stderr(log);
         // SAFETY: setsid and prctl are async-signal-safe and touch no memory of ours.

@@ -430,6 +430,29 @@ fn what_cannot_be_attached_says_why() {
 }
 
 #[test]
+fn on_the_host_itself_nothing_is_done_but_to_devices_of_ours() {
+    let directory = TempDir::new().unwrap();
+    let netns = Netns::new();
+    let daemon = Daemon::start(directory.path(), relay);
+    let relay = daemon.connect();
+    relay.kept();
+    let attach = |name: &str, ifname: &str| {
+        let device = DeviceSpec { ifname: ifname.into(), ..spec() };
+        failed(relay.ask(&ToKeeper::AttachHost { job: JobId(1), endpoint: key(name), device }))
+    };
+    for (name, ifname) in [("web", "ts-default"), ("host.tapswitch", "eth0")] {
+        let error = attach(name, ifname);
+        assert!(error.contains("no device for the host's own namespace"), "{error}");
+    }
+    let route = ToKeeper::Route { job: JobId(2), ifname: "lo".into(), subnets: vec!["10.0.0.0/8".parse().unwrap()] };
+    assert_eq!(failed(relay.ask(&route)), "route for lo: it is no device of ours on the host");
+    let host = ToKeeper::Attach { job: JobId(3), endpoint: key("host.tapswitch"), device: spec() };
+    relay.send(&host, Some(netns.open().as_fd()));
+    let error = failed(relay.recv().0);
+    assert!(error.contains("the host's own name"), "{error}");
+}
+
+#[test]
 fn the_next_keeper_takes_over_from_a_switch_whose_keeper_was_killed() {
     let directory = TempDir::new().unwrap();
     let netns = Netns::new();

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::endpoint::Endpoint;
+use super::host_access;
 use super::name::Name;
 use super::network::Network;
 use crate::forwarding::{gratuitous_arp, unsolicited_na};
@@ -57,7 +58,9 @@ impl Network {
         let frames: Vec<_> = addresses.iter().map(|address| announcement(*address, owner.record.mac)).collect();
         let rules = self.record.rules.iter().filter(|rule| rule.names(name));
         let related: BTreeSet<&Name> = rules.flat_map(|rule| [&rule.from, &rule.to]).collect();
-        let may_talk = |other: &Name| other != name && (self.record.icc || related.contains(other));
+        let may_talk = |other: &Name| {
+            other != name && (host_access::is_taken(other) || self.record.icc || related.contains(other))
+        };
         for other in self.endpoints.values().filter(|other| may_talk(&other.record.name)) {
             frames.iter().for_each(|frame| tell(other, frame));
         }

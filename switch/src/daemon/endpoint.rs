@@ -1,12 +1,14 @@
 //! A live endpoint: its lease, its device, and its port while it has one.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tapswitch_netns::{DeviceSpec, OffloadMode, TapInfo};
 
 use super::api::types::{EndpointInfo, EndpointState};
 use super::control::publication_info as info;
+use super::host_access;
 use super::keeper::message::EndpointKey;
 use super::name::Name;
 use super::state::{EndpointRecord, NetworkRecord, PublicationRecord};
@@ -76,14 +78,20 @@ impl Endpoint {
         matches!(self.phase, Phase::Up(_) | Phase::Lost)
     }
 
-    /// As the forwarding core is told of it.
+    /// Whether it is the host's own device, which is the network's and nobody's container.
+    pub(crate) fn is_host(&self) -> bool {
+        host_access::is_taken(&self.record.name)
+    }
+
+    /// As the forwarding core is told of it. The host's addresses are the network's to name.
     pub(crate) fn spec(&self) -> PortSpec {
         let record = &self.record;
+        let leased = !self.is_host();
         PortSpec {
             id: record.port,
             mac: record.mac,
-            ipv4: Some(record.ipv4),
-            ipv6: record.ipv6,
+            ipv4: Some(record.ipv4).filter(|_| leased),
+            ipv6: record.ipv6.filter(|_| leased),
             guard: record.guard,
             learn: !record.guard,
             published: record.published.iter().map(PublicationRecord::rule_port).collect(),
@@ -135,10 +143,15 @@ pub(crate) fn device(network: &NetworkRecord, endpoint: &EndpointRecord, offload
         mac: endpoint.mac.octets(),
         mtu: network.mtu,
         addresses: std::iter::once(v4.into()).chain(v6).collect(),
-        gateways: std::iter::once(network.subnet.gateway().into())
-            .chain(network.subnet6.map(|subnet| subnet.gateway().into()))
-            .collect(),
+        // The host has a way out of its own.
+        gateways: if host_access::is_taken(&endpoint.name) { Vec::new() } else { gateways(network) },
         offload,
         owner: nix::unistd::geteuid().as_raw(),
     }
+}
+
+fn gateways(network: &NetworkRecord) -> Vec<IpAddr> {
+    std::iter::once(network.subnet.gateway().into())
+        .chain(network.subnet6.map(|subnet| subnet.gateway().into()))
+        .collect()
 }

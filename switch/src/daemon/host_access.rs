@@ -10,12 +10,33 @@ use ipnet::IpNet;
 use tapswitch_ipam::{LeaseError, Leases, Occupied, Owner, Wanted};
 
 use super::api::types::UplinkKind;
+use super::keeper::HOST_PREFIX as PREFIX;
 use super::name::Name;
 use super::state::{HostRecord, NetworkRecord};
 use crate::uplink::HostAddresses;
 
 /// By this name containers know the host.
-const NAME: &str = "host.tapswitch";
+pub(crate) const NAME: &str = "host.tapswitch";
+
+/// As a name.
+pub(crate) fn name() -> Name {
+    NAME.parse().expect("it is a name")
+}
+
+/// Longest device name: IFNAMSIZ less the final zero.
+const MAX_IFNAME: usize = 15;
+
+/// How the host's own device on `network` is called, unless something else is: `ts-` and the network's name, as far as it
+/// fits. What is cut off is told apart by a hash (FNV-1a), the same in every version.
+pub(crate) fn ifname(network: &Name) -> String {
+    let whole = format!("{PREFIX}{network}");
+    if whole.len() <= MAX_IFNAME {
+        return whole;
+    }
+    let hash = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    let hash = network.as_str().bytes().fold(0x811c_9dc5, hash) & 0xffff;
+    format!("{}-{hash:04x}", &whole[..MAX_IFNAME - 5])
+}
 
 /// Whether `name` is the host's, and so nobody else's.
 pub(crate) fn is_taken(name: &Name) -> bool {
@@ -98,6 +119,15 @@ mod tests {
         leases.release(&Owner::new("web"), Duration::ZERO);
         assert_eq!(lease(&mut leases, &record, Duration::from_secs(600)), Ok(record.host), "asked again");
         assert_eq!(lease(&mut super::leases(&record), &record, Duration::ZERO), Ok(record.host), "after a restart");
+    }
+
+    #[test]
+    fn device_names_fit_and_tell_networks_apart() {
+        let ifname = |name: &str| ifname(&name.parse().unwrap());
+        assert_eq!(ifname("default"), "ts-default");
+        assert_eq!(ifname("twelve-chars"), "ts-twelve-chars");
+        let [one, other] = ["a-long-name-of-one", "a-long-name-of-another"].map(ifname);
+        assert!(one != other && one.len() == 15 && one.starts_with("ts-a-long-"), "{one} {other}");
     }
 
     #[test]

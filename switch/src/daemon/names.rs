@@ -29,7 +29,9 @@ pub(super) fn zone<'a>(
     endpoints: impl IntoIterator<Item = &'a Endpoint>,
 ) -> Zone {
     let addresses = |v4: Option<_>, v6: Option<_>| v4.map(Into::into).into_iter().chain(v6.map(Into::into)).collect();
-    let stations = endpoints.into_iter().filter(|endpoint| endpoint.port().is_some()).map(|endpoint| {
+    // The host's own device has its name from the network itself.
+    let served = endpoints.into_iter().filter(|endpoint| endpoint.port().is_some() && !endpoint.is_host());
+    let stations = served.map(|endpoint| {
         let record = &endpoint.record;
         Station {
             name: record.name.to_string(),

@@ -16,7 +16,7 @@ use super::names;
 use super::state::{NetworkRecord, RuleRecord};
 use super::tally;
 use crate::engine::NetworkView;
-use crate::forwarding::{FdbLimits, Network as Forwarding, NetworkSpec, Rate, Rule, Tables, Uplink};
+use crate::forwarding::{FdbLimits, Network as Forwarding, NetworkSpec, PortId, Ranges, Rate, Rule, Tables, Uplink};
 use crate::gateway::Zone;
 use crate::uplink::NetworkPlan;
 
@@ -31,8 +31,12 @@ pub(crate) struct Network {
     pub endpoints: BTreeMap<Name, Endpoint>,
     /// What is wrong with it, as an overlapping host route.
     pub warnings: Vec<String>,
+    /// What does not work of the host's routing for it.
+    pub routing_warning: Option<String>,
     /// What traffic taught it.
     pub tables: Arc<Tables>,
+    /// The subnets of all networks.
+    ours: Arc<Ranges>,
     /// What the workers go by, or will at the next publication.
     pub view: NetworkView,
     /// What the names at its gateway know, or will at the next publication.
@@ -54,15 +58,17 @@ impl Network {
             ..FdbLimits::default()
         };
         let tables = Arc::new(Tables::new(limits));
-        let view = view(&record, 0, &BTreeMap::new(), &tables);
+        let view = view(&record, 0, &BTreeMap::new(), &tables, Arc::default());
         let zone = Arc::new(names::zone(&record, view.network.spec(), []));
         Network {
             leases: host_access::leases(&record),
             endpoints: BTreeMap::new(),
             warnings: Vec::new(),
+            routing_warning: None,
             last_macs: LastMacs::default(),
             gone: PortStats::default(),
             policy_generation: 0,
+            ours: Arc::default(),
             record,
             tables,
             view,
@@ -72,8 +78,15 @@ impl Network {
 
     /// Makes [`Network::view`] and [`Network::zone`] say what the network is now.
     pub(crate) fn refresh_view(&mut self) {
-        self.view = view(&self.record, self.policy_generation, &self.endpoints, &self.tables);
+        let ours = Arc::clone(&self.ours);
+        self.view = view(&self.record, self.policy_generation, &self.endpoints, &self.tables, ours);
         self.zone = Arc::new(names::zone(&self.record, self.view.network.spec(), self.endpoints.values()));
+    }
+
+    /// Notes the subnets of all networks, and goes by them.
+    pub(crate) fn stand_beside(&mut self, ours: Arc<Ranges>) {
+        self.ours = ours;
+        self.refresh_view();
     }
 
     /// Notes that icc or the rules changed: every flow is looked at again.
@@ -144,8 +157,8 @@ impl Network {
             host_access: record.host_access,
             host: record.host.map(|host| host.ipv4),
             host6: record.host.and_then(|host| host.ipv6),
-            endpoints: self.visible().map(|e| e.record.name.to_string()).collect(),
-            warnings: self.warnings.clone(),
+            endpoints: self.visible().filter(|e| !e.is_host()).map(|e| e.record.name.to_string()).collect(),
+            warnings: self.all_warnings().cloned().collect(),
         }
     }
 
@@ -180,6 +193,7 @@ fn view(
     policy_generation: u64,
     endpoints: &BTreeMap<Name, Endpoint>,
     tables: &Arc<Tables>,
+    ours: Arc<Ranges>,
 ) -> NetworkView {
     let mut up: Vec<_> = endpoints.values().filter_map(|e| Some((e.spec(), e.port()?.tx.clone()))).collect();
     up.sort_unstable_by_key(|(spec, _)| spec.id);
@@ -195,7 +209,8 @@ fn view(
         mtu: record.mtu,
         uplink: match record.uplink {
             UplinkKind::User => Uplink::User,
-            UplinkKind::Host | UplinkKind::None => Uplink::None,
+            UplinkKind::Host => host_port(endpoints).map_or(Uplink::None, Uplink::Host),
+            UplinkKind::None => Uplink::None,
         },
         icc: record.icc,
         rules: record.rules.iter().filter_map(|rule| in_force(rule, endpoints)).collect(),
@@ -203,7 +218,13 @@ fn view(
         flood_rate: Rate::of_copies(record.flood_limit, record.mtu),
         ports,
     };
-    NetworkView { network: Arc::new(Forwarding::new(spec, tables.clone())), tx }
+    NetworkView { network: Arc::new(Forwarding::new(spec, tables.clone()).beside(ours)), tx }
+}
+
+/// The host's own port, while it is up.
+fn host_port(endpoints: &BTreeMap<Name, Endpoint>) -> Option<PortId> {
+    let host = endpoints.get(&host_access::name())?;
+    host.port().map(|_| host.record.port)
 }
 
 /// A rule by ports, while both its endpoints are up.

@@ -68,6 +68,7 @@ fn live(start: SwitchStart, settings: &Settings) -> Result<Ending, String> {
         settings: settings.clone(),
         keeper: start.keeper,
         keeper_pid: u32::try_from(nix::unistd::getppid().as_raw()).unwrap_or(0),
+        privileged: nix::unistd::geteuid().is_root(),
         restarts: start.restarts,
         takeover: start.takeover,
         host,

@@ -15,7 +15,7 @@ use super::fixed_map::Holder;
 use super::leases::Leases;
 use super::policy::Policy;
 use super::static_macs::StaticMacs;
-use super::{Decision, DropReason, Instant, Limiter, PortId, PortIndex, Rate, Rule, RulePort, Scratch, Tables};
+use super::{Decision, DropReason, Instant, Limiter, PortId, PortIndex, Ranges, Rate, Rule, RulePort, Scratch, Tables};
 use crate::frame::{Frame, Gso, Mac, Offload, Payload};
 
 /// What control publishes of a network; checked by control, trusted here.
@@ -91,6 +91,8 @@ pub struct Network {
     pub(super) macs: StaticMacs,
     pub(super) leases: Leases,
     pub(super) policy: Policy,
+    /// The subnets of all our networks: the host's routing must not lead from one to another.
+    pub(super) ours: Arc<Ranges>,
     /// The host's port, where there is one.
     pub(super) host: Option<PortIndex>,
     /// The ports behind which there may be MACs that nobody assigned; ascending.
@@ -128,10 +130,18 @@ impl Network {
                 Uplink::Host(id) => index_of(&spec, id),
                 Uplink::User | Uplink::None => None,
             },
+            ours: Arc::default(),
             opaque,
             spec,
             tables,
         }
+    }
+
+    /// Beside networks with these subnets, its own among them: nothing leaves for those by the host's routing.
+    #[must_use]
+    pub fn beside(mut self, ours: Arc<Ranges>) -> Self {
+        self.ours = ours;
+        self
     }
 
     /// What it was made of.

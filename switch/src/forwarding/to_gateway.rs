@@ -55,6 +55,7 @@ impl Network {
         match self.spec.uplink {
             Uplink::User => Ok(Decision::Local),
             _ if is_from_published(from, packet) => Ok(Decision::Local),
+            Uplink::Host(_) if self.ours.contains(packet.dst) => Err(DropReason::NoUplink),
             Uplink::Host(_) => self.to_host_port(from),
             Uplink::None => Err(DropReason::NoUplink),
         }

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::forwarding::DropReason;
+use crate::forwarding::{DropReason, Ranges};
 
 /// What of the host must not be reached; made anew when the host changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -106,40 +106,6 @@ fn is_of_any_host(to: IpAddr) -> bool {
     match to {
         IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local(),
-    }
-}
-
-/// A set of addresses: disjoint ranges, first to last, sorted. IPv4 addresses stand in their mapped form, which no entry
-/// of IPv6 has.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Ranges(Box<[(u128, u128)]>);
-
-impl Ranges {
-    fn new(prefixes: impl Iterator<Item = IpNet>) -> Self {
-        let mut ranges: Vec<(u128, u128)> =
-            prefixes.map(|net| (number(net.network()), number(net.broadcast()))).collect();
-        ranges.sort_unstable();
-        ranges.dedup_by(|next, held| {
-            let overlaps = next.0 <= held.1;
-            if overlaps {
-                held.1 = held.1.max(next.1);
-            }
-            overlaps
-        });
-        Ranges(ranges.into_boxed_slice())
-    }
-
-    fn contains(&self, address: IpAddr) -> bool {
-        let address = number(address);
-        let behind = self.0.partition_point(|(first, _)| *first <= address);
-        behind.checked_sub(1).is_some_and(|at| address <= self.0[at].1)
-    }
-}
-
-fn number(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(v6) => v6.to_bits(),
     }
 }
 

@@ -75,7 +75,7 @@ async fn networks(State(control): State<Handle>) -> Answer<Vec<NetworkInfo>> {
 }
 
 async fn create_network(State(control): State<Handle>, Sent(wanted): Sent<NetworkCreate>) -> Answer<NetworkInfo> {
-    answer(control.call(move |c| c.create_network(&wanted)).await)
+    answer(control.ask(move |c, reply| c.make_network(&wanted, reply)).await)
 }
 
 async fn network(State(control): State<Handle>, name: Segment) -> Answer<NetworkInfo> {

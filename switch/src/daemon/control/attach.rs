@@ -206,7 +206,10 @@ impl Control {
         let now = self.lease_time();
         let Some(network) = self.networks.get_mut(&at.network) else { return };
         if let Some(endpoint) = network.endpoints.remove(&at.name) {
-            network.leases.release(&owner(&at.name), now);
+            // The host's lease is the network's.
+            if !endpoint.is_host() {
+                network.leases.release(&owner(&at.name), now);
+            }
             self.devices.remove(&(endpoint.record.namespace, endpoint.record.ifname));
         }
     }

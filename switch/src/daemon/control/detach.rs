@@ -9,6 +9,7 @@ use super::resolve::{self, Place};
 use super::{Control, Reply};
 use crate::daemon::api::types::EndpointInfo;
 use crate::daemon::endpoint;
+use crate::daemon::host_access;
 use crate::daemon::keeper::message::ToKeeper;
 use crate::daemon::name::Target;
 use crate::daemon::refusal::{Outcome, Refusal};
@@ -30,7 +31,10 @@ pub(super) enum Then {
 impl Control {
     /// Detaches the endpoint that `target` means; its rules go with it.
     pub(crate) fn detach(&mut self, target: &Target, reply: Reply<()>) {
-        let place = resolve::endpoint(&self.networks, target).and_then(|at| self.keeper.check().map(|()| at));
+        let place = match host_access::is_taken(&target.name) {
+            true => Err(Refusal::Impossible("it is the host's own device, which goes with its network".into())),
+            false => resolve::endpoint(&self.networks, target).and_then(|at| self.keeper.check().map(|()| at)),
+        };
         match place {
             Ok(at) => self.withdraw(vec![(at, Then::Confirm(reply))], false),
             Err(refusal) => reply.send(Err(refusal.during(&format!("detach {target}")))),
@@ -122,6 +126,9 @@ impl Control {
         }
         self.forget(at);
         tracing::info!("detached {at}");
+        if host_access::is_taken(&at.name) {
+            self.host_detached(&at.network);
+        }
         match then {
             Then::Nothing => {}
             Then::Confirm(reply) => reply.send(outcome),

@@ -26,6 +26,10 @@ pub(super) enum Job {
     Unbind(Closed),
     /// A device from before the start is attached again.
     Reattach(Place),
+    /// The host's own device is made.
+    AttachHost(Name, Option<Reply<NetworkInfo>>),
+    /// The host's kernel is told to route for a network.
+    Route(Name),
     /// A device is destroyed.
     Detach(Place, Then),
     /// A device that is nobody's is destroyed.
@@ -93,6 +97,8 @@ impl Control {
                 self.undo(*binding, outcome.err().unwrap_or(nothing));
             }
             Job::Unbind(then) => closed(then),
+            Job::AttachHost(network, reply) => self.attach_host_done(&network, device(outcome), reply),
+            Job::Route(network) => self.routed(&network, outcome.map(drop)),
             Job::Reattach(at) => self.reattach_done(&at, device(outcome)),
             Job::Detach(at, then) => self.detach_done(&at, then, outcome.map(drop)),
             Job::Stray(key) => {

@@ -26,6 +26,7 @@ mod takeover;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod uplink_host;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -51,6 +52,7 @@ use super::refusal::{Outcome, Refusal};
 use super::settings::Settings;
 use super::state::{NetworkRecord, StateDir};
 use crate::engine::{Engine, EngineEvent, Snapshot};
+use crate::forwarding::Ranges;
 use crate::gateway::{Names, Zones};
 use crate::uplink::{HostAddresses, Plan, Refused, View};
 use jobs::{Job, MtuChange};
@@ -119,6 +121,8 @@ pub(crate) struct Control {
     host_addresses: Arc<HostAddresses>,
     warnings: Vec<String>,
     restarts: u32,
+    /// It is root's, who may make devices on the host.
+    privileged: bool,
     started: Instant,
     /// The keeper was told that the switch serves.
     ready: bool,
@@ -169,8 +173,8 @@ impl Control {
 
     /// What may have become due after any input: telling the keeper that the switch serves, and the end of `down`.
     fn settle(&mut self) {
-        let reattaching = self.jobs.values().any(|job| matches!(job, Job::Reattach(_)));
-        if !self.ready && !reattaching && !self.is_publishing_again() {
+        let waited_for = |job: &Job| matches!(job, Job::Reattach(_) | Job::AttachHost(..) | Job::Route(_));
+        if !self.ready && !self.jobs.values().any(waited_for) && !self.is_publishing_again() {
             self.ready = true;
             self.keeper.tell(&super::keeper::message::ToKeeper::Ready);
         }
@@ -205,6 +209,13 @@ impl Control {
             publications: endpoints.flat_map(|endpoint| endpoint.publications.iter().cloned()).collect(),
             refused: Refused::new(Arc::clone(&self.host_addresses), ours),
         }
+    }
+
+    /// Notes that a network came or went: from now on nobody's packets lead there, or they do again.
+    fn networks_changed(&mut self) {
+        let ours = Arc::new(Ranges::new(self.networks.values().flat_map(Network::subnets)));
+        self.networks.values_mut().for_each(|network| network.stand_beside(Arc::clone(&ours)));
+        self.publish([]);
     }
 
     /// A tick now and then while some port learns, and none otherwise.

@@ -7,6 +7,7 @@ use tapswitch_ipam::{
 };
 
 use super::attach::lease_refusal;
+use super::detach::Then;
 use super::jobs::{Job, MtuChange};
 use super::resolve::Place;
 use super::{Control, MAX_NETWORKS, Reply};
@@ -28,6 +29,7 @@ impl Control {
     pub(crate) fn create_network(&mut self, wanted: &NetworkCreate) -> Outcome<NetworkInfo> {
         let name = wanted::check(wanted).map_err(Refusal::Impossible)?;
         let creating = format!("create network {name}");
+        self.check_uplink(wanted.uplink.unwrap_or_default()).map_err(|e| e.during(&creating))?;
         if self.networks.contains_key(&name) {
             return Err(Refusal::Conflict("there is one of that name already".into()).during(&creating));
         }
@@ -60,8 +62,7 @@ impl Control {
         self.store(&record).map_err(|e| e.during(&creating))?;
         tracing::info!("network {name}: {} made", subnet.net());
         self.networks.insert(name.clone(), Network::new(record));
-        // Nobody else's packets lead there from now on.
-        self.publish([]);
+        self.networks_changed();
         self.look_for_collisions();
         self.network_info(&name)
     }
@@ -72,9 +73,10 @@ impl Control {
     /// When it is not there, or has endpoints, or its file stays.
     pub(crate) fn remove_network(&mut self, name: &Name) -> Outcome<()> {
         let network = self.network(name)?;
-        if !network.endpoints.is_empty() {
-            let names: Vec<&str> = network.endpoints.keys().take(5).map(Name::as_str).collect();
-            let more = if network.endpoints.len() > names.len() { " and more" } else { "" };
+        let containers = || network.endpoints.values().filter(|e| !e.is_host()).map(|e| e.record.name.as_str());
+        if containers().next().is_some() {
+            let names: Vec<&str> = containers().take(5).collect();
+            let more = if containers().count() > names.len() { " and more" } else { "" };
             let text = format!("remove network {name}: it has endpoints: detach {}{more} first", names.join(", "));
             return Err(Refusal::Conflict(text));
         }
@@ -82,8 +84,12 @@ impl Control {
         // The spare would bring it back.
         self.spare.remove(name.as_str()).map_err(failed)?;
         self.kept.remove(name.as_str()).map_err(failed)?;
+        let host = network.endpoints.values().find(|e| e.is_host()).map(|e| e.record.name.clone());
+        let host = host.map(|host| (Place { network: name.clone(), name: host }, Then::Nothing));
+        self.withdraw(host.into_iter().collect(), true);
         self.networks.remove(name);
-        self.publish([]);
+        self.devices.retain(|_, place| place.network != *name);
+        self.networks_changed();
         self.look_for_collisions();
         Ok(())
     }
@@ -182,7 +188,7 @@ impl Control {
     /// What the host uses now.
     pub(super) fn host_changed(&mut self, host: Occupied) {
         let addresses = host_access::addresses(&host);
-        self.host = host;
+        self.host = self.but_ours(host);
         self.look_for_collisions();
         if addresses != *self.host_addresses {
             self.host_addresses = addresses.into();

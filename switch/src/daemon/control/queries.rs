@@ -25,7 +25,7 @@ impl Control {
     pub(crate) fn status(&self) -> Status {
         let mut warnings = self.warnings.clone();
         for network in self.networks.values() {
-            warnings.extend(network.warnings.iter().map(|w| format!("network {}: {w}", network.record.name)));
+            warnings.extend(network.all_warnings().map(|w| format!("network {}: {w}", network.record.name)));
             let lost = network.visible().filter(|e| e.info().state == EndpointState::Lost);
             warnings.extend(lost.map(|e| format!("endpoint {}: its device could not be attached again", e.key().0)));
         }
@@ -41,7 +41,7 @@ impl Control {
             state_dir: self.settings.state_dir.display().to_string(),
             run_dir: self.settings.run_dir.display().to_string(),
             networks: self.networks.len(),
-            endpoints: self.networks.values().map(|n| n.visible().count()).sum(),
+            endpoints: self.networks.values().flat_map(|n| n.visible()).filter(|e| !e.is_host()).count(),
             warnings,
         }
     }
@@ -96,7 +96,7 @@ impl Control {
         for network in self.of_network(network)? {
             let from = entries.len();
             entries.push(gateway_entry(network));
-            entries.extend(network.endpoints.values().filter(|e| e.port().is_some()).map(static_entry));
+            entries.extend(network.endpoints.values().filter(|e| e.port().is_some() && !e.is_host()).map(static_entry));
             for learned in network.tables.fdb.entries(self.engine.now()) {
                 let endpoint = network.endpoints.values().find(|e| e.record.port == learned.port);
                 entries.push(FdbEntry {

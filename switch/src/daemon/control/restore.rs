@@ -52,6 +52,8 @@ pub(crate) struct Begin {
     pub keeper: OwnedFd,
     /// The keeper's process.
     pub keeper_pid: u32,
+    /// The daemon is root's.
+    pub privileged: bool,
     /// How many switch processes this keeper had before.
     pub restarts: u32,
     /// The listener of `keeper.sock`, for after the keeper's death.
@@ -102,6 +104,7 @@ pub(crate) fn begin(begin: Begin) -> Result<Control, String> {
         host: begin.host,
         warnings: Vec::new(),
         restarts: begin.restarts,
+        privileged: begin.privileged,
         started: Instant::now(),
         ready: false,
         down: None,
@@ -110,7 +113,10 @@ pub(crate) fn begin(begin: Begin) -> Result<Control, String> {
         takeover: begin.takeover,
         knocks: never(),
     };
+    let host = std::mem::take(&mut control.host);
+    control.host = control.but_ours(host);
     warnings.into_iter().for_each(|warning| control.warn(warning));
+    control.networks_changed();
     control.make_missing_networks()?;
     let handed_over = handed_over(&begin.keeper)?;
     control.restore_endpoints(endpoints, handed_over);
@@ -261,6 +267,7 @@ impl Control {
         }
         self.serve(kept);
         lost.into_iter().for_each(|at| self.reattach(at));
+        self.restore_host_devices(|network| taps.remove(&endpoint::key(network, &host_access::name())));
         taps.into_iter().for_each(|(key, tap)| self.destroy_stray(key, tap));
         sockets.into_iter().for_each(|(key, fd)| self.close_stray(key, fd));
         closed.into_iter().for_each(|(at, records)| self.publish_again(&at, records));

@@ -104,6 +104,7 @@ impl Daemon {
             settings,
             keeper: ours.try_clone().unwrap(),
             keeper_pid: 1,
+            privileged: true,
             restarts,
             takeover,
             host: Occupied::default(),
@@ -218,6 +219,11 @@ fn play(socket: &OwnedFd, keeper: &Keeper, mut judge: Judge) {
         let act = judge(&said);
         let (job, device) = match said {
             ToKeeper::Attach { job, endpoint, device } => (job, Some(("attach", endpoint, device.ifname))),
+            ToKeeper::AttachHost { job, endpoint, device } => (job, Some(("attach host", endpoint, device.ifname))),
+            ToKeeper::Route { job, ifname, subnets } => {
+                keeper.heard.lock().push(format!("route {ifname} {subnets:?}"));
+                (job, None)
+            }
             ToKeeper::Reattach { job, endpoint, device, .. } => (job, Some(("reattach", endpoint, device.ifname))),
             ToKeeper::Detach { job, endpoint } => {
                 keeper.heard.lock().push(format!("detach {}", endpoint.0));

@@ -7,6 +7,7 @@ mod networks;
 mod publishing;
 mod restarts;
 mod rules;
+mod uplink_host;
 
 use std::time::{Duration, Instant};
 

@@ -7,9 +7,11 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use tapswitch_netns::{Child, DeviceSpec, Error, Namespace, NamespaceId, Scratch, Tap, TapInfo};
+use tapswitch_netns::{Child, DeviceSpec, Error, Namespace, NamespaceId, Scratch, Tap, TapInfo, in_child};
 
+use super::host_routing;
 use super::message::{EndpointKey, JobId};
 
 /// Moving a device takes the kernel 16 ms, mostly waiting: eight at once attach 400 containers a second.
@@ -25,6 +27,9 @@ const SCRATCHES_MAX: usize = 8;
 #[derive(Debug)]
 pub(super) enum Work {
     Attach { endpoint: EndpointKey, target: Namespace, device: DeviceSpec },
+    AttachHost { endpoint: EndpointKey, host: Namespace, device: DeviceSpec },
+    Route { ifname: String, subnets: Vec<IpNet> },
+    Unroute { ifname: String },
     Reattach { endpoint: EndpointKey, namespace: NamespaceId, device: DeviceSpec },
     SetMtu { namespace: NamespaceId, ifname: String, mtu: u32 },
 }
@@ -52,6 +57,8 @@ pub(super) struct Failure {
 #[derive(Debug, Serialize, Deserialize)]
 struct Made {
     tap: Option<TapInfo>,
+    /// Why it was not done, where no step of a device's failed.
+    problem: Option<String>,
 }
 
 #[derive(Debug)]
@@ -142,12 +149,22 @@ impl Jobs {
                     Ok(made(tapswitch_netns::birth(target, scratch, device)?))
                 })
             }
+            Work::AttachHost { host, device, .. } => {
+                let scratch = self.scratch_for(host)?;
+                Child::spawn("make the device", &[host.as_fd(), scratch.as_fd()], LIMIT, || {
+                    Ok(made(tapswitch_netns::birth_on_host(host, scratch, device)?))
+                })
+            }
+            Work::Route { ifname, subnets } => {
+                Child::spawn("set up routing", &[], LIMIT, || Ok(told(host_routing::route(ifname, subnets))))
+            }
+            Work::Unroute { ifname } => Child::spawn("end routing", &[], LIMIT, || Ok(told(leave_host(ifname)))),
             Work::Reattach { namespace, device, .. } => Child::spawn("find the device", &[], LIMIT, || {
                 Ok(made(tapswitch_netns::reattach(&find(*namespace)?, device)?))
             }),
             Work::SetMtu { namespace, ifname, mtu } => Child::spawn("set it", &[], LIMIT, || {
                 tapswitch_netns::set_mtu(&find(*namespace)?, ifname, *mtu)?;
-                Ok((Made { tap: None }, None))
+                Ok(told(Ok(())))
             }),
         }
     }
@@ -170,21 +187,28 @@ impl Jobs {
 impl Work {
     fn endpoint(&self) -> Option<&EndpointKey> {
         match self {
-            Work::Attach { endpoint, .. } | Work::Reattach { endpoint, .. } => Some(endpoint),
-            Work::SetMtu { .. } => None,
+            Work::Attach { endpoint, .. } | Work::AttachHost { endpoint, .. } | Work::Reattach { endpoint, .. } => {
+                Some(endpoint)
+            }
+            Work::SetMtu { .. } | Work::Route { .. } | Work::Unroute { .. } => None,
         }
     }
 
-    fn namespace(&self) -> NamespaceId {
+    fn namespace(&self) -> Option<NamespaceId> {
         match self {
-            Work::Attach { target, .. } => target.id(),
-            Work::Reattach { namespace, .. } | Work::SetMtu { namespace, .. } => *namespace,
+            Work::Attach { target, .. } => Some(target.id()),
+            Work::AttachHost { host, .. } => Some(host.id()),
+            Work::Reattach { namespace, .. } | Work::SetMtu { namespace, .. } => Some(*namespace),
+            Work::Route { .. } | Work::Unroute { .. } => None,
         }
     }
 
     /// One line: what was being done, to whom, and why it failed.
     fn failed(&self, why: impl std::fmt::Display) -> String {
         match self {
+            Work::AttachHost { endpoint, .. } => format!("attach {}: {why}", endpoint.0),
+            Work::Route { ifname, .. } => format!("route for {ifname}: {why}"),
+            Work::Unroute { ifname } => format!("end the routing for {ifname}: {why}"),
             Work::Attach { endpoint, .. } => format!("attach {}: {why}", endpoint.0),
             Work::Reattach { endpoint, .. } => format!("attach {} again: {why}", endpoint.0),
             Work::SetMtu { ifname, mtu, .. } => format!("set MTU of {ifname} to {mtu}: {why}"),
@@ -193,21 +217,43 @@ impl Work {
 
     fn finished(self, job: JobId, result: Result<(Made, Option<OwnedFd>), Error>) -> Finished {
         let result = match result {
-            Ok((Made { tap: Some(info) }, Some(fd))) => Ok(Some(Tap { fd, info })),
-            Ok((Made { tap: None }, _)) => Ok(None),
-            Ok((Made { tap: Some(_) }, None)) => {
+            Ok((Made { problem: Some(why), .. }, _)) => Err(Failure { error: self.failed(why), gone: false }),
+            Ok((Made { tap: Some(info), .. }, Some(fd))) => Ok(Some(Tap { fd, info })),
+            Ok((Made { tap: None, .. }, _)) => Ok(None),
+            Ok((Made { tap: Some(_), .. }, None)) => {
                 Err(Failure { error: self.failed("no descriptor came back"), gone: false })
             }
             Err(error) => {
                 Err(Failure { gone: matches!(error, Error::UnknownNamespace { .. }), error: self.failed(error) })
             }
         };
-        Finished { job, endpoint: self.endpoint().cloned(), namespace: Some(self.namespace()), result }
+        Finished { job, endpoint: self.endpoint().cloned(), namespace: self.namespace(), result }
     }
 }
 
 fn made(tap: Tap) -> (Made, Option<OwnedFd>) {
-    (Made { tap: Some(tap.info) }, Some(tap.fd))
+    (Made { tap: Some(tap.info), problem: None }, Some(tap.fd))
+}
+
+fn told(outcome: Result<(), String>) -> (Made, Option<OwnedFd>) {
+    (Made { tap: None, problem: outcome.err() }, None)
+}
+
+/// Takes the host's own device `ifname` away, and what was set up for its routing. A device goes with its last descriptor too,
+/// but the kernel gives up those of a process that ended whenever it likes.
+fn leave_host(ifname: &str) -> Result<(), String> {
+    let removed = Namespace::current().and_then(|host| tapswitch_netns::remove(&host, ifname));
+    let removed = match removed {
+        Ok(()) | Err(Error::NoDevice { .. }) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    };
+    removed.and(host_routing::unroute(ifname))
+}
+
+/// Takes the host's own device `ifname` away with its routing, and waits until it is.
+pub(super) fn unroute_now(ifname: &str) -> Result<(), String> {
+    let made = in_child("end routing", &[], LIMIT, || Ok(told(leave_host(ifname))));
+    made.map_or_else(|error| Err(error.to_string()), |(made, _)| made.problem.map_or(Ok(()), Err))
 }
 
 fn find(namespace: NamespaceId) -> Result<Namespace, Error> {

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use tapswitch_netns::{NamespaceId, Tap, TapInfo};
 
+use super::host_routing::PREFIX;
 use super::message::{EndpointKey, SocketKey};
 
 /// What a kept descriptor is known by.
@@ -69,6 +70,16 @@ impl KeptDescriptors {
         self.taps.values().any(is_it)
     }
 
+    /// Whether a device is the host's own on one of our networks.
+    pub(super) fn is_hosts(&self, ifname: &str) -> bool {
+        self.taps.iter().any(|(endpoint, kept)| is_hosts(endpoint, kept) && kept.tap.info.ifname == ifname)
+    }
+
+    /// Takes out the host's own devices.
+    pub(super) fn take_hosts(&mut self) -> Vec<Tap> {
+        self.taps.extract_if(.., |endpoint, kept| is_hosts(endpoint, kept)).map(|(_, kept)| kept.tap).collect()
+    }
+
     /// Labels and descriptions, in order.
     pub(super) fn list(&self) -> impl Iterator<Item = (EndpointKey, TapInfo)> {
         self.taps.iter().map(|(endpoint, kept)| (endpoint.clone(), kept.tap.info.clone()))
@@ -78,4 +89,9 @@ impl KeptDescriptors {
     pub(super) fn destroy(&mut self, endpoint: &EndpointKey) -> tapswitch_netns::Result<()> {
         self.taps.remove(endpoint).map_or(Ok(()), |kept| kept.tap.destroy())
     }
+}
+
+/// A switch that was taken over may have labelled anything: nothing of the host's but what is named as ours is ever touched.
+fn is_hosts(endpoint: &EndpointKey, kept: &Kept) -> bool {
+    endpoint.is_host() && kept.tap.info.ifname.starts_with(PREFIX)
 }

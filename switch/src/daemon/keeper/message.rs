@@ -2,14 +2,23 @@
 
 use std::net::SocketAddr;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tapswitch_netns::{DeviceSpec, NamespaceId, TapInfo};
 
+use crate::daemon::host_access::NAME as HOST;
 use crate::uplink::Transport;
 
 /// Names an endpoint for life: `NETWORK/NAME`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct EndpointKey(pub String);
+
+impl EndpointKey {
+    /// Whether it is the host's own device on a network: no endpoint has that name.
+    pub fn is_host(&self) -> bool {
+        self.0.rsplit_once('/').is_some_and(|(_, name)| name == HOST)
+    }
+}
 
 /// Pairs a request with its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -46,7 +55,28 @@ pub enum ToKeeper {
         /// The device.
         device: DeviceSpec,
     },
-    /// Destroy the endpoint's device and forget its descriptor. Answered by `Done`, also when it is gone already.
+    /// Make the host's own device on a network, in the host's namespace. Its name begins with `ts-`, and may get a number at its
+    /// end. Answered by `Attached` or `Failed`.
+    AttachHost {
+        /// Pairs the answer.
+        job: JobId,
+        /// Label of the kept descriptor: the host's name.
+        endpoint: EndpointKey,
+        /// The device.
+        device: DeviceSpec,
+    },
+    /// Have the host's kernel route for what is behind its own device. Answered by `Done`, or by `Failed` with what does not work
+    /// of it.
+    Route {
+        /// Pairs the answer.
+        job: JobId,
+        /// The device.
+        ifname: String,
+        /// What is behind it.
+        subnets: Vec<IpNet>,
+    },
+    /// Destroy the endpoint's device and forget its descriptor; with the host's own device goes what was set up for its
+    /// routing, but for forwarding itself. Answered by `Done`, also when it is gone already.
     Detach {
         /// Pairs the answer.
         job: JobId,

@@ -13,11 +13,12 @@
 //!
 //! What the switch may ask for is little, since it may be compromised: a device in a namespace it holds a descriptor of, or
 //! changes to the devices the keeper holds. In the keeper's own namespace, the host's, nothing is ever done but to bind the
-//! sockets of published ports.
+//! sockets of published ports and, for the uplink `host`, to make devices named `ts-` and their routing.
 
 mod bind;
 mod error;
 mod holder;
+mod host_routing;
 mod job;
 mod kept;
 mod listen;
@@ -31,6 +32,7 @@ mod switch;
 mod takeover;
 
 pub use error::{Error, Result};
+pub(crate) use host_routing::PREFIX as HOST_PREFIX;
 pub use run::run;
 pub use start::{Config, SwitchStart};
 pub use takeover::serve_takeover;

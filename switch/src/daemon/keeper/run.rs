@@ -10,12 +10,13 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use tapswitch_netns::{Namespace, NamespaceId};
+use tapswitch_netns::{DeviceSpec, Namespace, NamespaceId};
 
 use super::bind::{SOCKETS_MAX, bound};
 use super::error::{Error, Result};
 use super::holder;
-use super::job::{Failure, Finished, Jobs, Work};
+use super::host_routing;
+use super::job::{Failure, Finished, Jobs, Work, unroute_now};
 use super::kept::{Kept, KeptDescriptors, Label};
 use super::listen::Listeners;
 use super::lock::{Lock, private_directory};
@@ -122,6 +123,7 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
             self.answer(ended);
             self.hear_signals(now)?;
             if !self.hear_switch(now)? {
+                self.leave_host();
                 return Ok(());
             }
         }
@@ -140,6 +142,19 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
         match poll(&mut fds, until(deadline, now)) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
             Err(errno) => Err(Error::system("wait for events", errno)),
+        }
+    }
+
+    /// Nothing of ours stays on the host when the daemon has ended: the containers' devices are theirs.
+    fn leave_host(&mut self) {
+        for tap in self.kept.take_hosts() {
+            let ifname = tap.info.ifname.clone();
+            if let Err(error) = tap.destroy() {
+                tracing::warn!("remove {ifname}: {error}");
+            }
+            if let Err(error) = unroute_now(&ifname) {
+                tracing::warn!("end the routing for {ifname}: {error}");
+            }
         }
     }
 
@@ -229,14 +244,29 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
                     self.attach_work(endpoint, fd).map(|(endpoint, target)| Work::Attach { endpoint, target, device });
                 self.submit(job, work);
             }
+            ToKeeper::AttachHost { job, endpoint, device } => {
+                let work = self.attach_host_work(&endpoint, device);
+                self.submit(job, work.map_err(|error| format!("attach {}: {error}", endpoint.0)));
+            }
+            ToKeeper::Route { job, ifname, subnets } => {
+                let work = match self.kept.is_hosts(&ifname) {
+                    true => Ok(Work::Route { ifname, subnets }),
+                    false => Err(format!("route for {ifname}: it is no device of ours on the host")),
+                };
+                self.submit(job, work);
+            }
             ToKeeper::Reattach { job, endpoint, namespace, device } => {
-                let checked = self.refuse_own(namespace).and_then(|()| self.refuse_kept(&endpoint));
+                let checked = self.refuse_own(namespace).and_then(|()| self.refuse_label(&endpoint));
                 let work = checked.map(|()| Work::Reattach { endpoint: endpoint.clone(), namespace, device });
                 self.submit(job, work.map_err(|error| format!("attach {} again: {error}", endpoint.0)));
             }
             ToKeeper::SetMtu { job, namespace, ifname, mtu } => {
                 let held = self.kept.holds(namespace, &ifname);
-                let checked = if held { self.refuse_own(namespace) } else { Err("it is no device of ours".into()) };
+                let checked = match held {
+                    true if self.kept.is_hosts(&ifname) => Ok(()),
+                    true => self.refuse_own(namespace),
+                    false => Err("it is no device of ours".into()),
+                };
                 let failed = |error| format!("set MTU of {ifname}: {error}");
                 let work = checked.map_err(failed).map(|()| Work::SetMtu { namespace, ifname: ifname.clone(), mtu });
                 self.submit(job, work);
@@ -267,7 +297,7 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
             let target = Namespace::from_fd(fd.ok_or("no namespace came with the request")?);
             let target = target.map_err(|error| error.to_string())?;
             self.refuse_own(target.id())?;
-            self.refuse_kept(&endpoint)?;
+            self.refuse_label(&endpoint)?;
             Ok::<_, String>(target)
         };
         match checked() {
@@ -276,11 +306,29 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
         }
     }
 
+    /// Checks the making of a device on the host.
+    fn attach_host_work(&self, endpoint: &EndpointKey, device: DeviceSpec) -> std::result::Result<Work, String> {
+        if !endpoint.is_host() || !device.ifname.starts_with(host_routing::PREFIX) {
+            return Err("that is no device for the host's own namespace".into());
+        }
+        self.refuse_kept(endpoint)?;
+        let host = Namespace::current().map_err(|error| error.to_string())?;
+        Ok(Work::AttachHost { endpoint: endpoint.clone(), host, device })
+    }
+
     fn refuse_own(&self, namespace: NamespaceId) -> std::result::Result<(), String> {
         if namespace == self.own {
             return Err("that is the host's own network namespace; give a container's".into());
         }
         Ok(())
+    }
+
+    /// A container's device is not labelled as the host's, nor as another's.
+    fn refuse_label(&self, endpoint: &EndpointKey) -> std::result::Result<(), String> {
+        if endpoint.is_host() {
+            return Err("that is the host's own name".into());
+        }
+        self.refuse_kept(endpoint)
     }
 
     fn refuse_kept(&self, endpoint: &EndpointKey) -> std::result::Result<(), String> {
@@ -301,7 +349,13 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
             let error = format!("attach {}: it was detached meanwhile", endpoint.0);
             self.switch.tell(ToSwitch::Failed { job: cancelled, error, gone: false }, None);
         }
-        let answer = match self.kept.destroy(endpoint) {
+        let hosts = self.kept.get(endpoint).map(|kept| kept.tap.info.ifname.clone());
+        let hosts = hosts.filter(|ifname| endpoint.is_host() && self.kept.is_hosts(ifname));
+        let destroyed = self.kept.destroy(endpoint);
+        if let (Ok(()), Some(ifname)) = (&destroyed, hosts) {
+            return self.submit(job, Ok(Work::Unroute { ifname }));
+        }
+        let answer = match destroyed {
             Ok(()) => ToSwitch::Done { job },
             Err(error) => ToSwitch::Failed { job, error: format!("detach {}: {error}", endpoint.0), gone: false },
         };

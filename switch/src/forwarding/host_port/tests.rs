@@ -154,6 +154,18 @@ fn between_containers_icc_holds_as_without_a_host() {
 }
 
 #[test]
+fn the_hosts_routing_leads_to_no_other_network_of_ours() {
+    let ours = ["10.0.0.0/24", "10.0.7.0/24", "fd00:7::/64"].map(|net| net.parse().unwrap());
+    let mut lan = Lan::new(with_host(spec()));
+    lan.network = lan.network.beside(super::super::Ranges::new(ours.into_iter()).into());
+    let [other4, other6] = [Ipv4Addr::new(10, 0, 7, 2), Ipv4Addr::new(10, 0, 8, 2)];
+    assert_eq!(lan.send(A, &udp4(A_MAC, GATEWAY_MAC, A4, other4, 9, 9, b"")), drop(DropReason::NoUplink));
+    assert_eq!(lan.send(A, &udp4(A_MAC, GATEWAY_MAC, A4, other6, 9, 9, b"")), Decision::Unicast(HOST));
+    let other: Ipv6Addr = "fd00:7::2".parse().unwrap();
+    assert_eq!(lan.send(A, &udp6(A_MAC, GATEWAY_MAC, A6, other, 9, 9, b"")), drop(DropReason::NoUplink));
+}
+
+#[test]
 fn a_host_whose_device_is_not_there_takes_nothing() {
     let mut spec = with_host(spec());
     spec.ports.remove(HOST.get());

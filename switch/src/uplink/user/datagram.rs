@@ -28,8 +28,10 @@ pub(crate) const HEADER_LEN: usize = 8;
 /// The hop limit of what starts here: the default of RFC 1700.
 pub(crate) const HOP_LIMIT: u8 = 64;
 
-/// Most payload of one datagram, over IPv6; IPv4 holds 20 bytes less.
+/// Most payload of one datagram, over IPv6.
 pub(crate) const MOST_PAYLOAD: usize = MOST_IP - HEADER_LEN;
+/// Over IPv4.
+pub(crate) const MOST_PAYLOAD4: usize = MOST_PAYLOAD - IPV4_LEN;
 
 const ETHERNET_LEN: usize = 14;
 const IPV4_LEN: usize = 20;
@@ -86,7 +88,7 @@ impl Datagram {
 
     /// Most bytes of payload in one IP packet.
     fn most_payload(&self) -> usize {
-        MOST_PAYLOAD - if self.from.is_ipv4() { IPV4_LEN } else { 0 }
+        if self.from.is_ipv4() { MOST_PAYLOAD4 } else { MOST_PAYLOAD }
     }
 
     /// Offset of the sum in the header.

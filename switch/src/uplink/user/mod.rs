@@ -210,7 +210,6 @@ impl User {
         let (tcp, udp, icmp, mut cx) = self.parts(out, now);
         match &incoming.packet.l4 {
             Layer4::Tcp { .. } => tcp.deliver(&mut cx, incoming),
-            Layer4::Udp { .. } if names::is_question(&cx, incoming) => names::deliver(&mut cx, incoming),
             Layer4::Udp { .. } => udp.deliver(&mut cx, incoming),
             Layer4::Icmp4 { .. } | Layer4::Icmp6 { .. } => icmp.deliver(&mut cx, incoming),
             Layer4::Other => Err(DropReason::NoService),

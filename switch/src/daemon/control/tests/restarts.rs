@@ -107,7 +107,7 @@ fn down_detaches_everything_and_keeps_networks_and_rules() {
     assert!(daemon.keeper.kept.lock().is_empty());
     let keeper = daemon.keeper.clone();
     assert_eq!(daemon.ended(), Ending::Down);
-    assert_eq!(keeper.heard.lock().last().unwrap(), "Down");
+    until("the keeper is told", || keeper.heard.lock().last().is_some_and(|said| said == "Down"));
     let daemon = Daemon::start(settings(dir.path()), 0, Keeper::default(), Box::new(|_| Act::Do)).unwrap();
     assert_eq!((daemon.list(), rules(&daemon)), (vec![], vec!["e1 e2 ".to_owned()]));
     daemon.stop();

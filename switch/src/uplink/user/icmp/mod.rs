@@ -205,7 +205,7 @@ impl Icmp {
         let Some(home) = cx.homes.get(&key.port) else { return Activity::Idle };
         let mut count = 0;
         while flow.pending.data && count < MOST_READS {
-            match flow.socket.receive(&mut self.space) {
+            match flow.socket.receive(&mut self.space, 0) {
                 Ok(received) => {
                     count += 1;
                     // The kernel tells the socket's replies by the identifier alone.

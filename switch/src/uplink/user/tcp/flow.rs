@@ -12,40 +12,32 @@
 //! What is to be done at once when a frame comes is done in [`Flow::receive`]; reading the socket, which is shared among flows
 //! fairly, waits for [`Flow::run`].
 
+mod handshake;
+mod relay;
+
 use std::io;
 
 use super::super::{Ends, Home};
 use super::account::{Account, Epoch};
-use super::download::{Download, Expired, Want};
+use super::download::{Download, Expired};
 use super::farewells::Farewell;
-use super::headers::{ACK, FIN, Fields, PSH, RST, SYN, Template, overhead};
+use super::headers::{ACK, Fields, RST, Template};
 use super::options::Options;
 use super::pool::Pool;
 use super::segment::{Segment, SynOptions};
 use super::sequence::{Seq, distance};
 use super::socket::FarSocket;
 use super::upload::{Answer, Upload};
-use crate::engine::{Activity, Out, Ready};
+use crate::engine::{Out, Ready};
 use crate::forwarding::{EgressDrop, Instant};
 use crate::uplink::View;
-
-/// Our windows are shifted by so many bits: 16 MB can be said, more than is ever given.
-const SCALE: u8 = 8;
+use handshake::DEFAULT_MSS;
 
 /// Payload taken for which an acknowledgement is due at once.
 const ACK_BYTES: u32 = 128 * 1024;
 
-/// More than this moved at once is part of a bulk transfer.
-const BULK_BYTES: usize = 32 * 1024;
-
 /// Timeouts after which a container does not answer a call: 25 s.
 const MAX_CALLS: u32 = 7;
-
-/// The least segment size that is gone by; TCP_MIN_SND_MSS of Linux.
-const MIN_MSS: u16 = 48;
-
-/// The segment size of who names none. RFC 9293 3.7.1.
-const DEFAULT_MSS: u16 = 536;
 
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,42 +201,6 @@ impl Flow {
         self.slot.is_runnable = true;
     }
 
-    fn heard_syn(&mut self, syn: &Segment<'_>) {
-        self.first = syn.seq;
-        self.said = syn.syn_options();
-        let scale = if self.said.scale.is_some() { SCALE } else { 0 };
-        self.up = Upload::new(syn.seq + 1, scale);
-        self.down.agree(self.said.scale.unwrap_or(0), self.said.sack);
-        self.mss = self.bounded_mss();
-    }
-
-    fn our_mss(&self) -> u16 {
-        u16::try_from(self.home.mtu - overhead(self.ends.near)).unwrap_or(u16::MAX)
-    }
-
-    fn bounded_mss(&self) -> u16 {
-        let smallest = if self.ends.near.is_ipv4() { DEFAULT_MSS } else { 1220 };
-        self.said.mss.unwrap_or(smallest).min(self.our_mss()).max(MIN_MSS)
-    }
-
-    /// Calls the container.
-    pub(super) fn call(&mut self, work: &mut Work<'_, '_>) {
-        let options = Options::syn(self.our_mss(), Some(SCALE), true);
-        let fields = Fields { seq: self.down.una(), ack: Seq(0), flags: SYN, window: u16::MAX, options };
-        self.emit(&mut work.out, &fields, &[]);
-        self.down.arm(work.now);
-    }
-
-    /// Answers the container's call.
-    fn answer(&mut self, work: &mut Work<'_, '_>) {
-        let scale = self.said.scale.map(|_| SCALE);
-        let options = Options::syn(self.our_mss(), scale, self.said.sack);
-        let window = self.up.announce(self.limit(work.account).min(u16::MAX.into()), true);
-        let fields = Fields { seq: self.down.una(), ack: self.up.next(), flags: SYN | ACK, window, options };
-        self.emit(&mut work.out, &fields, &[]);
-        self.down.arm(work.now);
-    }
-
     /// What the flow may keep, by which its window goes.
     fn limit(&self, account: &Account) -> u32 {
         let limit = account.window(self.mean);
@@ -308,51 +264,6 @@ impl Flow {
             Stage::Answering => self.receive_answer(segment, work),
             Stage::Open => self.receive_open(segment, work),
         }
-    }
-
-    /// RFC 9293 3.10.7.3.
-    fn receive_call(&mut self, segment: &Segment<'_>, work: &mut Work<'_, '_>) -> Result<(), End> {
-        let is_ours = segment.ack == Some(self.down.max());
-        match (segment.ack, is_ours) {
-            (_, true) if segment.rst => Err(End::Abandoned),
-            (_, true) if segment.syn => {
-                self.heard_syn(segment);
-                self.open(segment, work);
-                self.acknowledge(work);
-                Ok(())
-            }
-            (Some(ack), false) if !segment.rst => {
-                // Of a connection before: it ends, and the call is made anew at its time.
-                let fields = Fields { seq: ack, ack: Seq(0), flags: RST, window: 0, options: Options::NONE };
-                self.emit(&mut work.out, &fields, &[]);
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn receive_answer(&mut self, segment: &Segment<'_>, work: &mut Work<'_, '_>) -> Result<(), End> {
-        if segment.rst {
-            return if segment.seq == self.up.next() { Err(End::Abandoned) } else { Ok(()) };
-        }
-        if segment.syn {
-            self.answer(work);
-            return Ok(());
-        }
-        if segment.ack != Some(self.down.max()) {
-            return Ok(());
-        }
-        self.open(segment, work);
-        self.receive_open(segment, work)
-    }
-
-    fn open(&mut self, segment: &Segment<'_>, work: &mut Work<'_, '_>) {
-        self.stage = Stage::Open;
-        self.down.open(segment.window, segment.syn);
-        self.active = work.now;
-        // The socket's own events tell what it does not have.
-        (self.ready.readable, self.ready.writable) = (true, true);
-        self.slot.is_runnable = true;
     }
 
     fn receive_open(&mut self, segment: &Segment<'_>, work: &mut Work<'_, '_>) -> Result<(), End> {
@@ -420,131 +331,6 @@ impl Flow {
     /// Asks the container whether it is there: what stands before what it expects, it answers. RFC 9293 3.8.4.
     pub(super) fn probe(&mut self, work: &mut Work<'_, '_>) {
         self.acknowledge_from(Seq(self.down.una().0.wrapping_sub(1)), work);
-    }
-
-    /// What the socket, and what was heard since, lets it do; how much that was.
-    pub(super) fn run(&mut self, work: &mut Work<'_, '_>) -> Result<Activity, End> {
-        self.slot.is_runnable = false;
-        match self.stage {
-            Stage::Connecting if self.socket.is_connected().map_err(End::Failed)? => {
-                self.socket.set_up();
-                self.stage = Stage::Answering;
-                self.answer(work);
-                Ok(Activity::Small)
-            }
-            Stage::Open => self.relay(work),
-            _ if self.ready.error => self.socket.error().map(|()| Activity::Idle).map_err(|_| End::Reset),
-            _ => Ok(Activity::Idle),
-        }
-    }
-
-    fn relay(&mut self, work: &mut Work<'_, '_>) -> Result<Activity, End> {
-        let mut moved = 0;
-        if self.ready.writable && !self.up.is_drained() {
-            moved += self.up.drain(work.pool, &mut sink(&self.socket, &mut self.ready)).map_err(|_| End::Reset)?;
-        }
-        if self.up.is_finished() && self.up.is_drained() && !self.is_shut {
-            self.is_shut = true;
-            self.socket.finish().map_err(|_| End::Reset)?;
-        }
-        moved += self.pump(work)?;
-        self.settle(work.account);
-        if std::mem::take(&mut self.ready.error) {
-            self.socket.error().map_err(|_| End::Reset)?;
-        }
-        if self.is_shut && self.down.is_finished() {
-            return Err(End::Done);
-        }
-        if self.up.has_opened(self.limit(work.account)) {
-            self.acknowledge(work);
-        }
-        Ok(match moved {
-            0 => Activity::Idle,
-            1..=BULK_BYTES => Activity::Small,
-            _ => Activity::Bulk,
-        })
-    }
-
-    /// From the socket to the container: at most as much as there is space for, so that other flows have their turn; how much.
-    fn pump(&mut self, work: &mut Work<'_, '_>) -> Result<usize, End> {
-        let acked = self.down.take_acked();
-        if acked > 0 {
-            self.socket.discard(acked).map_err(|_| End::Reset)?;
-        }
-        let mut moved = 0;
-        while let Some(want) = self.down.want(distance(work.space.len()), self.mss) {
-            let (seq, len, is_new) = match want {
-                Want::Fin { seq } => {
-                    self.send_fin(seq, work);
-                    break;
-                }
-                Want::New { seq, len } => (seq, len as usize, true),
-                Want::Again { seq, len } => (seq, len as usize, false),
-            };
-            if is_new && !(self.ready.readable && self.socket.has_room()) {
-                return Ok(moved);
-            }
-            let offset = seq.since(self.down.una());
-            let got = match self.socket.fetch(offset, &mut work.space[..len]).map_err(|_| End::Reset)? {
-                Some(0) if is_new => {
-                    self.down.end();
-                    continue;
-                }
-                Some(got) if got > 0 => got,
-                _ => {
-                    self.ready.readable &= !is_new;
-                    return Ok(moved);
-                }
-            };
-            // Less than was asked for is all there is; what comes later is an event. An end that was told of is not.
-            self.ready.readable &= !is_new || got == len || self.ready.read_closed;
-            self.active = work.now;
-            moved += got;
-            if !self.send_bytes(seq, got, work) {
-                return Ok(moved);
-            }
-            if is_new {
-                self.slot.is_runnable |= self.ready.readable;
-                return Ok(moved);
-            }
-        }
-        if self.ready.readable && !self.down.has_ended() && !self.down.is_in_flight() && !self.down.is_open() {
-            self.down.blocked(work.now);
-        }
-        Ok(moved)
-    }
-
-    /// Sends the first `len` bytes of the space from `seq` on; false: not all of it could be written.
-    fn send_bytes(&mut self, seq: Seq, len: usize, work: &mut Work<'_, '_>) -> bool {
-        let limit = self.limit(work.account);
-        let most = self.template.most_payload(self.mss);
-        let (mut at, mut sent) = (seq, 0);
-        for payload in work.space[..len].chunks(most) {
-            sent += payload.len();
-            let flags = if sent == len { ACK | PSH } else { ACK };
-            let window = self.up.announce(limit, false);
-            let fields = Fields { seq: at, ack: self.up.next(), flags, window, options: Options::NONE };
-            if !self.emit(&mut work.out, &fields, payload) {
-                self.down.failed(work.now);
-                return false;
-            }
-            at = at + distance(payload.len());
-            self.down.sent(at, work.now);
-        }
-        // A hole of ours is told of by itself; else the acknowledgement went along.
-        self.slot.owes = false;
-        true
-    }
-
-    fn send_fin(&mut self, seq: Seq, work: &mut Work<'_, '_>) {
-        let window = self.up.announce(self.limit(work.account), false);
-        let fields = Fields { seq, ack: self.up.next(), flags: FIN | ACK, window, options: Options::NONE };
-        if self.emit(&mut work.out, &fields, &[]) {
-            self.down.sent(seq + 1, work.now);
-            self.slot.owes = false;
-        } else {
-            self.down.failed(work.now);
-        }
     }
 }
 

@@ -131,7 +131,7 @@ impl Template {
         let tcp = &mut bytes[l4..];
         tcp[4..8].copy_from_slice(&fields.seq.0.to_be_bytes());
         tcp[8..12].copy_from_slice(&fields.ack.0.to_be_bytes());
-        tcp[12] = ((PLAIN + options.len()) / 4 << 4) as u8;
+        tcp[12] = ((PLAIN + options.len()) / 4) as u8 * 16;
         tcp[13] = fields.flags;
         tcp[14..16].copy_from_slice(&fields.window.to_be_bytes());
         tcp[16..18].copy_from_slice(&checksum::sum(&tcp_len.to_be_bytes(), self.pseudo.into()).to_be_bytes());
@@ -157,4 +157,59 @@ pub(super) fn overhead(address: SocketAddr) -> u32 {
 
 fn narrow(len: usize) -> u16 {
     u16::try_from(len).expect("a frame is at most 64 KB")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::segment::Segment;
+    use super::*;
+    use crate::engine::Place;
+    use crate::forwarding::{PortId, PortIndex};
+    use crate::frame::segment::segment;
+    use crate::frame::{Frame, Mac, Payload};
+    use proptest::prelude::*;
+
+    const HOME: Home = Home {
+        port: PortId(1),
+        place: Place { network: 0, port: PortIndex(0) },
+        mac: Mac::new([2, 0, 0, 0, 0, 2]),
+        gateway: Mac::new([2, 0, 0, 0, 0, 1]),
+        mtu: 1500,
+    };
+
+    fn ends(is_ipv4: bool) -> Ends {
+        let (near, far) = if is_ipv4 { ("10.0.0.2:1", "192.0.2.1:80") } else { ("[fd00::2]:1", "[2001:db8::1]:80") };
+        Ends { near: near.parse().unwrap(), far: far.parse().unwrap() }
+    }
+
+    proptest! {
+        /// What the receiver's kernel cuts and sums is the payload, in segments whose every sum is right.
+        #[test]
+        fn frames_are_cut_into_whole_segments(is_ipv4: bool, mss in 48_u16..1400, len in 0_usize..70_000, seq: u32) {
+            let template = Template::new(&HOME, &ends(is_ipv4));
+            let payload: Vec<u8> = (0..len.min(template.most_payload(mss))).map(|n| (n % 251) as u8).collect();
+            let fields = Fields { seq: Seq(seq), ack: Seq(7), flags: ACK | PSH, window: 99, options: Options::NONE };
+            let headers = template.make(&fields, payload.len(), mss);
+            let frame = [headers.as_bytes(), &payload].concat();
+            let (mut got, mut next) = (Vec::<u8>::new(), Seq(seq));
+            segment(&frame, &headers.offload, &mut Vec::new(), |finished| {
+                let frame = Frame::parse(finished).expect("well-formed");
+                let Payload::Ip(packet) = &frame.payload else { panic!("{frame:?}") };
+                let segment = Segment::read(finished, packet, &Offload::NONE).expect("a right sum");
+                assert_eq!((segment.seq, segment.ack, segment.window), (next, Some(Seq(7)), 99));
+                assert!(segment.payload.len() <= mss.into());
+                next = segment.end();
+                got.extend(segment.payload);
+                true
+            });
+            prop_assert_eq!(got, payload);
+        }
+    }
+
+    #[test]
+    fn the_syn_that_an_error_quotes_is_the_container_s() {
+        let quoted = quoted_syn(&ends(true), Seq(0x0102_0304));
+        assert_eq!((quoted[0], &quoted[12..16], &quoted[16..20]), (0x45, &[10, 0, 0, 2][..], &[192, 0, 2, 1][..]));
+        assert_eq!((&quoted[20..24], &quoted[24..28]), (&[0, 1, 0, 80][..], &[1, 2, 3, 4][..]));
+    }
 }

@@ -2,10 +2,9 @@
 
 use etherparse::{TcpHeaderSlice, TcpOptionElement};
 
-use super::super::Incoming;
 use super::sequence::{Seq, distance};
 use crate::forwarding::DropReason;
-use crate::frame::checksum;
+use crate::frame::{Offload, Packet, checksum};
 
 /// TCP's protocol number.
 pub(super) const TCP: u8 = 6;
@@ -40,15 +39,14 @@ pub(super) struct SynOptions {
 }
 
 impl<'a> Segment<'a> {
-    /// Reads the segment of a packet that was parsed as TCP.
+    /// Reads the segment of a packet that was parsed as TCP, in its frame.
     ///
     /// # Errors
     /// [`DropReason::BadChecksum`]: before bytes leave the switch's world they must be what the sender's application wrote.
-    pub(super) fn read(incoming: &Incoming<'a>) -> Result<Self, DropReason> {
-        let packet = incoming.packet;
-        let bytes = &incoming.bytes[packet.l4_offset..packet.end];
+    pub(super) fn read(frame: &'a [u8], packet: &Packet<'_>, offload: &Offload) -> Result<Self, DropReason> {
+        let bytes = &frame[packet.l4_offset..packet.end];
         let header = TcpHeaderSlice::from_slice(bytes).map_err(|_| DropReason::Malformed)?;
-        if !incoming.offload.needs_csum {
+        if !offload.needs_csum {
             let pseudo = checksum::pseudo_header(packet.src, packet.dst, TCP, distance(bytes.len()));
             if checksum::sum(bytes, pseudo.into()) != 0xffff {
                 return Err(DropReason::BadChecksum);

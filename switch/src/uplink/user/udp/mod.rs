@@ -9,11 +9,13 @@
 //! there as the ICMP error that it was. Limits: flows per container, datagrams per flow and turn. One worker owns it all.
 
 mod flow;
+mod inbound;
 mod outbound;
 #[cfg(test)]
 pub(super) mod testing;
 #[cfg(test)]
 mod tests;
+mod train;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,13 +23,14 @@ use std::sync::Arc;
 use mio::Registry;
 use nix::errno::Errno;
 
+pub(crate) use self::flow::Client;
 use self::flow::{Flow, Way};
+use self::inbound::Inbound;
 use self::outbound::Outbound;
 use super::datagram::{self, Datagram};
 use super::errors;
-use super::quote::Quote;
 use super::ready::{Pending, ReadyQueue};
-use super::socket::{Socket, Space};
+use super::socket::Socket;
 use super::table::{Key, Table};
 use super::{Cx, Ends, Home, Incoming, Kind};
 use crate::engine::{Activity, Forward, Ready};
@@ -38,9 +41,6 @@ use crate::uplink::plan::{Destination, Publication, Transport};
 /// Most flows of one container: each is a descriptor, and a process has half a million of them at best.
 const MOST_FLOWS: usize = 2048;
 
-/// Datagrams or bursts, and errors, read from one flow before the others get their turn.
-const MOST_READS: usize = 16;
-
 /// More bytes at once are part of a bulk transfer.
 const BULK_BYTES: usize = 32 * 1024;
 
@@ -49,9 +49,7 @@ const BULK_BYTES: usize = 32 * 1024;
 pub(crate) struct Udp {
     flows: Table<Flow>,
     ready: ReadyQueue,
-    space: Space,
-    /// A kernel before Linux 6.2 does not take bursts: its refusal is remembered.
-    sends_bursts: bool,
+    inbound: Inbound,
 }
 
 /// The flows of one port, on their way to another worker.
@@ -60,7 +58,7 @@ pub(crate) struct Baggage(Vec<(Key, Flow)>);
 
 impl Udp {
     pub(crate) fn new() -> Self {
-        Udp { flows: Table::new(MOST_FLOWS), ready: ReadyQueue::default(), space: Space::default(), sends_bursts: true }
+        Udp { flows: Table::new(MOST_FLOWS), ready: ReadyQueue::default(), inbound: Inbound::default() }
     }
 
     /// What is published has changed; `cx.homes` is renewed. Flows end that may not be there any more.
@@ -180,14 +178,16 @@ impl Udp {
         publication: Arc<Publication>,
         near: SocketAddr,
         far: SocketAddr,
-        client: SocketAddr,
+        client: impl Into<Client>,
     ) -> Result<(), DropReason> {
+        let client = client.into();
         let key = Key { port: home.port, ends: Ends { near, far } };
         if let Some(index) = self.flows.find(&key)
             && let Some((_, flow)) = self.flows.at(index)
-            && let Way::Published { publication: known, client: known_client } = &flow.way
-            && (known.id, *known_client) == (publication.id, client)
+            && let Way::Published { publication: known, client: known_client } = &mut flow.way
+            && (known.id, known_client.address) == (publication.id, client.address)
         {
+            *known_client = client;
             flow.is_answered = true;
             let timeout = flow.timeout(far);
             self.flows.touch(index, timeout, cx.now);
@@ -201,6 +201,23 @@ impl Udp {
         let timeout = flow.timeout(far);
         self.flows.insert(key, flow, timeout, cx.now);
         Ok(())
+    }
+
+    /// Whether a container has, between these ends, a client other than this one of `publication`.
+    pub(crate) fn has_another(
+        &mut self,
+        port: PortId,
+        ends: Ends,
+        publication: &Publication,
+        client: SocketAddr,
+    ) -> bool {
+        let Some(index) = self.flows.find(&Key { port, ends }) else { return false };
+        match self.flows.at(index).map(|(_, flow)| &flow.way) {
+            Some(Way::Published { publication: known, client: other }) => {
+                (known.id, other.address) != (publication.id, client)
+            }
+            _ => false,
+        }
     }
 
     /// A flow's socket became ready.
@@ -230,35 +247,11 @@ impl Udp {
     fn serve(&mut self, cx: &mut Cx<'_>, index: usize) -> Activity {
         let Some((key, flow)) = self.flows.at(index) else { return Activity::Idle };
         flow.pending.taken();
-        let (Way::Own { socket, .. }, Some(home)) = (&flow.way, cx.homes.get(&key.port)) else {
+        let (Way::Own { socket, far }, Some(home)) = (&flow.way, cx.homes.get(&key.port)) else {
             return Activity::Idle;
         };
-        let mut bytes = 0;
-        let mut count = 0;
-        while flow.pending.data && count < MOST_READS {
-            match socket.receive(&mut self.space) {
-                Ok(received) => {
-                    let payload = &self.space.bytes[..received.len];
-                    bring(cx, home, key.ends, payload, received.segment, &mut self.sends_bursts);
-                    bytes += received.len;
-                    count += 1;
-                }
-                Err(Errno::EAGAIN) => flow.pending.data = false,
-                Err(_) => {
-                    flow.pending.errors = true;
-                    count += 1;
-                }
-            }
-        }
-        for _ in 0..MOST_READS {
-            if !flow.pending.errors {
-                break;
-            }
-            match socket.refused(&mut self.space) {
-                Some(refused) => relay(cx, home, key.ends, &flow.way, &refused, &self.space.bytes[..refused.len]),
-                None => flow.pending.errors = false,
-            }
-        }
+        let (bytes, count) = self.inbound.read(cx, home, key.ends, socket, &mut flow.pending);
+        self.inbound.hear(cx, home, key.ends, socket, far.ip(), &mut flow.pending);
         self.ready.push(index, &mut flow.pending);
         flow.is_answered |= bytes > 0;
         if count == 0 {
@@ -287,41 +280,15 @@ pub(crate) fn send_datagram(
     datagram::send(cx, home, &Datagram::udp(far, near, payload.len()), payload)
 }
 
-/// Brings a container a datagram, or a burst of them. What its queue has no room for is lost, as on any way; it is counted.
-fn bring(cx: &mut Cx<'_>, home: &Home, ends: Ends, payload: &[u8], segment: Option<u16>, sends_bursts: &mut bool) {
-    let Ends { near, far } = ends;
-    let Some(size) = segment.filter(|&size| size > 0 && payload.len() > size.into()) else {
-        let _ = send_datagram(cx, home, near, far, payload);
-        return;
-    };
-    let burst = Datagram::udp(far, near, payload.len().min(datagram::MOST_PAYLOAD));
-    if *sends_bursts && datagram::is_burst(home, &burst, payload, size) {
-        match datagram::send_burst(cx, home, &burst, payload, size) {
-            Err(EgressDrop::Refused) => *sends_bursts = false,
-            _ => return,
-        }
-    }
-    for datagram in payload.chunks(size.into()) {
-        let _ = send_datagram(cx, home, near, far, datagram);
-    }
-}
-
-/// Tells a container what somebody on the way said of a datagram that carried `payload`.
-fn relay(cx: &mut Cx<'_>, home: &Home, ends: Ends, way: &Way, refused: &super::socket::Refused, payload: &[u8]) {
-    let Way::Own { far, .. } = way else { return };
-    let Datagram { header, protocol, .. } =
-        Datagram::udp(ends.near, ends.far, payload.len().min(datagram::MOST_PAYLOAD));
-    let quote = Quote::new(ends.near.ip(), ends.far.ip(), protocol, header, payload);
-    let by = if refused.by == far.ip() { ends.far.ip() } else { refused.by };
-    errors::relay(cx, home, by, quote.packet(), refused.message);
-}
-
 /// To the names at the gateway.
 fn ask(cx: &mut Cx<'_>, home: &Home, outbound: &Outbound<'_>) -> Result<(), DropReason> {
-    if outbound.segment.is_some() {
-        return Err(DropReason::NoService);
-    }
-    let network = cx.plan().networks[home.place.network as usize].name.clone();
+    let network = &cx.plan().networks[home.place.network as usize].name;
     let Ends { near, far } = outbound.ends;
-    cx.names.query(Asker { network, port: home.port }, near, far, outbound.payload)
+    // A burst is several questions.
+    let size = outbound.segment.map_or(outbound.payload.len(), usize::from).max(1);
+    for question in outbound.payload.chunks(size) {
+        let asker = Asker { network: network.clone(), port: home.port };
+        cx.names.query(asker, near, far, question)?;
+    }
+    Ok(())
 }

@@ -112,6 +112,37 @@ fn what_the_far_side_sends_as_a_burst_comes_as_one_frame() {
 }
 
 #[test]
+fn datagrams_that_wait_together_come_together_and_none_is_lost_or_joined() {
+    let mut stage = Stage::new();
+    let (far, from) = flow(&mut stage, LOOPBACKS[0]);
+    let lens = [1000, 1000, 300, 1200, 8000, 0, 50, 50];
+    for (n, len) in lens.iter().enumerate() {
+        far.send_to(&vec![n as u8; *len], from).unwrap();
+    }
+    let mut seen = Vec::new();
+    let mut fragments = crate::uplink::user::fragments::Fragments::default();
+    let mut whole = Vec::new();
+    while seen.len() < lens.len() {
+        let (header, bytes) = stage.receive_offloaded();
+        let packet = packet(&bytes);
+        if packet.fragment != crate::frame::Fragment::Whole {
+            if fragments.add(PORT, &bytes, &packet, stage.now, &mut whole).unwrap() {
+                seen.push(whole[42..].to_vec());
+            }
+            continue;
+        }
+        let payload = read(&bytes).2;
+        match header.gso_type {
+            UDP_L4 => seen.extend(payload.chunks(header.gso_size.into()).map(<[u8]>::to_vec)),
+            _ => seen.push(payload.to_vec()),
+        }
+    }
+    for (n, (len, payload)) in lens.iter().zip(&seen).enumerate() {
+        assert!(*payload == vec![n as u8; *len], "datagram {n}: {} bytes", payload.len());
+    }
+}
+
+#[test]
 fn a_large_datagram_comes_in_fragments_with_a_right_sum() {
     for address in LOOPBACKS {
         let mut stage = Stage::new();
@@ -172,7 +203,10 @@ fn a_damaged_datagram_does_not_leave() {
 fn a_port_where_nobody_listens_comes_back_as_the_error_that_it_is() {
     for address in LOOPBACKS {
         let mut stage = Stage::new();
-        let to = far(address).local_addr().unwrap();
+        // It hears one who is not there, and so nobody; nobody else gets its port.
+        let far = far(address);
+        far.connect((address, 9)).unwrap();
+        let to = far.local_addr().unwrap();
         let frame = datagram(4000, to, b"hello");
         stage.send(&frame);
         let error = stage.receive();

@@ -1,0 +1,138 @@
+//! A flow that is open: what its socket, and what was heard since, lets it do.
+
+use super::super::download::Want;
+use super::super::headers::{ACK, FIN, Fields, PSH};
+use super::super::options::Options;
+use super::super::sequence::{Seq, distance};
+use super::{End, Flow, Stage, Work, sink};
+use crate::engine::Activity;
+
+/// More than this moved at once is part of a bulk transfer.
+const BULK_BYTES: usize = 32 * 1024;
+
+impl Flow {
+    /// What the socket, and what was heard since, lets it do; how much that was.
+    pub(in super::super) fn run(&mut self, work: &mut Work<'_, '_>) -> Result<Activity, End> {
+        self.slot.is_runnable = false;
+        match self.stage {
+            Stage::Connecting if self.socket.is_connected().map_err(End::Failed)? => {
+                self.socket.set_up();
+                self.stage = Stage::Answering;
+                self.answer(work);
+                Ok(Activity::Small)
+            }
+            Stage::Open => self.relay(work),
+            _ if self.ready.error => self.socket.error().map(|()| Activity::Idle).map_err(|_| End::Reset),
+            _ => Ok(Activity::Idle),
+        }
+    }
+
+    fn relay(&mut self, work: &mut Work<'_, '_>) -> Result<Activity, End> {
+        let mut moved = 0;
+        if self.ready.writable && !self.up.is_drained() {
+            moved += self.up.drain(work.pool, &mut sink(&self.socket, &mut self.ready)).map_err(|_| End::Reset)?;
+        }
+        if self.up.is_finished() && self.up.is_drained() && !self.is_shut {
+            self.is_shut = true;
+            self.socket.finish().map_err(|_| End::Reset)?;
+        }
+        moved += self.pump(work)?;
+        self.settle(work.account);
+        if std::mem::take(&mut self.ready.error) {
+            self.socket.error().map_err(|_| End::Reset)?;
+        }
+        if self.is_shut && self.down.is_finished() {
+            return Err(End::Done);
+        }
+        if self.up.has_opened(self.limit(work.account)) {
+            self.acknowledge(work);
+        }
+        Ok(match moved {
+            0 => Activity::Idle,
+            1..=BULK_BYTES => Activity::Small,
+            _ => Activity::Bulk,
+        })
+    }
+
+    /// From the socket to the container: at most as much as there is space for, so that other flows have their turn; how much.
+    fn pump(&mut self, work: &mut Work<'_, '_>) -> Result<usize, End> {
+        let acked = self.down.take_acked();
+        if acked > 0 {
+            self.socket.discard(acked).map_err(|_| End::Reset)?;
+        }
+        let mut moved = 0;
+        while let Some(want) = self.down.want(distance(work.space.len()), self.mss) {
+            let (seq, len, is_new) = match want {
+                Want::Fin { seq } => {
+                    self.send_fin(seq, work);
+                    break;
+                }
+                Want::New { seq, len } => (seq, len as usize, true),
+                Want::Again { seq, len } => (seq, len as usize, false),
+            };
+            if is_new && !(self.ready.readable && self.socket.has_room()) {
+                return Ok(moved);
+            }
+            let offset = seq.since(self.down.una());
+            let got = match self.socket.fetch(offset, &mut work.space[..len]).map_err(|_| End::Reset)? {
+                Some(0) if is_new => {
+                    self.down.end();
+                    continue;
+                }
+                Some(got) if got > 0 => got,
+                _ => {
+                    self.ready.readable &= !is_new;
+                    return Ok(moved);
+                }
+            };
+            // Less than was asked for is all there is; what comes later is an event. An end that was told of is not.
+            self.ready.readable &= !is_new || got == len || self.ready.read_closed;
+            self.active = work.now;
+            moved += got;
+            if !self.send_bytes(seq, got, work) {
+                return Ok(moved);
+            }
+            if is_new {
+                self.slot.is_runnable |= self.ready.readable;
+                return Ok(moved);
+            }
+        }
+        if self.ready.readable && !self.down.has_ended() && !self.down.is_in_flight() && !self.down.is_open() {
+            self.down.blocked(work.now);
+        }
+        Ok(moved)
+    }
+
+    /// Sends the first `len` bytes of the space from `seq` on; false: not all of it could be written.
+    fn send_bytes(&mut self, seq: Seq, len: usize, work: &mut Work<'_, '_>) -> bool {
+        let limit = self.limit(work.account);
+        let most = self.template.most_payload(self.mss);
+        let (mut at, mut sent) = (seq, 0);
+        for payload in work.space[..len].chunks(most) {
+            sent += payload.len();
+            let flags = if sent == len { ACK | PSH } else { ACK };
+            let window = self.up.announce(limit, false);
+            let fields = Fields { seq: at, ack: self.up.next(), flags, window, options: Options::NONE };
+            if !self.emit(&mut work.out, &fields, payload) {
+                self.down.failed(work.now);
+                return false;
+            }
+            at = at + distance(payload.len());
+            self.down.sent(at, work.now);
+        }
+        // A hole of ours is told of by itself; else the acknowledgement went along.
+        self.slot.owes = false;
+        true
+    }
+
+    fn send_fin(&mut self, seq: Seq, work: &mut Work<'_, '_>) {
+        let window = self.up.announce(self.limit(work.account), false);
+        let fields = Fields { seq, ack: self.up.next(), flags: FIN | ACK, window, options: Options::NONE };
+        if self.emit(&mut work.out, &fields, &[]) {
+            self.down.sent(seq + 1, work.now);
+            self.slot.owes = false;
+        } else {
+            self.down.failed(work.now);
+        }
+    }
+}
