@@ -130,8 +130,12 @@ impl Drop for Podman<'_> {
     fn drop(&mut self) {
         let mut command = self.command();
         command.args(["rm", "--force", "--all", "--time", "0"]);
-        // What it leaves ends with the session.
+        // What it leaves ends with the session, but for the process that keeps its user namespace, without our environment.
         let _ = command.output();
+        let pause = std::fs::read_to_string(self.0.dir().join("run/libpod/tmp/pause.pid")).unwrap_or_default();
+        if let Ok(pid) = pause.trim().parse() {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        }
     }
 }
 
