@@ -96,7 +96,7 @@ pub fn remove(target: &Namespace, ifname: &str) -> Result<()> {
     netlink.delete(index).map_err(|os| Error::netlink(format!("remove {ifname}"), os))
 }
 
-fn enter(target: &Namespace) -> Result<Netlink> {
+pub(crate) fn enter(target: &Namespace) -> Result<Netlink> {
     target.owner()?.enter()?;
     target.enter()?;
     open_netlink()
@@ -106,7 +106,7 @@ fn open_netlink() -> Result<Netlink> {
     Netlink::open().map_err(|os| Error::netlink("open a netlink socket", os))
 }
 
-fn find(netlink: &mut Netlink, ifname: &str) -> Result<Link> {
+pub(crate) fn find(netlink: &mut Netlink, ifname: &str) -> Result<Link> {
     let link = netlink.link(ifname).map_err(|os| Error::netlink(format!("look for device {ifname}"), os))?;
     link.ok_or_else(|| Error::NoDevice { ifname: ifname.into() })
 }
