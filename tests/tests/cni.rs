@@ -332,3 +332,25 @@ as_root_and_user! {
         assert!(said.stderr.contains("CNI plugin"), "{}", said.stderr);
     }
 }
+
+#[test]
+fn the_page_s_commands_work_as_root() {
+    let switch = Switch::start(Who::Root, &[]);
+    let dir = switch.session().dir();
+    let (bin, conf) = (dir.join("cni-bin"), dir.join("net.d"));
+    std::fs::create_dir(&bin).unwrap();
+    std::fs::create_dir(&conf).unwrap();
+    let program = tapswitch_tests::program("tapswitch");
+    let said = plugged::run_page(
+        &switch,
+        "cni.md",
+        &[("/opt/cni/bin", &bin), ("/etc/cni/net.d", &conf), ("/usr/local/bin/tapswitch", &program)],
+    );
+    for needle in ["10.94.0.2/24", "cni:web1"] {
+        assert!(said.contains(needle), "{said}");
+    }
+    // The list is one that a runtime reads.
+    let list: Value = serde_json::from_str(&std::fs::read_to_string(conf.join("10-web.conflist")).unwrap()).unwrap();
+    assert_eq!(list["plugins"][0]["type"], "tapswitch-cni");
+    assert!(names(&switch).is_empty());
+}

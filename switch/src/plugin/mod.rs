@@ -30,7 +30,7 @@ pub use face::Face;
 /// hundred for each container.
 const MAX_REQUEST: u64 = 4 << 20;
 
-/// What all faces take on their command line; engines give none of it.
+/// A face to container engines, which start it; docs/cli.md names the page of each.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 struct Arguments {

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 use tapswitch_tests::{Container, Session, Switch};
@@ -193,4 +194,37 @@ pub(crate) fn recorded(file: &str) -> Vec<Value> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recorded").join(file);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     text.lines().map(|line| serde_json::from_str(line).expect("one JSON value a line")).collect()
+}
+
+/// Runs the commands of a page of the documentation, in its order, in namespaces of their own: lines that start with the
+/// prompt `# `, and what follows one up to END where it ends in `<<END`. `places` says what stands for the page's own paths.
+/// Returns what they wrote.
+#[track_caller]
+pub(crate) fn run_page(switch: &Switch, page: &str, places: &[(&str, &Path)]) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(page);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let mut script = String::from("set -ex\nmount --make-rprivate /\nmount -t tmpfs none /run\n");
+    let mut more = false;
+    for line in text.lines().filter_map(|line| line.strip_prefix("    ")) {
+        if let Some(command) = line.strip_prefix("# ").filter(|_| !more) {
+            script += command;
+            more = command.ends_with("<<END");
+        } else if more {
+            script += line;
+            more = line != "END";
+        } else {
+            continue;
+        }
+        script.push('\n');
+    }
+    for (from, to) in places {
+        script = script.replace(from, to.to_str().expect("a plain path"));
+    }
+    let mut command = switch.session().command("unshare");
+    let folder = tapswitch_tests::program("tapswitch");
+    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", folder.parent().expect("in a folder").display());
+    command.args(["--mount", "sh", "-c", &script]).env("PATH", path);
+    let output = tapswitch_tests::run(command, Duration::from_secs(60));
+    assert_eq!(output.code, 0, "{page}:\n{}{}", output.stdout, output.stderr);
+    output.stdout
 }
