@@ -56,7 +56,9 @@ impl Job<'_> {
         };
         let object = made.object(self.config.version, self.environment);
         attached.keep();
-        held.map(Held::keep);
+        if let Some(held) = held {
+            held.keep();
+        }
         Ok(object)
     }
 

@@ -374,7 +374,7 @@ pub(super) mod tests {
         let list = json!([{"containerID": "t1", "ifname": "eth0"}]);
         let one = ValidAttachment { container: "t1".into(), ifname: "eth0".into() };
         for key in ["cni.dev/valid-attachments", "cni.dev/attachments"] {
-            assert_eq!(config(json!({key: list})).valid_attachments(), [one.clone()], "{key}");
+            assert_eq!(config(json!({key: list})).valid_attachments(), std::slice::from_ref(&one), "{key}");
         }
         assert!(config(json!({})).valid_attachments().is_empty());
     }
