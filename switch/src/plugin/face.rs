@@ -8,10 +8,14 @@ use std::path::Path;
 pub enum Face {
     /// A CNI plugin.
     Cni,
+    /// A netavark driver plugin.
+    Netavark,
+    /// An OCI hook.
+    Oci,
 }
 
 impl Face {
-    const ALL: [Face; 1] = [Face::Cni];
+    const ALL: [Face; 3] = [Face::Cni, Face::Netavark, Face::Oci];
 
     /// The face that the arguments `words` mean, the program's name first, and how many of them that took; `None` is the
     /// command line. `cni` is whether the environment has CNI_COMMAND.
@@ -23,6 +27,9 @@ impl Face {
         if let Some(face) = Face::ALL.into_iter().find(|face| name.file_name() == Some(OsStr::new(face.link()))) {
             return Some((face, 1));
         }
+        if name.parent().and_then(Path::file_name) == Some(OsStr::new("netavark")) {
+            return Some((Face::Netavark, 1));
+        }
         match words.get(1) {
             Some(word) => Face::ALL.into_iter().find(|face| word == face.word()).map(|face| (face, 2)),
             None => cni.then_some((Face::Cni, 1)),
@@ -33,6 +40,8 @@ impl Face {
     pub(super) const fn link(self) -> &'static str {
         match self {
             Face::Cni => "tapswitch-cni",
+            Face::Netavark => "tapswitch-netavark",
+            Face::Oci => "tapswitch-oci",
         }
     }
 
@@ -40,6 +49,8 @@ impl Face {
     const fn word(self) -> &'static str {
         match self {
             Face::Cni => "cni",
+            Face::Netavark => "netavark",
+            Face::Oci => "oci",
         }
     }
 }
@@ -63,6 +74,12 @@ mod tests {
         assert_eq!(of(&["/opt/cni/bin/tapswitch"], true), Some((Face::Cni, 1)));
         assert_eq!(of(&["tapswitch"], false), None);
         assert_eq!(of(&["tapswitch", "ls"], true), None);
+    }
+
+    #[test]
+    fn a_program_in_a_folder_of_drivers_is_a_driver_whatever_its_name() {
+        assert_eq!(of(&["/usr/local/libexec/netavark/tapswitch", "setup", "/x"], false), Some((Face::Netavark, 1)));
+        assert_eq!(of(&["tapswitch-netavark", "info"], false), Some((Face::Netavark, 1)));
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! | face | who starts it | asks by | answers by |
 //! |---|---|---|---|
 //! | [`cni`] | containerd, CRI-O, podman 4, nerdctl | environment, configuration on stdin | JSON on stdout |
-//! | `netavark` | podman 4.5 and later | argument, request on stdin | JSON on stdout |
-//! | `oci` | runc, crun, podman as a hook | state on stdin | its exit status |
+//! | [`netavark`] | podman 4.5 and later | argument, request on stdin | JSON on stdout |
+//! | [`oci`] | runc, crun, podman as a hook | state on stdin | its exit status |
 //!
 //! A face opens the namespace itself and passes its descriptor: the daemon opens no path for it, and engines keep theirs in
 //! private mount namespaces. Nothing but the answer goes to stdout. Limit: [`MAX_REQUEST`]. Threads: one.
@@ -14,6 +14,8 @@ mod cni;
 mod face;
 mod holder;
 mod inside;
+mod netavark;
+mod oci;
 mod socket;
 mod switch;
 
@@ -46,6 +48,8 @@ pub fn main(face: Face, words: impl Iterator<Item = OsString>) -> ExitCode {
     let arguments = Arguments::parse_from(std::iter::once(OsString::from(face.link())).chain(words));
     match face {
         Face::Cni => cni::main(arguments.socket),
+        Face::Netavark => netavark::main(&arguments.words, arguments.socket),
+        Face::Oci => oci::main(arguments.socket),
     }
 }
 

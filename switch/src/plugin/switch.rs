@@ -1,7 +1,10 @@
 //! The switch as its faces use it: networks that are there or are made, endpoints attached and found again by their holder.
 
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
+
+use ipnet::IpNet;
 
 use super::holder::Holder;
 use crate::daemon::api::client::{Client, ClientError, encoded};
@@ -108,6 +111,15 @@ impl Switch {
             outcome => outcome,
         }
     }
+}
+
+/// The endpoint's addresses with their prefix, each with its gateway.
+pub(super) fn addresses(endpoint: &EndpointInfo, network: &NetworkInfo) -> Vec<(IpNet, IpAddr)> {
+    let v4 = endpoint.ipv4.map(|ip| (IpAddr::from(ip), network.subnet.prefix_len(), IpAddr::from(network.gateway)));
+    let v6 = endpoint.ipv6.zip(network.subnet6.zip(network.gateway6));
+    let v6 = v6.map(|(ip, (subnet, gateway))| (IpAddr::from(ip), subnet.prefix_len(), IpAddr::from(gateway)));
+    let net = |(ip, length, gateway)| (IpNet::new(ip, length).expect("a subnet's own length"), gateway);
+    v4.into_iter().chain(v6).map(net).collect()
 }
 
 /// `there`, unless it is not what was wanted.

@@ -3,7 +3,6 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
 use serde_json::{Value, json};
 use tapswitch_netns::{DeviceState, Route};
 
@@ -11,6 +10,7 @@ use super::config::{Dns, RouteSpec};
 use super::environment::Environment;
 use super::version::Version;
 use crate::daemon::api::types::{EndpointInfo, NetworkInfo};
+use crate::plugin::switch::addresses;
 
 /// What was made.
 #[derive(Debug)]
@@ -66,15 +66,6 @@ impl Made<'_> {
         let more = self.routes.iter().filter(|route| route.to.prefix_len() != 0 || !gateways.contains(&route.gateway));
         defaults.chain(more).map(|route| RouteSpec { dst: route.to, gw: route.gateway }).collect()
     }
-}
-
-/// The endpoint's addresses with their prefix, each with its gateway.
-pub(in crate::plugin) fn addresses(endpoint: &EndpointInfo, network: &NetworkInfo) -> Vec<(IpNet, IpAddr)> {
-    let v4 = endpoint.ipv4.map(|ip| (IpAddr::from(ip), network.subnet.prefix_len(), IpAddr::from(network.gateway)));
-    let v6 = endpoint.ipv6.zip(network.subnet6.zip(network.gateway6));
-    let v6 = v6.map(|(ip, (subnet, gateway))| (IpAddr::from(ip), subnet.prefix_len(), IpAddr::from(gateway)));
-    let net = |(ip, length, gateway)| (IpNet::new(ip, length).expect("a subnet's own length"), gateway);
-    v4.into_iter().chain(v6).map(net).collect()
 }
 
 /// The switch answers for names at the gateway.
