@@ -37,6 +37,13 @@ impl Free {
         lowest.or_else(|| self.by_age.first().map(|(_, host)| *host))
     }
 
+    /// The highest free one, or else the one released longest ago. It stays where it is until taken.
+    pub(crate) fn last(&mut self, now: Duration) -> Option<u32> {
+        self.thaw(now);
+        let highest = self.spans.last_key_value().map(|(_, last)| *last);
+        highest.or_else(|| self.by_age.first().map(|(_, host)| *host))
+    }
+
     /// Takes it out, whether free, cooling or neither.
     pub(crate) fn take(&mut self, host: u32) {
         if let Some(released) = self.cooling.remove(&host) {
@@ -100,6 +107,18 @@ mod tests {
     #[test]
     fn the_lowest_is_next() {
         assert_eq!(drain(&mut Free::new(3..=6, MINUTE), at(0)), [3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn the_highest_is_last_and_a_cooling_one_only_when_nothing_else_is_left() {
+        let mut free = Free::new(3..=5, MINUTE);
+        free.take(5);
+        free.cool(5, at(0));
+        for host in [4, 3, 5] {
+            assert_eq!(free.last(at(1)), Some(host));
+            free.take(host);
+        }
+        assert_eq!(free.last(at(1)), None);
     }
 
     #[test]

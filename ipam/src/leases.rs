@@ -101,6 +101,16 @@ impl Leases {
         Ok(lease)
     }
 
+    /// The highest address of the range that is free: for what shall not stand in the way of the endpoints, which get the
+    /// lowest ones.
+    ///
+    /// # Errors
+    /// [`LeaseError::Exhausted`].
+    pub fn highest(&mut self, now: Duration) -> Result<Ipv4Addr, LeaseError> {
+        let host = self.free.last(now).ok_or_else(|| self.exhausted())?;
+        Ok(self.subnet.address(host))
+    }
+
     /// Ends this owner's lease, and says what it was. Its addresses cool from `now` on.
     pub fn release(&mut self, owner: &Owner, now: Duration) -> Option<Lease> {
         let lease = self.by_owner.remove(owner)?;

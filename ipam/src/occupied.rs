@@ -13,6 +13,10 @@ pub struct Occupied {
     pub routes: Vec<Route>,
     /// Addresses of the host itself.
     pub addresses: Vec<IpAddr>,
+    /// Prefixes wider than an address that the host answers for, as 127.0.0.0/8. They are among `routes` too.
+    pub local: Vec<IpNet>,
+    /// Broadcast addresses of its links.
+    pub broadcasts: Vec<IpAddr>,
     /// The nameservers it asks.
     pub nameservers: Vec<IpAddr>,
     /// Our other networks. The one that is being looked at must not be among them.

@@ -96,6 +96,7 @@ fn within(prefix: Ipv6Net, occupied: &Occupied) -> Occupied {
         addresses: occupied.addresses.iter().filter(|a| prefix.contains(*a)).copied().collect(),
         nameservers: occupied.nameservers.iter().filter(|a| prefix.contains(*a)).copied().collect(),
         networks: occupied.networks.iter().filter(|own| overlap(prefix, own.subnet)).cloned().collect(),
+        ..Occupied::default()
     }
 }
 

@@ -93,6 +93,7 @@ fn occupied() -> impl Strategy<Value = Occupied> {
             addresses,
             nameservers,
             networks,
+            ..Occupied::default()
         })
 }
 

@@ -45,7 +45,7 @@ fn commands(help: &str) -> Vec<&str> {
 /// The long flags of a help text, without those that every command has.
 fn flags(help: &str) -> BTreeSet<&str> {
     let defined = help.lines().filter(|line| line.trim_start().starts_with('-'));
-    let words = defined.flat_map(|line| line.split([' ', ',']).filter(|word| word.starts_with("--")).take(1));
+    let words = defined.flat_map(|line| line.split([' ', ',', '[']).filter(|word| word.starts_with("--")).take(1));
     words.filter(|flag| !["--help", "--version", "--socket"].contains(flag)).collect()
 }
 

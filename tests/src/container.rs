@@ -56,6 +56,16 @@ impl Container {
         Container { holder, endpoint: Value::Null }
     }
 
+    /// A namespace of the machine's root, whoever a session is: what plays a host.
+    ///
+    /// # Panics
+    /// When this is not root.
+    pub fn of_the_machine() -> Container {
+        let holder = Background::start(held_namespace(Command::new(tool("unshare")), &["--net"]));
+        wait_for_sleep(holder.pid());
+        Container { holder, endpoint: Value::Null }
+    }
+
     /// Attaches it, once more where it is attached already. Returns the line of `ls`.
     ///
     /// # Panics

@@ -1,6 +1,6 @@
 //! One iperf3 run between two containers. Never asserts a speed: machines differ.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -9,7 +9,7 @@ use crate::container::Container;
 use crate::process::Background;
 use crate::switch::Switch;
 
-/// The port of the servers; each container is a namespace of its own, so it is always free.
+/// The port of a server that is alone in its namespace, so it is always free.
 const PORT: u16 = 5201;
 
 /// What is sent.
@@ -36,10 +36,23 @@ pub struct Run {
 /// When the server does not come to listen.
 #[track_caller]
 pub fn start(server: &Container, client: &Container, address: IpAddr, load: Load, reverse: bool, seconds: u32) -> Run {
-    let port = PORT.to_string();
+    start_at(server, client, SocketAddr::new(address, PORT), load, reverse, seconds)
+}
+
+/// The same with a port of its own, for several runs at once.
+#[track_caller]
+pub fn start_at(
+    server: &Container,
+    client: &Container,
+    to: SocketAddr,
+    load: Load,
+    reverse: bool,
+    seconds: u32,
+) -> Run {
+    let port = to.port().to_string();
     let listening = server.spawn(&["iperf3", "--server", "--one-off", "--port", &port]);
-    server.wait_for_listener(PORT);
-    let (target, seconds_text) = (address.to_string(), seconds.to_string());
+    server.wait_for_listener(to.port());
+    let (target, seconds_text) = (to.ip().to_string(), seconds.to_string());
     let mut words = vec!["iperf3", "--client", &target, "--port", &port, "--time", &seconds_text, "--json"];
     words.extend(match load {
         Load::Tcp => ["--congestion", "cubic"].as_slice(),

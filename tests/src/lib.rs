@@ -4,8 +4,10 @@
 //! |---|---|
 //! | [`Session`] | whose rights, which files and which host network the programs of a test see |
 //! | [`Switch`] | a daemon with its own state, killed when dropped |
+//! | [`Internet`] | a host with a daemon on it, and far hosts that it reaches by routing |
 //! | [`Container`] | a network namespace, attached or not, gone when dropped |
 //! | [`Background`] | a running program whose lines can be read, killed when dropped |
+//! | [`Terminal`] | a terminal with a program on it, typed at and hung up |
 //! | [`Probe`] | packets and connections made inside a container |
 //! | [`iperf`] | one iperf3 run between two containers |
 //!
@@ -18,19 +20,23 @@ pub mod frames;
 pub mod iperf;
 
 mod container;
+mod internet;
 mod probe;
 mod process;
 mod program;
 mod session;
 mod switch;
+mod terminal;
 mod wait;
 
 pub use container::Container;
+pub use internet::Internet;
 pub use probe::Probe;
 pub use process::{Background, Output, run};
 pub use program::{program, tool};
 pub use session::{Session, Tun, Who};
 pub use switch::Switch;
+pub use terminal::{CTRL_C, CTRL_Z, Terminal};
 pub use wait::{eventually, eventually_some};
 
 /// Makes one body two tests: `NAME::as_root` and `NAME::as_user`. The body gets [`Who`].

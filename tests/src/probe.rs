@@ -52,6 +52,16 @@ impl Probe {
         container.run(&["tapswitch-probe", "dial", &SocketAddr::new(address, port).to_string()]).code == 0
     }
 
+    /// What `tapswitch-probe VERB ADDRESS:PORT WORDS` prints inside.
+    ///
+    /// # Panics
+    /// When it fails.
+    #[track_caller]
+    pub fn ask(container: &Container, verb: &str, address: IpAddr, port: u16, words: &[&str]) -> String {
+        let to = SocketAddr::new(address, port).to_string();
+        container.ok(&[&["tapswitch-probe", verb, &to], words].concat()).trim().to_owned()
+    }
+
     /// Whether a frame with `mark` in it was seen.
     pub fn saw(&self, mark: &[u8]) -> bool {
         let mark = hex(mark);

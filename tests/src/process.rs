@@ -136,6 +136,16 @@ impl Background {
         self.child.try_wait().expect("we may wait for our child").is_none()
     }
 
+    /// Sends SIGTERM, and waits for its end.
+    ///
+    /// # Panics
+    /// When it does not end soon.
+    #[track_caller]
+    pub fn terminate(self) -> Output {
+        self.signal(Signal::SIGTERM);
+        self.finish(Duration::from_secs(10))
+    }
+
     /// Waits for its end.
     ///
     /// # Panics
@@ -208,7 +218,8 @@ pub(crate) fn wait_for_end(pid: u32, deadline: Duration) {
     eventually(&format!("the end of process {pid}"), deadline, || !is_alive(pid));
 }
 
-fn code(status: ExitStatus) -> i32 {
+/// Exit status, 128 + signal where it was killed.
+pub(crate) fn code(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 /// Debian packages of the programs that tests use.
 const PACKAGES: &[(&str, &str)] = &[
+    ("bwrap", "bubblewrap"),
+    ("dig", "bind9-dnsutils"),
     ("ip", "iproute2"),
     ("iperf3", "iperf3"),
     ("nsenter", "util-linux"),

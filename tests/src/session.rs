@@ -3,6 +3,8 @@
 //! An ordinary user is made without touching the machine: a private mount namespace in which /dev/net/tun is 0666, as
 //! distributions ship it, and a uid that nobody has. Where the tests themselves run as an ordinary user, that one is used, and
 //! the machine's own /dev/net/tun.
+//!
+//! A host of its own is a network namespace that root made: the session's programs enter it before they become the user.
 
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
@@ -13,7 +15,8 @@ use std::time::Duration;
 use nix::unistd::{Gid, Uid};
 use tempfile::TempDir;
 
-use crate::process::{Background, kill_all, run};
+use crate::container::Container;
+use crate::process::{Background, kill_all};
 use crate::program::{program, tool};
 
 /// The throw-away user. It need not exist.
@@ -46,7 +49,7 @@ pub struct Session {
     who: Who,
     // Before the folder: what is mounted in it goes first.
     mounts: Option<Background>,
-    host: Option<Background>,
+    host: Option<Container>,
     dir: TempDir,
 }
 
@@ -58,6 +61,24 @@ impl Session {
 
     /// A session on the machine's own network that sees another /dev/net/tun.
     pub fn with_tun(who: Who, tun: Tun) -> Session {
+        Session::make(who, tun, None)
+    }
+
+    /// A session whose host network is a namespace of its own, in which `setup`, a shell script, was run.
+    pub fn with_own_host(who: Who, setup: &str) -> Session {
+        let mut session = Session::new(who);
+        session.enter_own_host(setup);
+        session
+    }
+
+    /// The same, and the host's /etc/resolv.conf says `resolv_conf`; it is the file [`Session::resolv_conf`].
+    pub fn with_own_host_and_names(who: Who, setup: &str, resolv_conf: &str) -> Session {
+        let mut session = Session::make(who, Tun::Usable, Some(resolv_conf));
+        session.enter_own_host(setup);
+        session
+    }
+
+    fn make(who: Who, tun: Tun, resolv_conf: Option<&str>) -> Session {
         let effective = Uid::effective();
         assert!(
             effective.is_root() || (who == Who::User && tun == Tun::Usable),
@@ -68,7 +89,10 @@ impl Session {
             std::fs::create_dir(dir.path().join(folder)).expect("make a folder in our own folder");
         }
         let mut session = Session { who, mounts: None, host: None, dir };
-        if effective.is_root() && (who == Who::User || tun != Tun::Usable) {
+        if let Some(text) = resolv_conf {
+            std::fs::write(session.resolv_conf(), text).expect("make a file in our own folder");
+        }
+        if effective.is_root() && (who == Who::User || tun != Tun::Usable || resolv_conf.is_some()) {
             session.mounts = Some(session.private_mounts(tun));
         }
         if effective.is_root() && who == Who::User {
@@ -82,19 +106,11 @@ impl Session {
         session
     }
 
-    /// A session whose host network is a namespace of its own, in which `setup`, a shell script, was run.
-    pub fn with_own_host(who: Who, setup: &str) -> Session {
-        let mut session = Session::new(who);
-        let host = Background::start(held_namespace(Command::new(tool("unshare")), &["--net"]));
-        wait_for_sleep(host.pid());
-        let mut script = Command::new(tool("nsenter"));
-        script.arg(format!("--net=/proc/{}/ns/net", host.pid())).args(["sh", "-ec", "ip link set lo up"]);
-        run(script, Duration::from_secs(10)).ok();
-        let mut script = Command::new(tool("nsenter"));
-        script.arg(format!("--net=/proc/{}/ns/net", host.pid())).args(["sh", "-ec", setup]);
-        run(script, Duration::from_secs(10)).ok();
-        session.host = Some(host);
-        session
+    fn enter_own_host(&mut self, setup: &str) {
+        assert!(Uid::effective().is_root(), "a host of its own needs root: run `sudo tests/run`");
+        let host = Container::of_the_machine();
+        host.ok(&["sh", "-ec", &format!("ip link set lo up; {setup}")]);
+        self.host = Some(host);
     }
 
     /// Who it is.
@@ -112,16 +128,30 @@ impl Session {
         self.dir().join("state/run/api.sock")
     }
 
+    /// What its host's /etc/resolv.conf is, where the session was made with one.
+    pub fn resolv_conf(&self) -> PathBuf {
+        self.dir().join("resolv.conf")
+    }
+
+    /// Its host network; `None` is the machine's own.
+    pub fn host(&self) -> Option<&Container> {
+        self.host.as_ref()
+    }
+
     /// Its host network, to be entered by the harness; `None` is the machine's own.
     pub fn host_pid(&self) -> Option<u32> {
-        self.host.as_ref().map(Background::pid)
+        self.host.as_ref().map(Container::pid)
+    }
+
+    /// One of our own programs, where this session's programs find it.
+    pub fn program(&self, name: &str) -> PathBuf {
+        if self.mounts.is_some() { self.dir().join("bin").join(name) } else { program(name) }
     }
 
     /// `program` with the rights and the view of this session. Ours (`tapswitch`) are named without a path.
     pub fn command(&self, name: &str) -> Command {
         let path = match name {
-            "tapswitch" | "tapswitch-probe" if self.mounts.is_some() => self.dir().join("bin").join(name),
-            "tapswitch" | "tapswitch-probe" => program(name),
+            "tapswitch" | "tapswitch-probe" => self.program(name),
             other => tool(other),
         };
         let mut words: Vec<Box<OsStr>> = Vec::new();
@@ -167,6 +197,9 @@ impl Session {
             let path = bin.join(name);
             std::fs::write(&path, "").expect("make a file in our own folder");
             script += &format!("mount --bind '{}' '{}'\n", program(name).display(), path.display());
+        }
+        if self.resolv_conf().exists() {
+            script += &format!("mount --bind '{}' /etc/resolv.conf\n", self.resolv_conf().display());
         }
         script += "exec sleep infinity";
         let mut command = Command::new(tool("unshare"));

@@ -123,6 +123,23 @@ fn addresses_are_read_and_those_of_a_link_that_is_down_too() {
 }
 
 #[test]
+fn all_that_is_the_host_itself_is_told_apart_from_where_routes_lead() {
+    in_namespace("all_that_is_the_host_itself_is_told_apart_from_where_routes_lead", || {
+        link();
+        ip("route add local 172.21.0.0/16 dev lo
+            route add local 172.22.0.0/16 dev lo table 100
+            route add local 172.23.0.7/32 dev lo
+            route add local fd00:66::/64 dev lo
+            route add 172.24.0.0/16 via 10.1.2.1");
+        let occupied = read();
+        let local: Vec<String> = occupied.local.iter().map(|net| net.to_string()).collect();
+        assert_eq!(local, ["127.0.0.0/8", "172.21.0.0/16", "172.22.0.0/16", "fd00:66::/64"]);
+        assert!(occupied.addresses.contains(&"172.23.0.7".parse().unwrap()));
+        assert!(occupied.broadcasts.contains(&"10.1.2.255".parse().unwrap()), "{:?}", occupied.broadcasts);
+    });
+}
+
+#[test]
 fn nameservers_of_both_files_are_read() {
     let directory = tempfile::tempdir().unwrap();
     let (stub, real) = (directory.path().join("resolv.conf"), directory.path().join("real.conf"));

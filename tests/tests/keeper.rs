@@ -7,6 +7,7 @@ mod lab;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -16,8 +17,9 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, accept, conn
 use nix::sys::time::{TimeVal, TimeValLike};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
-use tapswitch::daemon::keeper::message::{EndpointKey, JobId, ToKeeper, ToSwitch};
+use tapswitch::daemon::keeper::message::{EndpointKey, JobId, SocketKey, ToKeeper, ToSwitch};
 use tapswitch::daemon::keeper::{Config, SwitchStart, run, serve_takeover};
+use tapswitch::uplink::Transport;
 use tapswitch_netns::{Child, DeviceSpec, Error, Namespace, TapInfo, in_child, message};
 use tempfile::TempDir;
 
@@ -151,6 +153,23 @@ impl Relay {
         self.recv().0
     }
 
+    /// The sockets the keeper had, which come after the TAPs.
+    fn kept_sockets(&self) -> Vec<(SocketKey, OwnedFd)> {
+        let mut kept = Vec::new();
+        loop {
+            match self.recv() {
+                (ToSwitch::KeptSocket { socket }, Some(fd)) => kept.push((socket, fd)),
+                (ToSwitch::KeptAll, None) => return kept,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn bind(&self, socket: SocketKey) -> (ToSwitch, Option<OwnedFd>) {
+        self.send(&ToKeeper::Bind { job: JobId(5), socket }, None);
+        self.recv()
+    }
+
     /// The TAPs the keeper had.
     fn kept(&self) -> Vec<(EndpointKey, OwnedFd)> {
         let mut kept = Vec::new();
@@ -199,6 +218,7 @@ fn relay(start: SwitchStart) -> i32 {
     };
     message::send(client.as_fd(), &hello, None).unwrap();
     let mut taps: Vec<(EndpointKey, TapInfo, OwnedFd)> = Vec::new();
+    let mut sockets: Vec<(SocketKey, OwnedFd)> = Vec::new();
     loop {
         let mut fds = [&client, &start.keeper].map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN));
         poll(&mut fds, PollTimeout::NONE).unwrap();
@@ -217,8 +237,10 @@ fn relay(start: SwitchStart) -> i32 {
                 return 0;
             }
             message::send(client.as_fd(), &told, fd.as_ref().map(OwnedFd::as_fd)).unwrap();
-            if let (ToSwitch::Attached { tap, .. }, Some(fd)) = (told, fd) {
-                taps.push((key("web"), tap, fd));
+            match (told, fd) {
+                (ToSwitch::Attached { tap, .. }, Some(fd)) => taps.push((key("web"), tap, fd)),
+                (ToSwitch::Bound { socket, .. }, Some(fd)) => sockets.push((socket, fd)),
+                _ => {}
             }
         }
     }
@@ -229,7 +251,8 @@ fn relay(start: SwitchStart) -> i32 {
     if poll(&mut fds, limit) != Ok(1) {
         return 1;
     }
-    match serve_takeover(start.takeover.as_fd(), &taps) {
+    let sockets: Vec<_> = sockets.iter().map(|(socket, fd)| (*socket, fd.as_fd())).collect();
+    match serve_takeover(start.takeover.as_fd(), &taps, &sockets) {
         Ok(Some(_open_until_the_end)) => std::process::exit(0),
         other => panic!("{other:?}"),
     }
@@ -427,6 +450,70 @@ fn the_next_keeper_takes_over_from_a_switch_whose_keeper_was_killed() {
     works(&kept[0].1, &netns);
     assert_eq!(carrier_changes(&netns), changes);
     assert!(matches!(second.detach(), ToSwitch::Done { .. }));
+}
+
+/// A free port of the host's loopback, listened to.
+fn listening(relay: &Relay) -> SocketKey {
+    let any = SocketKey { transport: Transport::Tcp, address: "127.0.0.1:0".parse().unwrap() };
+    match relay.bind(any) {
+        (ToSwitch::Bound { socket, .. }, Some(_)) => socket,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_bound_socket_is_kept_for_the_next_switch_and_no_client_is_refused_meanwhile() {
+    let directory = TempDir::new().unwrap();
+    let daemon = Daemon::start(directory.path(), relay);
+    let first = daemon.connect();
+    first.kept();
+    let socket = listening(&first);
+    first.kill();
+    for _ in 0..100 {
+        TcpStream::connect(socket.address).expect("the keeper holds it");
+    }
+    let second = daemon.connect();
+    let kept = second.kept_sockets();
+    assert_eq!(kept.iter().map(|(socket, _)| *socket).collect::<Vec<_>>(), [socket]);
+    drop(kept);
+    for _ in 0..2 {
+        assert!(matches!(second.ask(&ToKeeper::Unbind { job: JobId(6), socket }), ToSwitch::Done { job: JobId(6) }));
+    }
+    second.kill();
+    let third = daemon.connect();
+    assert!(third.kept_sockets().is_empty());
+    assert!(TcpStream::connect(socket.address).is_err(), "nobody listens any more");
+}
+
+#[test]
+fn the_next_keeper_takes_sockets_over_too() {
+    let directory = TempDir::new().unwrap();
+    let daemon = Daemon::start(directory.path(), relay);
+    let first = daemon.connect();
+    first.kept();
+    let socket = listening(&first);
+    daemon.kill_keeper();
+    TcpStream::connect(socket.address).expect("the switch holds it");
+    let daemon = Daemon::start(directory.path(), relay);
+    until("the old switch has ended", || has_ended(first.hello.pid));
+    assert_eq!(daemon.connect().kept_sockets()[0].0, socket);
+    TcpStream::connect(socket.address).expect("the next keeper holds it");
+}
+
+#[test]
+fn a_port_that_is_taken_comes_back_with_who_has_it() {
+    let directory = TempDir::new().unwrap();
+    let daemon = Daemon::start(directory.path(), relay);
+    let relay = daemon.connect();
+    relay.kept();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let socket = SocketKey { transport: Transport::Tcp, address: taken.local_addr().unwrap() };
+    match relay.bind(socket) {
+        (ToSwitch::NotBound { job: JobId(5), errno: libc::EADDRINUSE, holder: Some(holder) }, None) => {
+            assert_eq!(holder.process.expect("ours may be looked at").1, std::process::id());
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use ipnet::Ipv4Net;
 use crate::daemon::api::client::{Client, encoded};
 use crate::daemon::api::types::{EndpointInfo, NetworkCreate, Subnet4, Subnet6, UplinkKind};
 use crate::daemon::name::{Name, Target};
+use crate::daemon::publish::PublishSpec;
 use crate::frame::Mac;
 
 /// The properties of a network: `up` and `network create` take them.
@@ -74,12 +75,18 @@ pub(super) struct EndpointFlags {
     /// The endpoint's name, unique in its network
     #[arg(long, value_name = "X")]
     pub name: Option<Name>,
+    /// Another name for it, which others may share; may be repeated
+    #[arg(long = "alias", value_name = "X")]
+    pub aliases: Vec<Name>,
     /// IPv4 address [default: the lowest that is free]
     #[arg(long, value_name = "A")]
     pub ip: Option<Ipv4Addr>,
     /// IPv6 address [default: made from the IPv4 one]
     #[arg(long, value_name = "A")]
     pub ip6: Option<Ipv6Addr>,
+    /// Let clients of the host's port HOST, or one that is free, reach CONTAINER; ports or ranges; repeatable
+    #[arg(short = 'p', long, value_name = "[IP:][HOST:]CONTAINER[/tcp|udp]")]
+    pub publish: Vec<PublishSpec>,
 }
 
 /// Which endpoints, where a command can show some or all.
@@ -152,6 +159,7 @@ pub(super) mod tests {
         EndpointInfo {
             name: "web".into(),
             network: network.into(),
+            aliases: Vec::new(),
             netns: "4711".into(),
             namespace: NamespaceId { dev: 4, ino: 4_026_531_840 },
             ifname: "eth0".into(),
@@ -165,6 +173,7 @@ pub(super) mod tests {
             tx_frames: 2,
             tx_bytes: 84,
             drops: BTreeMap::from([("icc".into(), 5), ("spoofed_mac".into(), 2)]),
+            published: Vec::new(),
         }
     }
 

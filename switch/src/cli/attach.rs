@@ -21,6 +21,7 @@ use crate::frame::Mac;
   tapswitch attach blue --name web           /run/netns/blue, made by `ip netns add blue`
   tapswitch attach /proc/4711/ns/net --ip 172.17.0.9
   tapswitch attach 4711 --network db --ifname eth1     one namespace, a second network
+  tapswitch attach blue -p 8080:80 -p 53:53/udp        with published ports
   tapswitch attach lab --guard off           a nested switch, which speaks for the MACs behind it
 
 The endpoint ends with its namespace, or by `tapswitch detach`.")]
@@ -73,8 +74,10 @@ pub(super) fn request(flags: &EndpointFlags) -> AttachRequest {
     AttachRequest {
         network: flags.network.as_ref().map(Name::to_string),
         name: flags.name.as_ref().map(Name::to_string),
+        aliases: flags.aliases.iter().map(Name::to_string).collect(),
         ip: flags.ip,
         ip6: flags.ip6,
+        publish: flags.publish.iter().map(ToString::to_string).collect(),
         ..AttachRequest::default()
     }
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::args::NetworkFilter;
 use super::table::Table;
-use super::{Outcome, output};
+use super::{Outcome, output, publish};
 use crate::daemon::api::client::Client;
 use crate::daemon::api::types::{EndpointInfo, EndpointState};
 
@@ -32,7 +32,7 @@ pub(super) fn run(args: &Args, client: &Client) -> Outcome {
 
 /// The table that `ls` prints.
 pub(super) fn table(endpoints: &[EndpointInfo]) -> String {
-    let head = ["NAME", "NETWORK", "ADDRESS", "MAC", "NETNS", "IFNAME", "STATE", ">RX", ">TX", ">DROPS"];
+    let head = ["NAME", "NETWORK", "ADDRESS", "MAC", "NETNS", "IFNAME", "STATE", "PORTS", ">RX", ">TX", ">DROPS"];
     let mut table = Table::new(&head);
     for e in endpoints {
         table.row([
@@ -43,6 +43,7 @@ pub(super) fn table(endpoints: &[EndpointInfo]) -> String {
             e.netns.clone(),
             e.ifname.clone(),
             state(e.state).into(),
+            ports(e),
             output::bytes(e.rx_bytes),
             output::bytes(e.tx_bytes),
             e.drops.values().sum::<u64>().to_string(),
@@ -56,6 +57,13 @@ fn address(endpoint: &EndpointInfo) -> String {
     match endpoint.ipv4 {
         Some(ipv4) => ipv4.to_string(),
         None => output::or_dash(endpoint.ipv6),
+    }
+}
+
+fn ports(endpoint: &EndpointInfo) -> String {
+    match publish::list(&endpoint.published) {
+        none if none.is_empty() => "-".into(),
+        ports => ports.join(", "),
     }
 }
 
@@ -78,11 +86,11 @@ mod tests {
         assert_eq!(lines.len(), 2);
         assert_eq!(
             lines[0].split_whitespace().collect::<Vec<_>>(),
-            ["NAME", "NETWORK", "ADDRESS", "MAC", "NETNS", "IFNAME", "STATE", "RX", "TX", "DROPS"]
+            ["NAME", "NETWORK", "ADDRESS", "MAC", "NETNS", "IFNAME", "STATE", "PORTS", "RX", "TX", "DROPS"]
         );
         assert_eq!(
             lines[1].split_whitespace().collect::<Vec<_>>(),
-            ["web", "default", "172.17.0.2", "02:42:ac:11:00:02", "4711", "eth0", "up", "1.50kB", "84B", "7"]
+            ["web", "default", "172.17.0.2", "02:42:ac:11:00:02", "4711", "eth0", "up", "-", "1.50kB", "84B", "7"]
         );
     }
 

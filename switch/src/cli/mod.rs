@@ -16,6 +16,7 @@ mod fdb;
 mod ls;
 mod network;
 mod output;
+mod publish;
 mod rules;
 mod run;
 mod signals;
@@ -71,6 +72,8 @@ enum Command {
     Allow(rules::AllowArgs),
     Deny(rules::DenyArgs),
     Rules(rules::ListArgs),
+    Publish(publish::PublishArgs),
+    Unpublish(publish::UnpublishArgs),
     Stats(stats::Args),
     Status(status::Args),
     Doctor(doctor::Args),
@@ -116,6 +119,8 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Allow(args) => rules::allow(args, &client()?),
         Command::Deny(args) => rules::deny(args, &client()?),
         Command::Rules(args) => rules::list(&args, &client()?),
+        Command::Publish(args) => publish::publish(&args, &client()?),
+        Command::Unpublish(args) => publish::unpublish(args, &client()?),
         Command::Stats(args) => stats::run(&args, &client()?),
         Command::Status(args) => status::run(&args, &client()?),
     }

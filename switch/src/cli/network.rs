@@ -60,7 +60,8 @@ enum Verb {
     /// Change a live network; the change holds when the command returns
     #[command(after_help = "Examples:
   tapswitch network set default --icc false    cuts live flows that no rule allows
-  tapswitch network set default --mtu 9000")]
+  tapswitch network set default --mtu 9000
+  tapswitch network set default --host-access true")]
     Set(SetArgs),
 }
 
@@ -80,11 +81,14 @@ struct SetArgs {
     /// The network
     name: Name,
     /// Containers talk freely
-    #[arg(long, value_name = "true|false", required_unless_present = "mtu")]
+    #[arg(long, value_name = "true|false", required_unless_present_any = ["mtu", "host_access"])]
     icc: Option<bool>,
     /// Largest IP packet, in bytes
     #[arg(long, value_name = "N")]
     mtu: Option<u32>,
+    /// Containers may reach the host itself, as host.tapswitch
+    #[arg(long, value_name = "true|false")]
+    host_access: Option<bool>,
     /// Print the network as an object
     #[arg(long)]
     json: bool,
@@ -120,7 +124,7 @@ fn create(args: &CreateArgs, client: &Client) -> Outcome {
 }
 
 fn set(args: &SetArgs, client: &Client) -> Outcome {
-    let change = NetworkSet { icc: args.icc, mtu: args.mtu };
+    let change = NetworkSet { icc: args.icc, mtu: args.mtu, host_access: args.host_access };
     let network: NetworkInfo = client.patch(&path(&args.name), &change)?;
     if args.json {
         output::json(&network)?;
@@ -173,6 +177,9 @@ fn text(network: &NetworkInfo) -> String {
         ("mtu", network.mtu.to_string()),
         ("icc", network.icc.to_string()),
         ("uplink", network.uplink.to_string()),
+        ("host_access", network.host_access.to_string()),
+        ("host", output::or_dash(network.host)),
+        ("host6", output::or_dash(network.host6)),
         ("endpoints", endpoints),
     ];
     lines.extend(network.warnings.iter().map(|warning| ("warning", warning.clone())));
@@ -198,6 +205,8 @@ mod tests {
             icc: true,
             uplink: UplinkKind::User,
             host_access: false,
+            host: None,
+            host6: None,
             endpoints: vec!["db".into(), "web".into()],
             warnings: vec!["overlaps".into()],
         }

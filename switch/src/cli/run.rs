@@ -1,7 +1,8 @@
 //! `tapswitch run`: a command in namespaces of its own, attached before it starts.
 //!
 //! The command stays in our session and foreground process group, so the terminal is its own: Ctrl-C reaches it directly.
-//! What others send us is passed on. We end as it ends, after its endpoint was detached.
+//! What others send us is passed on, and so is the end of a terminal that is ours alone to hear of. We end as it ends, after
+//! its endpoint was detached.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::AsFd;
@@ -13,11 +14,11 @@ use anyhow::Context;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
-use nix::unistd::execvp;
+use nix::unistd::{execvp, getpid, getsid};
 
 use super::args::EndpointFlags;
 use super::container::Container;
-use super::signals::{FORWARDED, Signals, reset};
+use super::signals::{Arrived, FORWARDED, Signals, reset};
 use super::{Outcome, args, attach, output};
 use crate::daemon::api::client::{Client, ClientError};
 use crate::daemon::api::types::{AttachRequest, EndpointInfo};
@@ -36,6 +37,7 @@ pub(super) const NETNS_PREFIX: &str = "run:";
   tapswitch run -- sh
   tapswitch run --name web -- python3 -m http.server 80
   tapswitch run --name db --ip 172.17.0.9 -- postgres -D /srv/db
+  tapswitch run -p 8080:80 -- python3 -m http.server 80     clients of the host's port 8080
   tapswitch run --network blue -- ip address
 
 As an ordinary user CMD is root in a user namespace of its own. Exit status: CMD's, 128+N where signal N ended it, 125 where \
@@ -83,11 +85,18 @@ fn wait(container: &mut Container, signals: &Signals) -> anyhow::Result<i32> {
             Err(error) => return Err(error).context("run: wait for signals"),
         }
         while let Some(arrived) = signals.next().context("run: read signals")? {
-            if arrived.signal != Signal::SIGCHLD && !arrived.from_terminal {
+            if arrived.signal != Signal::SIGCHLD && !has_got(arrived) {
                 container.signal(arrived.signal);
             }
         }
     }
+}
+
+/// Whether CMD got it too: the terminal's signals go to its foreground group. A terminal that hangs up tells the leader of
+/// its session alone, as we are under `ssh -t` or in a window of our own (`__tty_hangup` of drivers/tty/tty_io.c).
+fn has_got(arrived: Arrived) -> bool {
+    let is_ours_alone = arrived.signal == Signal::SIGHUP && getsid(None) == Ok(getpid());
+    arrived.from_terminal && !is_ours_alone
 }
 
 /// The daemon may have seen the namespace die already, or may be gone itself: both are fine. What else fails is said, and

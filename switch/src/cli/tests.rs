@@ -67,6 +67,10 @@ fn bad_usage_ends_with_2() {
         "tapswitch up --subnet 10.0.0.0/33",
         "tapswitch status --wait -1",
         "tapswitch allow web",
+        "tapswitch run -p 8080:80:80 -- sh",
+        "tapswitch publish web",
+        "tapswitch publish web 8080:80/sctp",
+        "tapswitch unpublish web 0",
     ] {
         let error = parse(line).unwrap_err();
         assert!(error.exit_code() == 2, "{line}: {error}");

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use tapswitch_netns::{DeviceSpec, OffloadMode, TapInfo};
 
 use super::api::types::{EndpointInfo, EndpointState};
+use super::control::publication_info as info;
 use super::keeper::message::EndpointKey;
 use super::name::Name;
-use super::state::{EndpointRecord, NetworkRecord};
+use super::state::{EndpointRecord, NetworkRecord, PublicationRecord};
 use super::tally;
 use crate::forwarding::PortSpec;
 use crate::port::{PortCounts, RxCounters, TxPort, counts};
+use crate::uplink::Publication;
 
 /// What control keeps of a served port. The `TxPort` here is the last one to go, after every worker let go of it.
 #[derive(Debug)]
@@ -51,6 +53,8 @@ pub(crate) struct Endpoint {
     pub record: EndpointRecord,
     /// How far it is.
     pub phase: Phase,
+    /// What is bound of what it publishes, sorted.
+    pub publications: Vec<Arc<Publication>>,
 }
 
 impl Endpoint {
@@ -82,7 +86,7 @@ impl Endpoint {
             ipv6: record.ipv6,
             guard: record.guard,
             learn: !record.guard,
-            published: Vec::new(),
+            published: record.published.iter().map(PublicationRecord::rule_port).collect(),
         }
     }
 
@@ -96,6 +100,7 @@ impl Endpoint {
         EndpointInfo {
             name: record.name.to_string(),
             network: record.network.to_string(),
+            aliases: record.aliases.iter().map(Name::to_string).collect(),
             netns: record.netns.clone(),
             namespace: record.namespace,
             ifname: record.ifname.clone(),
@@ -109,6 +114,7 @@ impl Endpoint {
             tx_frames: stats.tx_frames,
             tx_bytes: stats.tx_bytes,
             drops,
+            published: self.publications.iter().map(info).collect(),
         }
     }
 }

@@ -18,14 +18,14 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
-use tapswitch_ipam::Occupied;
+use tapswitch_ipam::{Occupied, Route, RouteKind};
 
 mod fact;
-mod nameservers;
 mod watch;
 
 use self::fact::Fact;
 pub use self::watch::Watch;
+use crate::gateway::resolv_conf;
 
 /// Where a Linux host says which nameservers it asks. The second holds the real ones where the first names only a
 /// local stub.
@@ -91,13 +91,21 @@ impl Host {
                     match fact {
                         Fact::Route(route) => occupied.routes.push(route),
                         Fact::Address(address) => occupied.addresses.push(address),
+                        Fact::Local(prefix) => {
+                            occupied.routes.push(Route { prefix, kind: RouteKind::OnLink });
+                            occupied.local.push(prefix);
+                        }
+                        Fact::Broadcast(address) => occupied.broadcasts.push(address),
                     }
                 }
             }
         }
-        occupied.nameservers = resolv_confs.iter().flat_map(|path| nameservers::read(path)).collect();
+        occupied.nameservers =
+            resolv_confs.iter().flat_map(|path| resolv_conf::read(path)).map(|server| server.address).collect();
         sort(&mut occupied.routes);
         sort(&mut occupied.addresses);
+        sort(&mut occupied.local);
+        sort(&mut occupied.broadcasts);
         sort(&mut occupied.nameservers);
         Ok(occupied)
     }

@@ -10,11 +10,14 @@ use tapswitch_ipam::{Leases, NetworkName, OwnNetwork};
 use super::announce::LastMacs;
 use super::api::types::{NetworkInfo, PortStats, RuleInfo, UplinkKind};
 use super::endpoint::{Endpoint, Phase, Port};
+use super::host_access;
 use super::name::Name;
+use super::names;
 use super::state::{NetworkRecord, RuleRecord};
 use super::tally;
 use crate::engine::NetworkView;
 use crate::forwarding::{FdbLimits, Network as Forwarding, NetworkSpec, Rate, Rule, Tables, Uplink};
+use crate::gateway::Zone;
 use crate::uplink::NetworkPlan;
 
 /// The network. Control's one thread owns it.
@@ -32,6 +35,8 @@ pub(crate) struct Network {
     pub tables: Arc<Tables>,
     /// What the workers go by, or will at the next publication.
     pub view: NetworkView,
+    /// What the names at its gateway know, or will at the next publication.
+    pub zone: Arc<Zone>,
     /// Where neighbours last saw its addresses.
     pub(super) last_macs: LastMacs,
     /// Counters of ports that are gone.
@@ -50,8 +55,9 @@ impl Network {
         };
         let tables = Arc::new(Tables::new(limits));
         let view = view(&record, 0, &BTreeMap::new(), &tables);
+        let zone = Arc::new(names::zone(&record, view.network.spec(), []));
         Network {
-            leases: Leases::new(record.subnet, record.subnet6),
+            leases: host_access::leases(&record),
             endpoints: BTreeMap::new(),
             warnings: Vec::new(),
             last_macs: LastMacs::default(),
@@ -60,12 +66,14 @@ impl Network {
             record,
             tables,
             view,
+            zone,
         }
     }
 
-    /// Makes [`Network::view`] say what the network is now.
+    /// Makes [`Network::view`] and [`Network::zone`] say what the network is now.
     pub(crate) fn refresh_view(&mut self) {
         self.view = view(&self.record, self.policy_generation, &self.endpoints, &self.tables);
+        self.zone = Arc::new(names::zone(&self.record, self.view.network.spec(), self.endpoints.values()));
     }
 
     /// Notes that icc or the rules changed: every flow is looked at again.
@@ -134,6 +142,8 @@ impl Network {
             icc: record.icc,
             uplink: record.uplink,
             host_access: record.host_access,
+            host: record.host.map(|host| host.ipv4),
+            host6: record.host.and_then(|host| host.ipv6),
             endpoints: self.visible().map(|e| e.record.name.to_string()).collect(),
             warnings: self.warnings.clone(),
         }
@@ -180,8 +190,8 @@ fn view(
         gateway6: record.subnet6.map(|s| s.gateway()),
         subnet4: record.subnet.net(),
         subnet6: record.subnet6.map(|s| s.net()),
-        host4: None,
-        host6: None,
+        host4: record.host.map(|host| host.ipv4),
+        host6: record.host.and_then(|host| host.ipv6),
         mtu: record.mtu,
         uplink: match record.uplink {
             UplinkKind::User => Uplink::User,

@@ -6,6 +6,7 @@
 //! | worker-N | forward |
 //! | api | serves `api.sock` and `attach.sock` |
 //! | keeper-link | receives from the keeper |
+//! | names | answers at the gateways |
 //! | host-watch | reads the host's routes and addresses again when they change |
 //!
 //! The process has no capability and gets none; what needs one is asked of the keeper.
@@ -29,6 +30,7 @@ use super::keeper::SwitchStart;
 use super::keeper::message::ToKeeper;
 use super::keeper_link::{self, MAX_UNDER_WAY};
 use super::log;
+use super::names;
 use super::settings::Settings;
 
 /// Runs the switch process and returns its exit status.
@@ -61,6 +63,7 @@ fn live(start: SwitchStart, settings: &Settings) -> Result<Ending, String> {
         Occupied::default()
     });
     let keeper_socket = start.keeper.try_clone().map_err(|e| e.to_string())?;
+    let names = names::start().map_err(|e| format!("start the thread of the names: {e}"))?;
     let control = control::begin(Begin {
         settings: settings.clone(),
         keeper: start.keeper,
@@ -68,6 +71,7 @@ fn live(start: SwitchStart, settings: &Settings) -> Result<Ending, String> {
         restarts: start.restarts,
         takeover: start.takeover,
         host,
+        names,
         events,
     })?;
     let (to_control, keeper) = bounded(2 * MAX_UNDER_WAY);

@@ -113,6 +113,12 @@ pub struct Out<'a, F> {
 }
 
 impl<'a, F: Forward> Out<'a, F> {
+    /// For whoever calls a [`Local`] by hand, as a simulation does. `worker` is whose counters count what is sent, `space` is
+    /// where frames are finished for plain ports.
+    pub fn by_hand(forward: &'a F, worker: usize, space: &'a mut Vec<u8>) -> Self {
+        Out { forward, worker, space }
+    }
+
     /// What is published.
     pub fn forward(&self) -> &'a F {
         self.forward

@@ -72,6 +72,12 @@ reasons! {
         Icc = "icc",
         /// A later fragment whose first one was not seen or not allowed.
         Fragment = "fragment",
+        /// It had no hop left to go beyond the gateway.
+        HopLimit = "hop_limit",
+        /// The host does not let the switch send echo requests.
+        PingForbidden = "ping_forbidden",
+        /// The socket that it was to leave by had no room.
+        UplinkFull = "uplink_full",
         /// Addressed to the port that it came from.
         SamePort = "same_port",
         /// A MAC that nobody has, on a network where every MAC is assigned.
@@ -82,10 +88,20 @@ reasons! {
         Unanswered = "unanswered",
         /// For the gateway itself, which does not offer that.
         NoService = "no_service",
+        /// Its sender has as many flows as one may have.
+        FlowLimit = "flow_limit",
+        /// A question to the names at the gateway, while too many of the asker's or of all wait for their answers.
+        NamesBusy = "names_busy",
         /// For somewhere beyond the network, and no uplink takes it.
         NoUplink = "no_uplink",
+        /// For the host itself, or a neighbour of its links alone, which the network may not reach.
+        HostAccess = "host_access",
         /// Read from a port that control has already withdrawn.
         Detached = "detached",
+        /// A TCP segment of no flow.
+        NoFlow = "no_flow",
+        /// A wrong checksum, on what was to leave the switch's world.
+        BadChecksum = "bad_checksum",
     }
 }
 

@@ -4,7 +4,7 @@
 //! VLAN tag (every port is an access port), nothing in the gateway's name, and no router's or DHCP server's word, for
 //! the switch is the only one of either. Of a guarded port besides: only the assigned MAC and the leased addresses, in the
 //! Ethernet header, in ARP, in IP and in neighbour discovery. An unguarded one is for a nested switch, whose addresses
-//! nobody here knows.
+//! nobody here knows. The host's own port has rules of its own ([`super::host_port`]).
 //!
 //! Beside its leased address a guarded container may use those without which IPv6 and duplicate detection break: `::` for
 //! duplicate detection and listener reports, 0.0.0.0 in an ARP probe and towards a DHCP server, the link-local address
@@ -27,11 +27,11 @@ const DHCP_CLIENT: u16 = 68;
 /// RFC 8415 7.2.
 pub(super) const DHCP6_SERVER: u16 = 547;
 /// RFC 792.
-const ICMP_REDIRECT: u8 = 5;
+pub(super) const ICMP_REDIRECT: u8 = 5;
 /// RFC 4861 4: router solicitation to redirect.
-const ROUTER_ADVERTISEMENT: u8 = 134;
-const REDIRECT: u8 = 137;
-const NEIGHBOUR_DISCOVERY: std::ops::RangeInclusive<u8> = 133..=137;
+pub(super) const ROUTER_ADVERTISEMENT: u8 = 134;
+pub(super) const REDIRECT: u8 = 137;
+pub(super) const NEIGHBOUR_DISCOVERY: std::ops::RangeInclusive<u8> = 133..=137;
 /// RFC 2710 3: multicast listener query; report and done follow.
 const LISTENER_REPORT: u8 = 131;
 const LISTENER_DONE: u8 = 132;
@@ -44,6 +44,9 @@ impl Network {
     pub(super) fn guard(&self, port: &PortSpec, frame: &Frame<'_>) -> Result<Option<NeighbourMessage>, DropReason> {
         if frame.dst.is_reserved() {
             return Err(DropReason::ReservedMac);
+        }
+        if self.is_host_port(port) {
+            return self.guard_host(port, frame);
         }
         if !port.guard || frame.src != port.mac {
             self.guard_mac(port, frame)?;
@@ -71,7 +74,7 @@ impl Network {
     }
 
     fn guard_arp(&self, port: &PortSpec, frame: &Frame<'_>, arp: &Arp) -> Result<(), DropReason> {
-        if arp.sender_mac == self.spec.gateway_mac || arp.sender_ip == self.spec.gateway4 {
+        if arp.sender_mac == self.spec.gateway_mac || self.leases.is_gateway(arp.sender_ip.into()) {
             return Err(DropReason::GatewayClaim);
         }
         if !port.guard {
@@ -114,7 +117,7 @@ impl Network {
     /// An IPv4 source other than the leased one, or of a port that may have others.
     #[cold]
     fn guard_ipv4(&self, port: &PortSpec, packet: &Packet<'_>, src: Ipv4Addr) -> Result<(), DropReason> {
-        if src == self.spec.gateway4 {
+        if self.leases.is_gateway(src.into()) {
             return Err(DropReason::GatewayClaim);
         }
         let asks_for_lease = src.is_unspecified()
@@ -190,7 +193,7 @@ impl Network {
 }
 
 /// RFC 4861 7.2.2 and RFC 4862 5.4.2 (duplicate detection), RFC 3590 4 and RFC 3810 5.2.13 (listener reports).
-fn may_be_unspecified(packet: &Packet<'_>) -> bool {
+pub(super) fn may_be_unspecified(packet: &Packet<'_>) -> bool {
     let IpAddr::V6(dst) = packet.dst else { return false };
     dst.is_multicast()
         && packet.fragment == Fragment::Whole

@@ -16,6 +16,7 @@ mod fixed_map;
 mod flows;
 mod fragments;
 mod guard;
+mod host_port;
 mod ids;
 mod leases;
 mod limiter;

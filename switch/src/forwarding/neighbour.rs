@@ -7,11 +7,14 @@
 //!   either direction; so is a probe or duplicate detection of somebody else's address. Where nothing may pass, the
 //!   asker is not even told that the address is in use: the guard would not let it use it anyway;
 //! - an address leased to the asker: never answered, or duplicate detection would find the asker itself;
+//! - any of a container's, when the host asks, whatever policy says;
 //! - nobody's address: passed on where containers talk freely (an unguarded port may have it), else dropped.
 //!
 //! What is no request is no matter of this file: replies and advertisements are forwarded as any frame is, the guard
 //! having seen that they speak of their sender. Router solicitations are answered by nobody: the addresses are given by
 //! control. Pure; called by the worker that owns the asker's port.
+
+use std::net::IpAddr;
 
 use super::fixed_map::Holder;
 use super::neighbour_message::NeighbourMessage;
@@ -42,7 +45,7 @@ impl Network {
         if arp.operation != ARP_REQUEST {
             return None;
         }
-        match self.verdict(from, self.leases.holder4(arp.target_ip)) {
+        match self.verdict(from, arp.target_ip.into(), self.leases.holder4(arp.target_ip)) {
             Verdict::At { owner, .. } => {
                 answer::arp_reply(arp, owner, &mut scratch.answer);
                 Some(Decision::Answer)
@@ -61,7 +64,7 @@ impl Network {
         scratch: &mut Scratch,
     ) -> Option<Decision> {
         let NeighbourMessage::Solicitation { from: asker, target, .. } = *message else { return None };
-        match self.verdict(from, self.leases.holder6(target)) {
+        match self.verdict(from, target.into(), self.leases.holder6(target)) {
             Verdict::At { owner, router } => {
                 let out = &mut scratch.answer;
                 answer::neighbour_advertisement(frame.src, asker, target, owner, router, out);
@@ -72,13 +75,15 @@ impl Network {
         }
     }
 
-    fn verdict(&self, from: PortIndex, holder: Option<Holder>) -> Verdict {
+    fn verdict(&self, from: PortIndex, target: IpAddr, holder: Option<Holder>) -> Verdict {
+        let asks_host = self.host == Some(from);
         match holder {
+            Some(Holder::Gateway) if asks_host && self.is_hosts_own(target) => Verdict::Pass,
             Some(Holder::Gateway) => Verdict::At { owner: self.spec.gateway_mac, router: true },
             Some(Holder::Port(owner)) if owner == from => Verdict::Pass,
             Some(Holder::Port(owner)) => {
                 let [asker, owner] = [from, owner].map(|at| &self.spec.ports[at.get()]);
-                match self.policy.relates(asker.id, owner.id) {
+                match asks_host || self.policy.relates(asker.id, owner.id) {
                     true => Verdict::At { owner: owner.mac, router: false },
                     false => Verdict::Silence,
                 }

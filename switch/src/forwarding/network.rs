@@ -91,6 +91,8 @@ pub struct Network {
     pub(super) macs: StaticMacs,
     pub(super) leases: Leases,
     pub(super) policy: Policy,
+    /// The host's port, where there is one.
+    pub(super) host: Option<PortIndex>,
     /// The ports behind which there may be MACs that nobody assigned; ascending.
     opaque: Box<[PortIndex]>,
 }
@@ -122,6 +124,10 @@ impl Network {
             macs: StaticMacs::new(&spec),
             leases: Leases::new(&spec),
             policy: Policy::new(&spec),
+            host: match spec.uplink {
+                Uplink::Host(id) => index_of(&spec, id),
+                Uplink::User | Uplink::None => None,
+            },
             opaque,
             spec,
             tables,
@@ -140,8 +146,7 @@ impl Network {
 
     /// The place of `id` in this publication.
     pub fn index_of(&self, id: PortId) -> Option<PortIndex> {
-        let at = self.spec.ports.binary_search_by_key(&id, |p| p.id).ok()?;
-        Some(PortIndex(u32::try_from(at).expect("fewer than 2^32 ports")))
+        index_of(&self.spec, id)
     }
 
     /// Decides what becomes of `frame`, read from `from` with the checked `offload`. `limiter` is that port's own.
@@ -228,7 +233,7 @@ impl Network {
         if to == arrival.from {
             return Err(DropReason::SamePort);
         }
-        if !self.policy.is_open() {
+        if !self.policy.is_open() && self.host != Some(arrival.from) {
             let Payload::Ip(packet) = &arrival.frame.payload else { return Err(DropReason::Icc) };
             self.policy.admit(&self.tables, arrival.port, &self.spec.ports[to.get()], packet, arrival.now)?;
         }
@@ -249,11 +254,15 @@ impl Network {
             return Err(DropReason::NoListener);
         }
         scratch.recipients.clear();
-        if self.policy.is_open() {
+        if self.policy.is_open() || self.host == Some(arrival.from) {
             let all = 0..u32::try_from(self.spec.ports.len()).expect("fewer than 2^32 ports");
             scratch.recipients.extend(all.map(PortIndex).filter(|&to| to != arrival.from));
         } else {
-            self.permitted(arrival, scratch)?;
+            let permitted = self.permitted(arrival, scratch);
+            self.add_host(arrival.from, scratch);
+            if scratch.recipients.is_empty() {
+                permitted?;
+            }
         }
         self.flood(arrival, limiter, scratch)
     }
@@ -308,6 +317,11 @@ impl Network {
             Err(DropReason::FloodLimit)
         }
     }
+}
+
+fn index_of(spec: &NetworkSpec, id: PortId) -> Option<PortIndex> {
+    let at = spec.ports.binary_search_by_key(&id, |p| p.id).ok()?;
+    Some(PortIndex(u32::try_from(at).expect("fewer than 2^32 ports")))
 }
 
 /// The Ethernet header, and a tag that the kernel may have left in the frame.

@@ -34,33 +34,29 @@ impl Network {
         match packet.l4 {
             Layer4::Icmp6 { kind: SOLICITATION, .. } => Err(DropReason::Unanswered),
             Layer4::Icmp6 { kind: 133..=137, .. } => Err(DropReason::NoService),
-            _ if self.is_host(packet.dst) || !self.leases.is_gateway(packet.dst) => self.outwards(from, packet),
+            _ if !self.leases.is_gateway(packet.dst) => self.outwards(from, packet),
+            _ if self.is_host(packet.dst) && matches!(self.spec.uplink, Uplink::Host(_)) => self.to_host_port(from),
+            // In the host's name too, where it is reached by sockets: whoever answers this is on it.
             _ if is_answerable_echo(packet) => {
                 answer::echo_reply(frame, packet, self.spec.gateway_mac, packet.dst, &mut scratch.answer);
                 Ok(Decision::Answer)
             }
+            _ if self.is_host(packet.dst) => Ok(Decision::Local),
             Layer4::Tcp { .. } | Layer4::Udp { .. } => Ok(Decision::Local),
             _ => Err(DropReason::NoService),
         }
     }
 
-    /// For elsewhere, or for the host.
+    /// For elsewhere.
     fn outwards(&self, from: &PortSpec, packet: &Packet<'_>) -> Result<Decision, DropReason> {
-        if self.is_inside(packet.dst) && !self.is_host(packet.dst) {
+        if self.is_inside(packet.dst) {
             return Err(DropReason::NoUplink);
         }
         match self.spec.uplink {
             Uplink::User => Ok(Decision::Local),
             _ if is_from_published(from, packet) => Ok(Decision::Local),
-            Uplink::Host(port) => self.index_of(port).map(Decision::Unicast).ok_or(DropReason::NoUplink),
+            Uplink::Host(_) => self.to_host_port(from),
             Uplink::None => Err(DropReason::NoUplink),
-        }
-    }
-
-    fn is_host(&self, address: IpAddr) -> bool {
-        match address {
-            IpAddr::V4(v4) => self.spec.host4 == Some(v4),
-            IpAddr::V6(v6) => self.spec.host6 == Some(v6),
         }
     }
 

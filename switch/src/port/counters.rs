@@ -117,7 +117,7 @@ impl TxCounters {
 }
 
 /// A reading of both sides. Byte counts are of Ethernet frames, without offload headers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortCounts {
     /// Frames read.
     pub rx_frames: u64,
@@ -141,6 +141,25 @@ pub struct PortCounts {
     pub tx_bytes: u64,
     /// Not written, by [`EgressDrop::index`].
     pub tx_drops: [u64; EgressDrop::COUNT],
+}
+
+/// By hand: the standard library has it for arrays of up to 32.
+impl Default for PortCounts {
+    fn default() -> Self {
+        PortCounts {
+            rx_frames: 0,
+            rx_bytes: 0,
+            unicast: 0,
+            flooded: 0,
+            answered: 0,
+            local: 0,
+            rx_drops: [0; DropReason::COUNT],
+            tx_decided: 0,
+            tx_frames: 0,
+            tx_bytes: 0,
+            tx_drops: [0; EgressDrop::COUNT],
+        }
+    }
 }
 
 impl PortCounts {

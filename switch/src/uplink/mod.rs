@@ -4,7 +4,10 @@
 //! routing is the other, behind a port of its own; of it only what [`Plan`] says is here. Published ports use the sockets
 //! of [`user`] under every uplink.
 
+mod hairpin;
 pub mod plan;
+pub mod refused;
 pub mod user;
 
 pub use plan::{NetworkPlan, Plan, Publication, Transport, View};
+pub use refused::{HostAddresses, Refused};

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use crate::engine::{self, Snapshot};
 use crate::forwarding::{DropReason, PortId};
+use crate::gateway::DNS;
 
+use super::refused::{Refused, is_host_itself};
 use super::user::User;
 
 /// All of it.
@@ -17,6 +19,8 @@ pub struct Plan {
     pub networks: Vec<NetworkPlan>,
     /// What is published, on any network.
     pub publications: Vec<Arc<Publication>>,
+    /// Where no network's packets go.
+    pub refused: Refused,
 }
 
 impl engine::Plan for Plan {
@@ -42,6 +46,22 @@ pub struct NetworkPlan {
     pub host6: Option<Ipv6Addr>,
 }
 
+impl NetworkPlan {
+    /// The host's loopback address of the family of `to`, where that is the address by which it is reached. Not under
+    /// the uplink `host`, where the host has that address itself.
+    fn host(&self, to: IpAddr) -> Option<IpAddr> {
+        let is_host = match to {
+            IpAddr::V4(v4) => self.host4 == Some(v4),
+            IpAddr::V6(v6) => self.host6 == Some(v6),
+        };
+        let loopback = match to {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        };
+        (is_host && self.host_access).then_some(loopback)
+    }
+}
+
 /// TCP or UDP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -50,6 +70,15 @@ pub enum Transport {
     Tcp,
     /// UDP.
     Udp,
+}
+
+impl std::fmt::Display for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Transport::Tcp => "tcp",
+            Transport::Udp => "udp",
+        })
+    }
 }
 
 /// A port of the host that leads to a port of a container.
@@ -78,9 +107,6 @@ pub enum Destination {
     Names,
 }
 
-/// The port of the names that the gateway serves. RFC 1035 4.2.
-const DNS: u16 = 53;
-
 impl Plan {
     /// Where a packet of `network` to `to` goes.
     ///
@@ -97,14 +123,41 @@ impl Plan {
             IpAddr::V4(v4) => v4 == plan.gateway4,
             IpAddr::V6(v6) => plan.gateway6 == Some(v6),
         };
-        if is_gateway {
-            return if transport.is_some() && to.port() == DNS {
-                Ok(Destination::Names)
-            } else {
-                Err(DropReason::NoService)
-            };
+        if is_gateway && transport.is_some() && to.port() == DNS {
+            return Ok(Destination::Names);
         }
-        if !plan.egress { Err(DropReason::NoUplink) } else { Ok(Destination::Far(to)) }
+        if let Some(far) = self.hairpin(is_gateway, transport, to) {
+            return Ok(Destination::Far(far));
+        }
+        if is_gateway {
+            return Err(DropReason::NoService);
+        }
+        if let Some(loopback) = plan.host(to.ip()) {
+            return Ok(Destination::Far(SocketAddr::new(loopback, to.port())));
+        }
+        if !plan.egress {
+            return Err(DropReason::NoUplink);
+        }
+        self.refused.check(to.ip(), plan.host_access)?;
+        Ok(Destination::Far(to))
+    }
+
+    /// Whether a packet of `network` may go by a socket of the switch that is connected, and thereby has the address `near`:
+    /// asked before anything of the container's is sent by it. An address that the host got only now is not refused yet.
+    ///
+    /// # Errors
+    /// It reached the host, and the network may not; what is published there everybody may reach.
+    pub fn confirm(
+        &self,
+        network: u32,
+        transport: Option<Transport>,
+        near: IpAddr,
+        far: SocketAddr,
+    ) -> Result<(), DropReason> {
+        let may = self.networks[network as usize].host_access
+            || !is_host_itself(near, far.ip())
+            || self.is_published(transport, far);
+        if may { Ok(()) } else { Err(DropReason::HostAccess) }
     }
 
     /// What is published of the endpoint behind `port`.
@@ -115,3 +168,64 @@ impl Plan {
 
 /// The snapshot that carries it.
 pub type View = Snapshot<Plan>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One network: 10.0.0.0/24 and fd00::/64, beside 10.0.9.0/24, on a host that is 192.0.2.5.
+    fn plan(egress: bool, host_access: bool) -> Plan {
+        let host = crate::uplink::HostAddresses::new(["192.0.2.5/32".parse().unwrap()].into_iter(), [].into_iter());
+        let ours = ["10.0.0.0/24", "fd00::/64", "10.0.9.0/24"].map(|net| net.parse().unwrap());
+        let network = NetworkPlan {
+            name: "n".into(),
+            egress,
+            host_access,
+            gateway4: Ipv4Addr::new(10, 0, 0, 1),
+            gateway6: "fd00::1".parse().ok(),
+            host4: host_access.then_some(Ipv4Addr::new(10, 0, 0, 254)),
+            host6: if host_access { "fd00::fe".parse().ok() } else { None },
+        };
+        Plan { networks: vec![network], refused: Refused::new(host.into(), ours.into_iter()), publications: Vec::new() }
+    }
+
+    fn to(plan: &Plan, to: &str) -> Result<Destination, DropReason> {
+        plan.destination(0, Some(Transport::Tcp), to.parse().unwrap())
+    }
+
+    fn far(to: &str) -> Result<Destination, DropReason> {
+        Ok(Destination::Far(to.parse().unwrap()))
+    }
+
+    #[test]
+    fn what_is_far_is_far_and_what_is_the_hosts_or_ours_is_refused() {
+        let plan = plan(true, false);
+        assert_eq!(to(&plan, "198.51.100.1:80"), far("198.51.100.1:80"));
+        assert_eq!(to(&plan, "192.0.2.5:80"), Err(DropReason::HostAccess));
+        assert_eq!(to(&plan, "10.0.9.2:80"), Err(DropReason::NoUplink));
+        assert_eq!(to(&plan, "10.0.0.254:80"), Err(DropReason::NoUplink), "there is no such address");
+    }
+
+    #[test]
+    fn with_host_access_the_hosts_own_address_leads_to_its_loopback() {
+        for egress in [true, false] {
+            let plan = plan(egress, true);
+            assert_eq!(to(&plan, "10.0.0.254:80"), far("127.0.0.1:80"));
+            assert_eq!(to(&plan, "[fd00::fe]:80"), far("[::1]:80"));
+            let by_another = if egress { far("192.0.2.5:80") } else { Err(DropReason::NoUplink) };
+            assert_eq!(to(&plan, "192.0.2.5:80"), by_another);
+            assert_eq!(to(&plan, "10.0.9.2:80"), Err(DropReason::NoUplink));
+        }
+    }
+
+    #[test]
+    fn a_connected_socket_that_reached_the_host_is_refused_though_its_address_was_not_known() {
+        let [near, far] = ["203.0.113.9", "198.51.100.1"].map(|a| a.parse().unwrap());
+        let confirm = |host_access, near, far| {
+            plan(true, host_access).confirm(0, Some(Transport::Tcp), near, SocketAddr::new(far, 80))
+        };
+        assert_eq!(confirm(false, near, far), Ok(()));
+        assert_eq!(confirm(false, near, near), Err(DropReason::HostAccess));
+        assert_eq!(confirm(true, near, near), Ok(()));
+    }
+}

@@ -191,7 +191,7 @@ impl<'a> Demo<'a> {
     }
 
     fn set_icc(&self, icc: bool) -> anyhow::Result<()> {
-        let change = NetworkSet { icc: Some(icc), mtu: None };
+        let change = NetworkSet { icc: Some(icc), ..NetworkSet::default() };
         let _: NetworkInfo = self.client().patch("/v1/networks/default", &change)?;
         Ok(())
     }

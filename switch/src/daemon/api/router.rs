@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 
 use super::problem::{Problem, Sent};
 use super::types::{
-    EndpointInfo, FdbEntry, NetworkCreate, NetworkInfo, NetworkSet, RuleChange, RuleInfo, Stats, Status,
+    EndpointInfo, FdbEntry, NetworkCreate, NetworkInfo, NetworkSet, PublicationInfo, PublishRequest, RuleChange,
+    RuleInfo, Stats, Status,
 };
 use crate::daemon::control::{Handle, Selection};
 use crate::daemon::name::{Name, Target, printable};
@@ -54,6 +55,7 @@ pub(super) fn router(control: Handle) -> Router {
         .route("/v1/endpoints/{network}/{name}", delete(detach_of))
         .route("/v1/fdb", get(fdb))
         .route("/v1/rules", get(rules).post(allow).delete(deny))
+        .route("/v1/publications", post(publish).delete(unpublish))
         .route("/v1/stats", get(stats))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
@@ -123,6 +125,14 @@ async fn allow(State(control): State<Handle>, Sent(change): Sent<RuleChange>) ->
 
 async fn deny(State(control): State<Handle>, Sent(change): Sent<RuleChange>) -> Answer<Value> {
     done(control.call(move |c| c.deny(&change)).await)
+}
+
+async fn publish(State(control): State<Handle>, Sent(request): Sent<PublishRequest>) -> Answer<Vec<PublicationInfo>> {
+    answer(control.ask(move |c, reply| c.publish_ports(&request, reply)).await)
+}
+
+async fn unpublish(State(control): State<Handle>, Sent(request): Sent<PublishRequest>) -> Answer<Value> {
+    done(control.ask(move |c, reply| c.unpublish_ports(&request, reply)).await)
 }
 
 async fn stats(State(control): State<Handle>, asked: Asked) -> Answer<Stats> {

@@ -15,6 +15,8 @@
 //! | GET /v1/rules?network=N | | `[RuleInfo]` |
 //! | POST /v1/rules | [`RuleChange`] | `{}` |
 //! | DELETE /v1/rules | [`RuleChange`] | `{}` |
+//! | POST /v1/publications | [`PublishRequest`] | `[PublicationInfo]` |
+//! | DELETE /v1/publications | [`PublishRequest`] | `{}` |
 //! | GET /v1/stats?network=N&name=X | | [`Stats`] |
 //!
 //! Attaching needs a descriptor and goes over `attach.sock`: SOCK_SEQPACKET, one message = [`AttachRequest`] as JSON with
@@ -23,13 +25,14 @@
 //! A failed request answers with [`ApiError`]: 400 malformed, 404 unknown, 409 conflict, 422 impossible value, 500.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use tapswitch_netns::NamespaceId;
 
 use crate::frame::Mac;
+use crate::uplink::Transport;
 
 /// The body of every failed request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,6 +128,8 @@ pub struct NetworkSet {
     pub icc: Option<bool>,
     /// Largest IP packet, in bytes.
     pub mtu: Option<u32>,
+    /// Containers may reach the host itself.
+    pub host_access: Option<bool>,
 }
 
 /// A network, as `network inspect` shows it.
@@ -152,6 +157,10 @@ pub struct NetworkInfo {
     pub uplink: UplinkKind,
     /// Containers may reach the host itself.
     pub host_access: bool,
+    /// The address by which containers reach the host, where they may.
+    pub host: Option<Ipv4Addr>,
+    /// The same for IPv6.
+    pub host6: Option<Ipv6Addr>,
     /// Names of its endpoints, sorted.
     pub endpoints: Vec<String>,
     /// What is wrong with it, as an overlapping host route.
@@ -165,6 +174,9 @@ pub struct EndpointInfo {
     pub name: String,
     /// Its network.
     pub network: String,
+    /// Other names that it answers to.
+    #[serde(default)]
+    pub aliases: Vec<String>,
     /// What the client called its namespace.
     pub netns: String,
     /// Which namespace that is.
@@ -191,6 +203,32 @@ pub struct EndpointInfo {
     pub tx_bytes: u64,
     /// Reason to count, of what it sent and of what was meant for it; zeros left out.
     pub drops: BTreeMap<String, u64>,
+    /// Ports of the host that lead to it, sorted.
+    #[serde(default)]
+    pub published: Vec<PublicationInfo>,
+}
+
+/// A port of the host that leads to one of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PublicationInfo {
+    /// `tcp` or `udp`.
+    pub protocol: Transport,
+    /// Address of the host; `0.0.0.0` and `::` are all of them.
+    pub ip: IpAddr,
+    /// Port of the host.
+    pub host_port: u16,
+    /// Port of the endpoint.
+    pub container_port: u16,
+}
+
+/// `publish` or `unpublish`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PublishRequest {
+    /// X: `[NETWORK/]NAME`.
+    pub endpoint: String,
+    /// To publish, `[IP:][HOST:]CONTAINER[/tcp|udp]`; to take back, `[IP:]HOST[:CONTAINER][/tcp|udp]`. Ports or ranges.
+    pub publish: Vec<String>,
 }
 
 /// Whether an endpoint is served.
@@ -343,6 +381,8 @@ pub struct AttachRequest {
     pub network: Option<String>,
     /// Endpoint name; made from the namespace where absent.
     pub name: Option<String>,
+    /// Other names for it, 16 at most, which others may share.
+    pub aliases: Vec<String>,
     /// What the user called the namespace, for `ls`.
     pub netns: String,
     /// IPv4 address wanted.
@@ -355,6 +395,8 @@ pub struct AttachRequest {
     pub ifname: Option<String>,
     /// The source guard; true. Off lets a nested switch speak for many MACs, which are then learned.
     pub guard: Option<bool>,
+    /// Ports to publish, as in [`PublishRequest`].
+    pub publish: Vec<String>,
 }
 
 /// The answer on `attach.sock`.

@@ -12,28 +12,35 @@ use super::resolve::Place;
 use super::{Control, MAX_ENDPOINTS, Reply, owner};
 use crate::daemon::api::types::{AttachRequest, EndpointInfo};
 use crate::daemon::endpoint::{self, Endpoint, Phase, Port};
+use crate::daemon::host_access;
 use crate::daemon::keeper::message::ToKeeper;
 use crate::daemon::name::Name;
 use crate::daemon::network::Network;
+use crate::daemon::publish::PublishSpec;
 use crate::daemon::refusal::{Outcome, Refusal};
 use crate::daemon::state::EndpointRecord;
 use crate::daemon::wanted;
 use crate::frame::Mac;
 use crate::port;
 
+/// Most aliases of one endpoint.
+const MAX_ALIASES: usize = 16;
 /// Longest word for a namespace: a path.
 const MAX_NETNS: usize = 4096;
 
 impl Control {
     /// Attaches `namespace` as `request` says; `reply` comes when it is served, or will not be.
     pub(crate) fn attach(&mut self, request: &AttachRequest, namespace: Namespace, reply: Reply<EndpointInfo>) {
-        let at = match self.reserve(request, namespace.id()) {
-            Ok(at) => at,
+        let reserved = self
+            .publish_at_attach(&request.publish)
+            .and_then(|specs| Ok((self.reserve(request, namespace.id())?, specs)));
+        let (at, specs) = match reserved {
+            Ok(reserved) => reserved,
             Err(refusal) => return reply.send(Err(refusal.during(&attaching(request)))),
         };
         let (endpoint, device) = (endpoint::key(&at.network, &at.name), self.device_of(&at));
         match self.keeper.submit(|job| ToKeeper::Attach { job, endpoint, device }, Some(namespace.into())) {
-            Ok(job) => drop(self.jobs.insert(job, Job::Attach(at, reply))),
+            Ok(job) => drop(self.jobs.insert(job, Job::Attach(at, specs, reply))),
             Err(refusal) => {
                 self.forget(&at);
                 reply.send(Err(refusal.during(&attaching(request))));
@@ -61,7 +68,11 @@ impl Control {
             None => Name::default_network(),
         };
         let name = self.new_name(request, &network)?;
+        if host_access::is_taken(&name) {
+            return Err(Refusal::Impossible(format!("{name} is the host's own name: choose another with --name")));
+        }
         let at = Place { network, name };
+        let aliases = aliases(request)?;
         let ifname = self.new_ifname(request, namespace)?;
         let port = self.ports.next()?;
         let now = self.lease_time();
@@ -81,6 +92,7 @@ impl Control {
         let record = EndpointRecord {
             network: at.network.clone(),
             name: at.name.clone(),
+            aliases,
             netns: request.netns.clone(),
             namespace,
             ifname: ifname.clone(),
@@ -89,8 +101,10 @@ impl Control {
             ipv6: lease.ipv6,
             guard: request.guard.unwrap_or(true),
             port,
+            published: Vec::new(),
         };
-        network.endpoints.insert(at.name.clone(), Endpoint { record, phase: Phase::Coming });
+        let endpoint = Endpoint { record, phase: Phase::Coming, publications: Vec::new() };
+        network.endpoints.insert(at.name.clone(), endpoint);
         self.devices.insert((namespace, ifname), at.clone());
         Ok(at)
     }
@@ -125,7 +139,13 @@ impl Control {
     }
 
     /// The keeper made the device, or did not.
-    pub(super) fn attach_done(&mut self, at: &Place, device: Outcome<Tap>, reply: Reply<EndpointInfo>) {
+    pub(super) fn attach_done(
+        &mut self,
+        at: &Place,
+        device: Outcome<Tap>,
+        publish: &[PublishSpec],
+        reply: Reply<EndpointInfo>,
+    ) {
         let tap = match device {
             Ok(tap) => tap,
             Err(refusal) => {
@@ -146,7 +166,11 @@ impl Control {
         match self.live.write(&EndpointRecord::file_key(&at.network, &at.name), record) {
             Ok(()) => {
                 tracing::info!("attached {at}: {} {} in {}", record.ipv4, record.mac, record.netns);
-                reply.send(self.endpoint_info(at));
+                if publish.is_empty() {
+                    reply.send(self.endpoint_info(at));
+                } else {
+                    self.publish_attached(at, publish, reply);
+                }
             }
             Err(error) => {
                 let refusal = Refusal::Failed(error.to_string());
@@ -193,6 +217,21 @@ fn attaching(request: &AttachRequest) -> String {
     format!("attach {}", crate::daemon::name::printable(name))
 }
 
+/// The aliases asked for, each once. They need not be free: a name wins over them, and others may have them too.
+fn aliases(request: &AttachRequest) -> Outcome<Vec<Name>> {
+    if request.aliases.len() > MAX_ALIASES {
+        return Err(Refusal::Malformed(format!("aliases: more than {MAX_ALIASES}")));
+    }
+    let mut aliases: Vec<Name> = Vec::new();
+    for text in &request.aliases {
+        let alias = text.parse().map_err(|e| Refusal::Malformed(format!("alias: {e}")))?;
+        if !aliases.contains(&alias) {
+            aliases.push(alias);
+        }
+    }
+    Ok(aliases)
+}
+
 fn name_taken(taken: &Endpoint) -> Refusal {
     let (name, network) = (&taken.record.name, &taken.record.network);
     let state = match taken.phase {
@@ -229,7 +268,7 @@ fn check_mac(mac: Mac, network: &Network) -> Outcome<()> {
     }
 }
 
-fn lease_refusal(error: tapswitch_ipam::LeaseError) -> Refusal {
+pub(super) fn lease_refusal(error: tapswitch_ipam::LeaseError) -> Refusal {
     use tapswitch_ipam::LeaseError::{Exhausted, HasAnother, NoIpv6, Outside, Reserved, Taken};
     match error {
         Outside { .. } | Reserved { .. } | NoIpv6 { .. } => Refusal::Impossible(error.to_string()),

@@ -4,6 +4,7 @@
 use crossbeam_channel::Receiver;
 
 use super::jobs::Job;
+use super::publish::Closed;
 use super::resolve::{self, Place};
 use super::{Control, Reply};
 use crate::daemon::api::types::EndpointInfo;
@@ -68,9 +69,11 @@ impl Control {
     /// unless `keep_rules` none of their rules is in force.
     pub(super) fn withdraw(&mut self, places: Vec<(Place, Then)>, keep_rules: bool) {
         let mut ports = Vec::new();
+        let mut closing = Vec::new();
         let mut changed = Vec::new();
         for (at, _) in &places {
             let Some(network) = self.networks.get_mut(&at.network) else { continue };
+            closing.extend(network.endpoints.get_mut(&at.name).map(|e| std::mem::take(&mut e.publications)));
             ports.extend(network.retire(&at.name).map(|port| (at.network.clone(), port)));
             let ruled = !keep_rules && network.forget_rules_of(&at.name);
             if ruled {
@@ -82,6 +85,8 @@ impl Control {
         changed.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
         changed.dedup_by(|later, first| later.0 == first.0);
         self.publish(changed.iter().map(|(name, _)| name));
+        // Before the device is ordered destroyed, so that whoever waits for that finds the ports free.
+        self.close(closing.concat(), Closed::Nothing);
         for (network, port) in ports {
             if let Some(network) = self.networks.get_mut(&network) {
                 network.bury(port);

@@ -5,19 +5,25 @@ use std::os::fd::OwnedFd;
 use tapswitch_netns::TapInfo;
 
 use super::detach::Then;
+use super::publish::{Binding, Closed, NotBound, closed};
 use super::resolve::Place;
 use super::{Control, Ending, Reply, tap};
 use crate::daemon::api::types::{EndpointInfo, NetworkInfo};
-use crate::daemon::keeper::message::{JobId, ToSwitch};
+use crate::daemon::keeper::message::{JobId, SocketKey, ToSwitch};
 use crate::daemon::keeper_link::FromKeeper;
 use crate::daemon::name::Name;
+use crate::daemon::publish::PublishSpec;
 use crate::daemon::refusal::{Outcome, Refusal};
 
 /// Who waits for a job.
 #[derive(Debug)]
 pub(super) enum Job {
     /// A device is made.
-    Attach(Place, Reply<EndpointInfo>),
+    Attach(Place, Vec<PublishSpec>, Reply<EndpointInfo>),
+    /// Sockets of published ports are bound.
+    Bind(Box<Binding>),
+    /// One is closed.
+    Unbind(Closed),
     /// A device from before the start is attached again.
     Reattach(Place),
     /// A device is destroyed.
@@ -58,8 +64,15 @@ impl Control {
             ToSwitch::Done { job } => self.answered(job, Ok(None)),
             ToSwitch::Failed { job, error, gone: false } => self.answered(job, Err(Refusal::Failed(error))),
             ToSwitch::Failed { job, error, gone: true } => self.answered(job, Err(Refusal::Unknown(error))),
+            ToSwitch::Bound { job, socket } => {
+                let failed = NotBound { errno: nix::errno::Errno::EBADF as i32, holder: None };
+                self.bind_answered(job, fd.map(|fd| (socket, fd)).ok_or(failed));
+            }
+            ToSwitch::NotBound { job, errno, holder } => self.bind_answered(job, Err(NotBound { errno, holder })),
             ToSwitch::Stop => self.ending = Some(Ending::Stopped),
-            ToSwitch::Kept { .. } | ToSwitch::KeptAll => tracing::warn!("the keeper handed over a device out of turn"),
+            ToSwitch::Kept { .. } | ToSwitch::KeptSocket { .. } | ToSwitch::KeptAll => {
+                tracing::warn!("the keeper handed over a device out of turn")
+            }
         }
     }
 
@@ -74,7 +87,12 @@ impl Control {
             None => Err(Refusal::Failed("the keeper sent no device".into())),
         };
         match job {
-            Job::Attach(at, reply) => self.attach_done(&at, device(outcome), reply),
+            Job::Attach(at, publish, reply) => self.attach_done(&at, device(outcome), &publish, reply),
+            Job::Bind(binding) => {
+                let nothing = Refusal::Failed("the keeper sent no socket".into());
+                self.undo(*binding, outcome.err().unwrap_or(nothing));
+            }
+            Job::Unbind(then) => closed(then),
             Job::Reattach(at) => self.reattach_done(&at, device(outcome)),
             Job::Detach(at, then) => self.detach_done(&at, then, outcome.map(drop)),
             Job::Stray(key) => {
@@ -83,6 +101,14 @@ impl Control {
                 }
             }
             Job::SetMtu(at, change) => self.mtu_done(&at, change, outcome.map(drop)),
+        }
+    }
+
+    fn bind_answered(&mut self, id: JobId, outcome: Result<(SocketKey, OwnedFd), NotBound>) {
+        self.keeper.answered();
+        match self.jobs.remove(&id) {
+            Some(Job::Bind(binding)) => self.bound(binding, outcome),
+            _ => tracing::warn!("the keeper answered job {}, which binds nothing", id.0),
         }
     }
 

@@ -16,6 +16,7 @@ mod detach;
 mod jobs;
 mod networks;
 mod port_ids;
+mod publish;
 mod queries;
 mod resolve;
 mod restore;
@@ -28,6 +29,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, never, select, tick};
@@ -35,6 +37,7 @@ use tapswitch_ipam::{GlobalId, Occupied, Owner};
 use tapswitch_netns::{NamespaceId, OffloadMode};
 
 pub(crate) use command::{Command, Handle, Reply, channel};
+pub(crate) use publish::info as publication_info;
 pub(crate) use queries::Selection;
 pub(crate) use resolve::Place;
 pub(crate) use restore::{Begin, begin};
@@ -48,7 +51,8 @@ use super::refusal::{Outcome, Refusal};
 use super::settings::Settings;
 use super::state::{NetworkRecord, StateDir};
 use crate::engine::{Engine, EngineEvent, Snapshot};
-use crate::uplink::{Plan, View};
+use crate::gateway::{Names, Zones};
+use crate::uplink::{HostAddresses, Plan, Refused, View};
 use jobs::{Job, MtuChange};
 use port_ids::Ports;
 
@@ -96,10 +100,12 @@ pub(crate) struct Control {
     /// Which endpoint has a device of that name in that namespace.
     devices: BTreeMap<(NamespaceId, String), Place>,
     engine: Engine<View>,
+    names: Names,
     keeper: KeeperLink,
     jobs: BTreeMap<JobId, Job>,
     mtu_changes: Vec<MtuChange>,
     next_change: u64,
+    next_publication: u64,
     ports: Ports,
     /// Networks, for good.
     kept: StateDir,
@@ -109,6 +115,8 @@ pub(crate) struct Control {
     live: StateDir,
     global_id: GlobalId,
     host: Occupied,
+    /// Those of `host` that containers must not reach.
+    host_addresses: Arc<HostAddresses>,
     warnings: Vec<String>,
     restarts: u32,
     started: Instant,
@@ -162,7 +170,7 @@ impl Control {
     /// What may have become due after any input: telling the keeper that the switch serves, and the end of `down`.
     fn settle(&mut self) {
         let reattaching = self.jobs.values().any(|job| matches!(job, Job::Reattach(_)));
-        if !self.ready && !reattaching {
+        if !self.ready && !reattaching && !self.is_publishing_again() {
             self.ready = true;
             self.keeper.tell(&super::keeper::message::ToKeeper::Ready);
         }
@@ -183,9 +191,20 @@ impl Control {
             }
         }
         let views = self.networks.values().map(|network| network.view.clone()).collect();
-        let networks = self.networks.values().map(Network::plan).collect();
-        self.engine.publish(Snapshot::new(views, Plan { networks, publications: Vec::new() }));
+        self.names.publish(Zones::new(self.networks.values().map(|network| network.zone.clone())));
+        self.engine.publish(Snapshot::new(views, self.plan()));
         self.wind_expiry();
+    }
+
+    /// What the switch's sockets are to go by.
+    fn plan(&self) -> Plan {
+        let ours = self.networks.values().flat_map(Network::subnets);
+        let endpoints = self.networks.values().flat_map(|network| network.endpoints.values());
+        Plan {
+            networks: self.networks.values().map(Network::plan).collect(),
+            publications: endpoints.flat_map(|endpoint| endpoint.publications.iter().cloned()).collect(),
+            refused: Refused::new(Arc::clone(&self.host_addresses), ours),
+        }
     }
 
     /// A tick now and then while some port learns, and none otherwise.

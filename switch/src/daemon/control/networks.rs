@@ -6,10 +6,12 @@ use tapswitch_ipam::{
     GlobalId, NetworkName, Occupied, Pool, Subnet, SubnetV6, Warning, check, choose, choose_v6, collisions,
 };
 
+use super::attach::lease_refusal;
 use super::jobs::{Job, MtuChange};
 use super::resolve::Place;
 use super::{Control, MAX_NETWORKS, Reply};
 use crate::daemon::api::types::{NetworkCreate, NetworkInfo, NetworkSet, Subnet4, Subnet6};
+use crate::daemon::host_access;
 use crate::daemon::keeper::message::ToKeeper;
 use crate::daemon::name::Name;
 use crate::daemon::network::Network;
@@ -37,7 +39,7 @@ impl Control {
         let chosen = subnets(wanted, &name, self.global_id, &occupied);
         self.host = occupied;
         let (subnet, subnet6) = chosen.map_err(|e| e.during(&creating))?;
-        let record = NetworkRecord {
+        let mut record = NetworkRecord {
             // Locally administered, and of nobody's address but the gateway's own.
             gateway_mac: Mac::of_ipv4(subnet.gateway()),
             name: name.clone(),
@@ -47,14 +49,19 @@ impl Control {
             mtu: wanted.mtu.unwrap_or(wanted::DEFAULT_MTU),
             uplink: wanted.uplink.unwrap_or_default(),
             host_access: wanted.host_access.unwrap_or(false),
+            host: None,
             ageing: wanted.ageing.unwrap_or(wanted::DEFAULT_AGEING),
             fdb_limit: wanted.fdb_limit.unwrap_or(wanted::DEFAULT_FDB_LIMIT),
             flood_limit: wanted.flood_limit.unwrap_or(wanted::DEFAULT_FLOOD_LIMIT),
             rules: std::collections::BTreeSet::new(),
         };
+        let host = host_access::lease(&mut host_access::leases(&record), &record, self.lease_time());
+        record.host = host.map_err(|e| lease_refusal(e).during(&creating))?;
         self.store(&record).map_err(|e| e.during(&creating))?;
         tracing::info!("network {name}: {} made", subnet.net());
         self.networks.insert(name.clone(), Network::new(record));
+        // Nobody else's packets lead there from now on.
+        self.publish([]);
         self.look_for_collisions();
         self.network_info(&name)
     }
@@ -105,10 +112,16 @@ impl Control {
             record.mtu = mtu;
         }
         record.icc = set.icc.unwrap_or(record.icc);
-        let network = &self.networks[name];
+        record.host_access = set.host_access.unwrap_or(record.host_access);
         let resized = record.mtu != network.record.mtu;
         if record != network.record {
-            self.change_policy(name, record)?;
+            let now = self.lease_time();
+            let leases = &mut self.network_mut(name)?.leases;
+            record.host = host_access::lease(leases, &record, now).map_err(lease_refusal)?;
+            let changed = self.change_policy(name, record);
+            let network = self.network_mut(name)?;
+            host_access::tidy(&mut network.leases, &network.record, now);
+            changed?;
         }
         Ok(resized)
     }
@@ -168,8 +181,13 @@ impl Control {
 
     /// What the host uses now.
     pub(super) fn host_changed(&mut self, host: Occupied) {
+        let addresses = host_access::addresses(&host);
         self.host = host;
         self.look_for_collisions();
+        if addresses != *self.host_addresses {
+            self.host_addresses = addresses.into();
+            self.publish([]);
+        }
     }
 
     /// Renews every network's warnings about what it overlaps, and logs the new ones.
@@ -297,6 +315,7 @@ mod tests {
             mtu: 1500,
             uplink: crate::daemon::api::types::UplinkKind::None,
             host_access: false,
+            host: None,
             ageing: 300,
             fdb_limit: 8192,
             flood_limit: 500,

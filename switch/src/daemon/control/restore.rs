@@ -24,18 +24,20 @@ use super::detach::Then;
 use super::jobs::Job;
 use super::networks::{contradiction, random_global_id};
 use super::port_ids::Ports;
+use super::publish::Closed;
 use super::resolve::Place;
 use super::{Control, owner};
 use crate::daemon::endpoint::{self, Endpoint, Phase};
-use crate::daemon::keeper::message::{EndpointKey, ToKeeper, ToSwitch};
+use crate::daemon::host_access;
+use crate::daemon::keeper::message::{EndpointKey, SocketKey, ToKeeper, ToSwitch};
 use crate::daemon::keeper_link::KeeperLink;
 use crate::daemon::name::Name;
 use crate::daemon::network::Network;
 use crate::daemon::refusal::{Outcome, Refusal};
 use crate::daemon::settings::Settings;
-use crate::daemon::state::{EndpointRecord, Loaded, NetworkRecord, SiteRecord, StateDir, Survives};
+use crate::daemon::state::{EndpointRecord, Loaded, NetworkRecord, PublicationRecord, SiteRecord, StateDir, Survives};
 use crate::engine::{Engine, EngineConfig, EngineEvent, Snapshot};
-use crate::gateway::Link;
+use crate::gateway::Names;
 use crate::uplink::user::User;
 
 /// How long the keeper may take between two of the TAPs that it hands over.
@@ -56,6 +58,8 @@ pub(crate) struct Begin {
     pub takeover: OwnedFd,
     /// What the host uses.
     pub host: Occupied,
+    /// The names at the gateways.
+    pub names: Names,
     /// Where workers tell what happens to ports.
     pub events: Sender<EngineEvent>,
 }
@@ -73,7 +77,7 @@ pub(crate) fn begin(begin: Begin) -> Result<Control, String> {
     }
     let global_id = global_id(&site, &mut warnings).map_err(|e| e.to_string())?;
     let config = EngineConfig { workers: begin.settings.workers, io: begin.settings.io };
-    let engine = Engine::start(config, Snapshot::default(), begin.events, |_| User::new(Link::nobody()));
+    let engine = Engine::start(config, Snapshot::default(), begin.events, |_| User::new(begin.names.link()));
     let engine = engine.map_err(|e| format!("start workers: {e}"))?;
     let endpoints = live.read_all::<EndpointRecord>().map_err(|e| e.to_string())?;
     let (ports, warning) = Ports::open(ports, endpoints.entries.iter().map(|(_, record)| record.port));
@@ -83,15 +87,18 @@ pub(crate) fn begin(begin: Begin) -> Result<Control, String> {
         networks,
         devices: BTreeMap::new(),
         engine,
+        names: begin.names,
         keeper: KeeperLink::new(begin.keeper.try_clone().map_err(|e| e.to_string())?, begin.keeper_pid),
         jobs: BTreeMap::new(),
         mtu_changes: Vec::new(),
         next_change: 0,
+        next_publication: 0,
         ports,
         kept,
         spare,
         live,
         global_id,
+        host_addresses: host_access::addresses(&begin.host).into(),
         host: begin.host,
         warnings: Vec::new(),
         restarts: begin.restarts,
@@ -186,16 +193,24 @@ fn global_id(site: &StateDir, warnings: &mut Vec<String>) -> io::Result<GlobalId
     Ok(global_id)
 }
 
-/// The TAPs that the keeper kept.
-fn handed_over(keeper: &OwnedFd) -> Result<BTreeMap<EndpointKey, Tap>, String> {
+/// What the keeper kept.
+#[derive(Default)]
+struct Kept {
+    taps: BTreeMap<EndpointKey, Tap>,
+    /// Of published ports.
+    sockets: BTreeMap<SocketKey, OwnedFd>,
+}
+
+fn handed_over(keeper: &OwnedFd) -> Result<Kept, String> {
     let timeout = |seconds| setsockopt(keeper, ReceiveTimeout, &TimeVal::seconds(seconds)).map_err(|e| e.to_string());
     timeout(HANDOVER)?;
-    let mut taps = BTreeMap::new();
+    let mut kept = Kept::default();
     loop {
         match message::recv::<ToSwitch>(keeper.as_fd()) {
             Ok(Some((ToSwitch::Kept { endpoint, tap: info }, Some(fd)))) => {
-                drop(taps.insert(endpoint, Tap { fd, info }))
+                drop(kept.taps.insert(endpoint, Tap { fd, info }))
             }
+            Ok(Some((ToSwitch::KeptSocket { socket }, Some(fd)))) => drop(kept.sockets.insert(socket, fd)),
             Ok(Some((ToSwitch::KeptAll, _))) => break,
             Ok(Some((other, _))) => return Err(format!("take over from the keeper: unexpected message {other:?}")),
             Ok(None) => return Err("take over from the keeper: it is gone".into()),
@@ -203,7 +218,7 @@ fn handed_over(keeper: &OwnedFd) -> Result<BTreeMap<EndpointKey, Tap>, String> {
         }
     }
     timeout(0)?;
-    Ok(taps)
+    Ok(kept)
 }
 
 impl Control {
@@ -223,16 +238,21 @@ impl Control {
         Ok(())
     }
 
-    fn restore_endpoints(&mut self, loaded: Loaded<EndpointRecord>, mut taps: BTreeMap<EndpointKey, Tap>) {
+    fn restore_endpoints(&mut self, loaded: Loaded<EndpointRecord>, handed_over: Kept) {
+        let Kept { mut taps, mut sockets } = handed_over;
+        let mut closed = Vec::new();
         loaded.bad.into_iter().for_each(|(_, warning)| self.warn(warning));
         let mut kept = Vec::new();
         let mut lost = Vec::new();
         for (key, record) in loaded.entries {
             match self.reserve_again(&key, record) {
-                Ok(at) => match taps.remove(&endpoint::key(&at.network, &at.name)) {
-                    Some(tap) => kept.push((at, tap)),
-                    None => lost.push(at),
-                },
+                Ok(at) => {
+                    closed.push((at.clone(), self.publish_kept(&at, &mut sockets)));
+                    match taps.remove(&endpoint::key(&at.network, &at.name)) {
+                        Some(tap) => kept.push((at, tap)),
+                        None => lost.push(at),
+                    }
+                }
                 Err(why) => {
                     let warning = self.live.move_aside(&key, &why);
                     self.warn(warning);
@@ -242,6 +262,27 @@ impl Control {
         self.serve(kept);
         lost.into_iter().for_each(|at| self.reattach(at));
         taps.into_iter().for_each(|(key, tap)| self.destroy_stray(key, tap));
+        sockets.into_iter().for_each(|(key, fd)| self.close_stray(key, fd));
+        closed.into_iter().for_each(|(at, records)| self.publish_again(&at, records));
+    }
+
+    /// Takes the sockets of what an endpoint publishes; returns what none was kept of.
+    fn publish_kept(&mut self, at: &Place, sockets: &mut BTreeMap<SocketKey, OwnedFd>) -> Vec<PublicationRecord> {
+        let record = &self.networks[&at.network].endpoints[&at.name].record;
+        let (port, published) = (record.port, record.published.clone());
+        let mut none = Vec::new();
+        for record in published {
+            let kept = sockets.remove(&SocketKey { transport: record.transport, address: record.host });
+            let Some(fd) = kept else {
+                none.push(record);
+                continue;
+            };
+            let publication = self.publication(port, &record, fd);
+            if let Some(endpoint) = self.networks.get_mut(&at.network).and_then(|n| n.endpoints.get_mut(&at.name)) {
+                endpoint.publications.push(publication);
+            }
+        }
+        none
     }
 
     /// Takes name, addresses and device name again, as `reserve` did.
@@ -265,7 +306,7 @@ impl Control {
         let wanted = Wanted { ipv4: Some(record.ipv4), ipv6: record.ipv6 };
         network.leases.request(&owner(&record.name), wanted, Duration::ZERO).map_err(|e| e.to_string())?;
         let at = Place { network: record.network.clone(), name: record.name.clone() };
-        network.endpoints.insert(at.name.clone(), Endpoint { record, phase: Phase::Lost });
+        network.endpoints.insert(at.name.clone(), Endpoint { record, phase: Phase::Lost, publications: Vec::new() });
         // Neighbours know: it was served before.
         network.note_macs(&at.name);
         self.devices.insert(device, at.clone());
@@ -301,6 +342,14 @@ impl Control {
         let label = key.0.clone();
         if let Ok(job) = self.keeper.submit(|job| ToKeeper::Detach { job, endpoint: key }, None) {
             self.jobs.insert(job, Job::Stray(label));
+        }
+    }
+
+    /// A socket that was bound for nobody's publication, or for one that was never written down.
+    fn close_stray(&mut self, socket: SocketKey, fd: OwnedFd) {
+        drop(fd);
+        if let Ok(job) = self.keeper.submit(|job| ToKeeper::Unbind { job, socket }, None) {
+            self.jobs.insert(job, Job::Unbind(Closed::Nothing));
         }
     }
 }

@@ -10,6 +10,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{Control, Ending};
+use crate::daemon::keeper::message::SocketKey;
 use crate::daemon::keeper::serve_takeover;
 
 impl Control {
@@ -26,7 +27,10 @@ impl Control {
         let ports =
             self.networks.values().flat_map(|n| n.endpoints.values()).filter_map(|e| Some((e.key(), e.port()?)));
         let taps: Vec<_> = ports.filter_map(|(key, port)| Some((key, port.info.clone(), port.tx.fd()?))).collect();
-        match serve_takeover(self.takeover.as_fd(), &taps) {
+        let published = self.networks.values().flat_map(|n| n.endpoints.values()).flat_map(|e| &e.publications);
+        let sockets: Vec<_> =
+            published.map(|p| (SocketKey { transport: p.transport, address: p.host }, p.socket.as_fd())).collect();
+        match serve_takeover(self.takeover.as_fd(), &taps, &sockets) {
             Ok(Some(connection)) => {
                 // The next keeper waits for its end, which is this process's.
                 std::mem::forget(connection);

@@ -2,25 +2,29 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Sender, bounded, unbounded};
+use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use parking_lot::Mutex;
 use tapswitch_ipam::Occupied;
 use tapswitch_netns::{Namespace, NamespaceId, OffloadMode, TapInfo, message};
 
 use super::{Begin, Control, Ending, Handle, Inputs, Selection, begin, channel};
-use crate::daemon::api::types::{AttachRequest, EndpointInfo, NetworkCreate, Subnet4, Subnet6};
-use crate::daemon::keeper::message::{EndpointKey, ToKeeper, ToSwitch};
+use crate::daemon::api::types::{
+    AttachRequest, EndpointInfo, NetworkCreate, PublicationInfo, PublishRequest, Subnet4, Subnet6,
+};
+use crate::daemon::keeper::message::{EndpointKey, Holder, JobId, SocketKey, ToKeeper, ToSwitch};
 use crate::daemon::keeper_link;
 use crate::daemon::refusal::Outcome;
 use crate::daemon::settings::Settings;
 use crate::engine::{EngineEvent, IoChoice};
+use crate::gateway::{DNS, Resolvers, service};
 
 /// What the keeper does about a job.
 pub(crate) enum Act {
@@ -43,6 +47,8 @@ pub(crate) struct Keeper {
     pub(crate) heard: Arc<Mutex<Vec<String>>>,
     /// The devices it keeps: both ends of each.
     pub(crate) kept: Arc<Mutex<BTreeMap<String, (OwnedFd, OwnedFd)>>>,
+    /// The sockets it keeps, which are pairs too, so that no port of the machine is taken.
+    pub(crate) sockets: Arc<Mutex<BTreeMap<SocketKey, (OwnedFd, OwnedFd)>>>,
 }
 
 /// A daemon under test.
@@ -88,6 +94,9 @@ impl Daemon {
             let kept = ToSwitch::Kept { endpoint: EndpointKey(key.clone()), tap: info("eth0") };
             message::send(theirs.as_fd(), &kept, Some(device.as_fd())).unwrap();
         }
+        for (socket, (_, ours)) in keeper.sockets.lock().iter() {
+            message::send(theirs.as_fd(), &ToSwitch::KeptSocket { socket: *socket }, Some(ours.as_fd())).unwrap();
+        }
         message::send(theirs.as_fd(), &ToSwitch::KeptAll, None).unwrap();
         let (events, engine) = unbounded();
         let (takeover, _) = message::pair().unwrap();
@@ -98,6 +107,7 @@ impl Daemon {
             restarts,
             takeover,
             host: Occupied::default(),
+            names: service(Resolvers::new(&[], DNS)).0,
             events: events.clone(),
         })?;
         let (to_control, from_keeper) = bounded(64);
@@ -124,6 +134,24 @@ impl Daemon {
     pub(crate) fn attach_as(&self, request: AttachRequest) -> Outcome<EndpointInfo> {
         let namespace = Namespace::current().unwrap();
         wait(self.handle.ask(move |control, reply| control.attach(&request, namespace, reply)))
+    }
+
+    /// Publishes, and says what `ls` shows of it.
+    pub(crate) fn publish(&self, endpoint: &str, specs: &[&str]) -> Outcome<Vec<String>> {
+        let request = publish_request(endpoint, specs);
+        let published = wait(self.handle.ask(move |control, reply| control.publish_ports(&request, reply)))?;
+        Ok(published.iter().map(shown).collect())
+    }
+
+    pub(crate) fn unpublish(&self, endpoint: &str, specs: &[&str]) -> Outcome<()> {
+        let request = publish_request(endpoint, specs);
+        wait(self.handle.ask(move |control, reply| control.unpublish_ports(&request, reply)))
+    }
+
+    /// What all endpoints publish.
+    pub(crate) fn published(&self) -> Vec<String> {
+        let infos = self.call(|control| control.endpoint_infos(&Selection::default())).unwrap();
+        infos.iter().flat_map(|info| info.published.iter().map(shown)).collect()
     }
 
     pub(crate) fn detach(&self, target: &str) -> Outcome<()> {
@@ -167,6 +195,15 @@ impl Daemon {
     }
 }
 
+fn publish_request(endpoint: &str, specs: &[&str]) -> PublishRequest {
+    PublishRequest { endpoint: endpoint.into(), publish: specs.iter().map(|spec| (*spec).to_owned()).collect() }
+}
+
+fn shown(published: &PublicationInfo) -> String {
+    let host = SocketAddr::new(published.ip, published.host_port);
+    format!("{host} {}/{}", published.container_port, published.protocol)
+}
+
 /// Waits for an answer.
 pub(crate) fn wait<T>(answer: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(answer)
@@ -187,6 +224,18 @@ fn play(socket: &OwnedFd, keeper: &Keeper, mut judge: Judge) {
                 if matches!(act, Act::Do) {
                     keeper.kept.lock().remove(&endpoint.0);
                 }
+                (job, None)
+            }
+            ToKeeper::Bind { job, socket: key } => {
+                keeper.heard.lock().push(format!("bind {} {}", key.transport, key.address));
+                if !matches!(act, Act::Hold) && bind(socket, keeper, job, key, &act).is_err() {
+                    return;
+                }
+                continue;
+            }
+            ToKeeper::Unbind { job, socket } => {
+                keeper.heard.lock().push(format!("unbind {} {}", socket.transport, socket.address));
+                keeper.sockets.lock().remove(&socket);
                 (job, None)
             }
             ToKeeper::SetMtu { job, ifname, mtu, .. } => {
@@ -225,4 +274,29 @@ fn play(socket: &OwnedFd, keeper: &Keeper, mut judge: Judge) {
             return;
         }
     }
+}
+
+/// The first port given where any is asked for.
+const FREE: u16 = 49_153;
+
+/// Binds, unless it is to fail or the port is taken.
+fn bind(link: &OwnedFd, keeper: &Keeper, job: JobId, mut key: SocketKey, act: &Act) -> std::io::Result<()> {
+    let mut sockets = keeper.sockets.lock();
+    if key.address.port() == 0 {
+        let taken = |port: &u16| sockets.keys().any(|other| other.address.port() == *port);
+        key.address.set_port((FREE..).find(|port| !taken(port)).unwrap());
+    }
+    let in_use = Errno::EADDRINUSE as i32;
+    let refused = match act {
+        Act::Fail(name) => Some((in_use, Some(Holder { uid: 0, process: Some(((*name).into(), 4711)) }))),
+        Act::Gone => Some((Errno::EAFNOSUPPORT as i32, None)),
+        _ => sockets.contains_key(&key).then_some((in_use, None)),
+    };
+    if let Some((errno, holder)) = refused {
+        return message::send(link.as_fd(), &ToSwitch::NotBound { job, errno, holder }, None);
+    }
+    let (theirs, ours) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_NONBLOCK).unwrap();
+    let sent = message::send(link.as_fd(), &ToSwitch::Bound { job, socket: key }, Some(ours.as_fd()));
+    sockets.insert(key, (theirs, ours));
+    sent
 }

@@ -2,7 +2,9 @@
 
 mod announcing;
 mod endpoints;
+mod host_access;
 mod networks;
+mod publishing;
 mod restarts;
 mod rules;
 
@@ -13,7 +15,7 @@ use tapswitch_ipam::{Occupied, Route, RouteKind};
 use super::testing::{Act, Daemon, Keeper, settings, wait};
 use super::{Ending, Selection};
 use crate::daemon::api::types::{
-    AttachRequest, EndpointState, NetworkCreate, NetworkSet, RuleChange, Subnet4, Subnet6, UplinkKind,
+    AttachRequest, EndpointState, NetworkCreate, NetworkInfo, NetworkSet, RuleChange, Subnet4, Subnet6, UplinkKind,
 };
 use crate::daemon::keeper::message::ToKeeper;
 use crate::daemon::refusal::Refusal;

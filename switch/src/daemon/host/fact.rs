@@ -5,9 +5,11 @@
 //! | unicast without a gateway | on-link: somebody answers there, a VPN device without gateways included |
 //! | unicast with one | through a gateway; with several next hops only if each has one |
 //! | local /32 or /128 | an address of the host |
-//! | local and shorter | on-link: the host answers for all of it, as for 127.0.0.0/8 |
+//! | local and shorter | on-link, and local: the host answers for all of it, as for 127.0.0.0/8 |
+//! | anycast | an address of the host, as the subnet-router address of RFC 4291 2.6.1 |
+//! | broadcast | a broadcast address |
 //! | blackhole, unreachable, prohibit, throw | that; they take nothing |
-//! | broadcast, anycast, multicast | nothing: their network has a route of its own |
+//! | multicast | nothing |
 //! | cloned | nothing: what was learnt of one destination, as its MTU |
 //!
 //! Pure; addresses come from a dump of their own as well, which holds those of links that are down.
@@ -27,6 +29,9 @@ use tapswitch_ipam::{Route, RouteKind};
 pub(super) enum Fact {
     Route(Route),
     Address(IpAddr),
+    /// A prefix that is all the host's: on-link, too.
+    Local(IpNet),
+    Broadcast(IpAddr),
 }
 
 /// What this message tells of this family.
@@ -44,12 +49,13 @@ fn classify(message: &RouteMessage, family: AddressFamily) -> Option<Fact> {
         return None;
     }
     let prefix = prefix(message)?;
+    let is_address = prefix.prefix_len() == prefix.max_prefix_len();
     let kind = match message.header.kind {
         RouteType::Unicast if through_gateway(message) => RouteKind::Gateway,
-        RouteType::Local if prefix.prefix_len() == prefix.max_prefix_len() => {
-            return Some(Fact::Address(prefix.addr()));
-        }
-        RouteType::Unicast | RouteType::Local => RouteKind::OnLink,
+        RouteType::Local | RouteType::Anycast if is_address => return Some(Fact::Address(prefix.addr())),
+        RouteType::Local | RouteType::Anycast => return Some(Fact::Local(prefix)),
+        RouteType::Broadcast if is_address => return Some(Fact::Broadcast(prefix.addr())),
+        RouteType::Unicast => RouteKind::OnLink,
         RouteType::BlackHole => RouteKind::Blackhole,
         RouteType::Unreachable => RouteKind::Unreachable,
         RouteType::Prohibit => RouteKind::Prohibit,
@@ -130,7 +136,7 @@ mod tests {
     fn kind_of(message: &RouteMessage) -> Option<RouteKind> {
         match classify(message, message.header.address_family)? {
             Fact::Route(route) => Some(route.kind),
-            Fact::Address(_) => panic!("a route is expected"),
+            other => panic!("a route is expected: {other:?}"),
         }
     }
 
@@ -166,17 +172,25 @@ mod tests {
     }
 
     #[test]
-    fn a_local_host_route_is_an_address_and_a_wider_one_is_on_link() {
+    fn a_local_host_route_is_an_address_and_a_wider_one_is_all_the_hosts() {
         let address = route("10.1.2.3/32", RouteType::Local, vec![]);
         assert_eq!(classify(&address, V4), Some(Fact::Address("10.1.2.3".parse().unwrap())));
-        assert_eq!(kind_of(&route("127.0.0.0/8", RouteType::Local, vec![])), Some(RouteKind::OnLink));
+        let local = route("127.0.0.0/8", RouteType::Local, vec![]);
+        assert_eq!(classify(&local, V4), Some(Fact::Local("127.0.0.0/8".parse().unwrap())));
+    }
+
+    #[test]
+    fn an_anycast_address_is_the_hosts_and_a_broadcast_address_is_told() {
+        let anycast = route("fd00::/128", RouteType::Anycast, vec![]);
+        assert_eq!(classify(&anycast, AddressFamily::Inet6), Some(Fact::Address("fd00::".parse().unwrap())));
+        let broadcast = route("10.1.2.255/32", RouteType::Broadcast, vec![]);
+        assert_eq!(classify(&broadcast, V4), Some(Fact::Broadcast("10.1.2.255".parse().unwrap())));
     }
 
     #[test]
     fn discarding_routes_keep_their_kind_and_group_routes_are_nothing() {
         assert_eq!(kind_of(&route("10.0.0.0/8", RouteType::BlackHole, vec![])), Some(RouteKind::Blackhole));
         assert_eq!(kind_of(&route("10.0.0.0/8", RouteType::Throw, vec![])), Some(RouteKind::Throw));
-        assert_eq!(classify(&route("10.1.2.255/32", RouteType::Broadcast, vec![]), V4), None);
         assert_eq!(kind_of(&route("ff00::/8", RouteType::Multicast, vec![])), None);
     }
 

@@ -1,12 +1,20 @@
-//! The TAPs the keeper holds, by endpoint.
+//! The TAPs the keeper holds, by endpoint, and the sockets of published ports.
 //!
-//! A duplicate here keeps the carrier up while no switch lives.
+//! A duplicate here keeps the carrier up, and connections waiting, while no switch lives.
 
 use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use tapswitch_netns::{NamespaceId, Tap, TapInfo};
 
-use super::message::EndpointKey;
+use super::message::{EndpointKey, SocketKey};
+
+/// What a kept descriptor is known by.
+#[derive(Clone, Debug)]
+pub(super) enum Label {
+    Tap(EndpointKey),
+    Socket(SocketKey),
+}
 
 /// A held TAP.
 #[derive(Debug)]
@@ -16,13 +24,36 @@ pub(super) struct Kept {
     pub(super) namespace: Option<NamespaceId>,
 }
 
-/// All held TAPs.
+/// All that is held.
 #[derive(Debug, Default)]
-pub(super) struct KeptTaps {
+pub(super) struct KeptDescriptors {
     taps: BTreeMap<EndpointKey, Kept>,
+    sockets: BTreeMap<SocketKey, OwnedFd>,
 }
 
-impl KeptTaps {
+impl KeptDescriptors {
+    /// The descriptor of that label.
+    pub(super) fn fd(&self, label: &Label) -> Option<BorrowedFd<'_>> {
+        match label {
+            Label::Tap(endpoint) => self.taps.get(endpoint).map(|kept| kept.tap.as_fd()),
+            Label::Socket(socket) => self.sockets.get(socket).map(AsFd::as_fd),
+        }
+    }
+
+    pub(super) fn insert_socket(&mut self, key: SocketKey, fd: OwnedFd) {
+        self.sockets.insert(key, fd);
+    }
+
+    /// Closes a socket; one that is not held is closed already.
+    pub(super) fn close_socket(&mut self, key: SocketKey) {
+        self.sockets.remove(&key);
+    }
+
+    /// Where sockets are bound, in order.
+    pub(super) fn sockets(&self) -> impl ExactSizeIterator<Item = SocketKey> {
+        self.sockets.keys().copied()
+    }
+
     pub(super) fn insert(&mut self, endpoint: EndpointKey, kept: Kept) {
         self.taps.insert(endpoint, kept);
     }

@@ -7,14 +7,17 @@
 //! | dies | then |
 //! |---|---|
 //! | a job's child | that job fails; its device was not persistent and is gone |
-//! | the switch | a new one is forked at once and handed every descriptor: no carrier is lost, no namespace entered |
+//! | the switch | a new one is forked at once and handed every descriptor: no carrier is lost, no namespace entered, no client of a published port refused |
 //! | the keeper | the switch forwards on; the next `up` takes every descriptor from it by `keeper.sock` ([`serve_takeover`]) |
 //! | both | the TAPs are persistent: the next switch asks for each by name (`Reattach`) |
 //!
 //! What the switch may ask for is little, since it may be compromised: a device in a namespace it holds a descriptor of, or
-//! changes to the devices the keeper holds. Nothing is ever done in the keeper's own namespace, the host's.
+//! changes to the devices the keeper holds. In the keeper's own namespace, the host's, nothing is ever done but to bind the
+//! sockets of published ports.
 
+mod bind;
 mod error;
+mod holder;
 mod job;
 mod kept;
 mod listen;

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -11,16 +12,18 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use tapswitch_netns::{Namespace, NamespaceId};
 
+use super::bind::{SOCKETS_MAX, bound};
 use super::error::{Error, Result};
+use super::holder;
 use super::job::{Failure, Finished, Jobs, Work};
-use super::kept::{Kept, KeptTaps};
+use super::kept::{Kept, KeptDescriptors, Label};
 use super::listen::Listeners;
 use super::lock::{Lock, private_directory};
-use super::message::{EndpointKey, JobId, ToKeeper, ToSwitch};
+use super::message::{EndpointKey, JobId, SocketKey, ToKeeper, ToSwitch};
 use super::ready::Ready;
 use super::start::{Config, SwitchStart};
 use super::switch::{Heard, Switch};
-use super::takeover::take_over;
+use super::takeover::{Taken, take_over};
 
 /// Dying so often so fast is no accident.
 const DEATHS_MAX: usize = 5;
@@ -58,7 +61,7 @@ struct Keeper<'a, F> {
     listeners: Listeners,
     switch: Switch,
     jobs: Jobs,
-    kept: KeptTaps,
+    kept: KeptDescriptors,
     restarts: u32,
     /// The last few, oldest first.
     deaths: VecDeque<Instant>,
@@ -77,12 +80,14 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
         let own =
             Namespace::current().map_err(|error| Error::system("open our namespace", std::io::Error::other(error)))?;
 
-        let mut kept = KeptTaps::default();
+        let mut kept = KeptDescriptors::default();
         let taken = take_over(&config.takeover_socket())?;
         let patience = taken.as_ref().map(|_| STOP_PATIENCE);
-        for (endpoint, tap) in taken.into_iter().flatten() {
+        let Taken { taps, sockets } = taken.unwrap_or_default();
+        for (endpoint, tap) in taps {
             kept.insert(endpoint, Kept { tap, namespace: None });
         }
+        sockets.into_iter().for_each(|(key, fd)| kept.insert_socket(key, fd));
         let listeners = bind_within(&config, patience)?;
         let signals = signals()?;
         let switch = Switch::spawn(&listeners, &config, 0, &switch_main)?;
@@ -209,7 +214,10 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
 
     fn tell_kept(&mut self) {
         for (endpoint, tap) in self.kept.list() {
-            self.switch.tell(ToSwitch::Kept { endpoint: endpoint.clone(), tap }, Some(endpoint));
+            self.switch.tell(ToSwitch::Kept { endpoint: endpoint.clone(), tap }, Some(Label::Tap(endpoint)));
+        }
+        for socket in self.kept.sockets() {
+            self.switch.tell(ToSwitch::KeptSocket { socket }, Some(Label::Socket(socket)));
         }
         self.switch.tell(ToSwitch::KeptAll, None);
     }
@@ -234,6 +242,11 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
                 self.submit(job, work);
             }
             ToKeeper::Detach { job, endpoint } => self.detach(job, &endpoint),
+            ToKeeper::Bind { job, socket } => self.bind(job, socket),
+            ToKeeper::Unbind { job, socket } => {
+                self.kept.close_socket(socket);
+                self.switch.tell(ToSwitch::Done { job }, None);
+            }
             ToKeeper::Ready => self.ready.serves(),
             ToKeeper::Fatal { error } => {
                 self.switch.kill();
@@ -313,7 +326,23 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
         }
         let attached = ToSwitch::Attached { job, tap: tap.info.clone(), namespace };
         self.kept.insert(endpoint.clone(), Kept { tap, namespace: Some(namespace) });
-        self.switch.tell(attached, Some(endpoint));
+        self.switch.tell(attached, Some(Label::Tap(endpoint)));
+    }
+
+    /// Binds a socket and keeps it. Quick, so no child does it.
+    fn bind(&mut self, job: JobId, socket: SocketKey) {
+        let full = self.kept.sockets().len() >= SOCKETS_MAX;
+        let bound = if full { Err(Errno::EMFILE) } else { bound(socket) };
+        match bound {
+            Ok((socket, fd)) => {
+                self.kept.insert_socket(socket, fd);
+                self.switch.tell(ToSwitch::Bound { job, socket }, Some(Label::Socket(socket)));
+            }
+            Err(errno) => {
+                let holder = (errno == Errno::EADDRINUSE).then(|| holder::find(socket)).flatten();
+                self.switch.tell(ToSwitch::NotBound { job, errno: errno as i32, holder }, None);
+            }
+        }
     }
 }
 

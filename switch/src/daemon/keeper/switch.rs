@@ -13,9 +13,9 @@ use nix::unistd::{ForkResult, Pid, fork};
 use tapswitch_netns::message;
 
 use super::error::{Error, Result};
-use super::kept::KeptTaps;
+use super::kept::{KeptDescriptors, Label};
 use super::listen::Listeners;
-use super::message::{EndpointKey, ToKeeper, ToSwitch};
+use super::message::{ToKeeper, ToSwitch};
 use super::renounce::renounce;
 use super::start::{Config, SwitchStart};
 
@@ -27,7 +27,7 @@ const OUTBOX_MAX: usize = 4096;
 pub(super) struct Switch {
     pid: Pid,
     socket: OwnedFd,
-    outbox: VecDeque<(ToSwitch, Option<EndpointKey>)>,
+    outbox: VecDeque<(ToSwitch, Option<Label>)>,
     /// The last send failed for what no event tells the end of.
     blocked: bool,
 }
@@ -98,18 +98,18 @@ impl Switch {
         self.outbox.len() < OUTBOX_MAX
     }
 
-    /// Queues a message; the TAP kept for `endpoint` goes with it.
-    pub(super) fn tell(&mut self, message: ToSwitch, endpoint: Option<EndpointKey>) {
-        self.outbox.push_back((message, endpoint));
+    /// Queues a message; the descriptor kept under `label` goes with it.
+    pub(super) fn tell(&mut self, message: ToSwitch, label: Option<Label>) {
+        self.outbox.push_back((message, label));
     }
 
     /// Sends what the socket takes. A broken connection shows in [`hear`](Switch::hear).
-    pub(super) fn flush(&mut self, kept: &KeptTaps) {
+    pub(super) fn flush(&mut self, kept: &KeptDescriptors) {
         self.blocked = false;
-        while let Some((message, endpoint)) = self.outbox.front() {
-            let sent = match endpoint.as_ref().map(|endpoint| kept.get(endpoint)) {
+        while let Some((message, label)) = self.outbox.front() {
+            let sent = match label.as_ref().map(|label| kept.fd(label)) {
                 None => message::send(self.socket.as_fd(), message, None),
-                Some(Some(kept)) => message::send(self.socket.as_fd(), message, Some(kept.tap.as_fd())),
+                Some(Some(fd)) => message::send(self.socket.as_fd(), message, Some(fd)),
                 // Detached before the switch read of it.
                 Some(None) => match gone(message) {
                     Some(message) => message::send(self.socket.as_fd(), &message, None),
@@ -159,11 +159,14 @@ impl Switch {
     }
 }
 
-/// What a message about a TAP becomes once that TAP is gone.
+/// What a message about a kept descriptor becomes once that is gone.
 fn gone(message: &ToSwitch) -> Option<ToSwitch> {
     match message {
         ToSwitch::Attached { job, .. } => {
             Some(ToSwitch::Failed { job: *job, error: "it was detached meanwhile".into(), gone: false })
+        }
+        ToSwitch::Bound { job, .. } => {
+            Some(ToSwitch::NotBound { job: *job, errno: Errno::ECANCELED as i32, holder: None })
         }
         _ => None,
     }

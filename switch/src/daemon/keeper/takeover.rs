@@ -1,4 +1,4 @@
-//! A new keeper takes the TAPs of a switch that outlived its keeper.
+//! A new keeper takes the TAPs and sockets of a switch that outlived its keeper.
 //!
 //! The switch inherited the listener of `keeper.sock` and serves it only once its keeper is gone. It sends every
 //! descriptor, waits for the word that they arrived, and ends; until that word it forwards on and may be asked again.
@@ -14,7 +14,7 @@ use tapswitch_netns::{Tap, TapInfo, message};
 
 use super::error::{Error, Result};
 use super::listen::{accept, connect_seqpacket};
-use super::message::{EndpointKey, ToSwitch};
+use super::message::{EndpointKey, SocketKey, ToSwitch};
 
 /// How long either side waits for the other's next message.
 const PATIENCE_SECONDS: i64 = 5;
@@ -28,19 +28,29 @@ enum Ask {
     Taken,
 }
 
-/// Takes every TAP of the switch that listens at `path`, and waits for its end; `None` when there is no such switch.
-pub(super) fn take_over(path: &Path) -> Result<Option<Vec<(EndpointKey, Tap)>>> {
+/// What a switch handed over.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    pub(super) taps: Vec<(EndpointKey, Tap)>,
+    /// Of published ports.
+    pub(super) sockets: Vec<(SocketKey, OwnedFd)>,
+}
+
+/// Takes every TAP and socket of the switch that listens at `path`, and waits for its end; `None` when there is no such
+/// switch.
+pub(super) fn take_over(path: &Path) -> Result<Option<Taken>> {
     let Some(socket) = connect_seqpacket(path)? else { return Ok(None) };
     receive(socket.as_fd()).map(Some).map_err(|error| Error::Takeover { why: error.to_string() })
 }
 
-fn receive(socket: BorrowedFd<'_>) -> io::Result<Vec<(EndpointKey, Tap)>> {
+fn receive(socket: BorrowedFd<'_>) -> io::Result<Taken> {
     set_patience(socket)?;
     message::send(socket, &Ask::TakeOver, None)?;
-    let mut taps = Vec::new();
+    let mut taken = Taken::default();
     loop {
         match message::recv(socket)? {
-            Some((ToSwitch::Kept { endpoint, tap }, Some(fd))) => taps.push((endpoint, Tap { fd, info: tap })),
+            Some((ToSwitch::Kept { endpoint, tap }, Some(fd))) => taken.taps.push((endpoint, Tap { fd, info: tap })),
+            Some((ToSwitch::KeptSocket { socket }, Some(fd))) => taken.sockets.push((socket, fd)),
             Some((ToSwitch::KeptAll, _)) => break,
             Some(_) => return Err(io::Error::other("it sent something else")),
             None => return Err(io::Error::other("it closed the connection")),
@@ -49,12 +59,13 @@ fn receive(socket: BorrowedFd<'_>) -> io::Result<Vec<(EndpointKey, Tap)>> {
     message::send(socket, &Ask::Taken, None)?;
     // The connection is closed by its end.
     match message::recv::<ToSwitch>(socket)? {
-        None => Ok(taps),
+        None => Ok(taken),
         Some(_) => Err(io::Error::other("it sent something else")),
     }
 }
 
-/// Serves one connection to `keeper.sock`: hands `taps` to a new keeper of the same user or root.
+/// Serves one connection to `keeper.sock`: hands `taps` and the `sockets` of published ports to a new keeper of the same
+/// user or root.
 ///
 /// Returns the connection once the TAPs arrived: the caller ends its process, and the connection with it, at once, for the
 /// new keeper waits for that. `None`: nothing was taken, forward on.
@@ -65,6 +76,7 @@ fn receive(socket: BorrowedFd<'_>) -> io::Result<Vec<(EndpointKey, Tap)>> {
 pub fn serve_takeover(
     listener: BorrowedFd<'_>,
     taps: &[(EndpointKey, TapInfo, BorrowedFd<'_>)],
+    sockets: &[(SocketKey, BorrowedFd<'_>)],
 ) -> io::Result<Option<OwnedFd>> {
     let connection = accept(listener)?;
     let peer = getsockopt(&connection, sockopt::PeerCredentials)?;
@@ -77,6 +89,9 @@ pub fn serve_takeover(
     expect(socket, |ask| matches!(ask, Ask::TakeOver))?;
     for (endpoint, tap, fd) in taps {
         message::send(socket, &ToSwitch::Kept { endpoint: endpoint.clone(), tap: tap.clone() }, Some(*fd))?;
+    }
+    for (key, fd) in sockets {
+        message::send(socket, &ToSwitch::KeptSocket { socket: *key }, Some(*fd))?;
     }
     message::send(socket, &ToSwitch::KeptAll, None)?;
     expect(socket, |ask| matches!(ask, Ask::Taken))?;

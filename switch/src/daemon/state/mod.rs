@@ -4,4 +4,6 @@ mod dir;
 mod records;
 
 pub(crate) use dir::{Loaded, StateDir, Survives};
-pub(crate) use records::{EndpointRecord, NetworkRecord, PortIds, RulePortRecord, RuleRecord, SiteRecord};
+pub(crate) use records::{
+    EndpointRecord, HostRecord, NetworkRecord, PortIds, PublicationRecord, RulePortRecord, RuleRecord, SiteRecord,
+};

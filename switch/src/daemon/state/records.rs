@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,7 @@ use crate::daemon::api::types::UplinkKind;
 use crate::daemon::name::{Name, printable};
 use crate::forwarding::{PortId, RulePort};
 use crate::frame::Mac;
+use crate::uplink::Transport;
 
 /// A network as it is kept: every default resolved, so that it stays what it was when a default changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +36,9 @@ pub(crate) struct NetworkRecord {
     /// Containers may reach the host.
     #[serde(default)]
     pub host_access: bool,
+    /// The host's own addresses there, where it has any.
+    #[serde(default)]
+    pub host: Option<HostRecord>,
     /// Seconds after which a learned MAC is forgotten.
     pub ageing: u32,
     /// Most learned MACs.
@@ -44,6 +48,16 @@ pub(crate) struct NetworkRecord {
     /// What is open while `icc` is false.
     #[serde(default)]
     pub rules: BTreeSet<RuleRecord>,
+}
+
+/// The addresses of the host on a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HostRecord {
+    /// Leased to it.
+    pub ipv4: Ipv4Addr,
+    /// Leased to it.
+    pub ipv6: Option<Ipv6Addr>,
 }
 
 /// One `allow`, by names: it may be given before its endpoints come.
@@ -122,6 +136,9 @@ pub(crate) struct EndpointRecord {
     pub network: Name,
     /// Its name there.
     pub name: Name,
+    /// Other names, which it may share with others there.
+    #[serde(default)]
+    pub aliases: Vec<Name>,
     /// What the client called its namespace.
     pub netns: String,
     /// Which namespace that is.
@@ -138,12 +155,37 @@ pub(crate) struct EndpointRecord {
     pub guard: bool,
     /// Its port.
     pub port: PortId,
+    /// What of it is published.
+    #[serde(default)]
+    pub published: Vec<PublicationRecord>,
+}
+
+/// A port of the host that leads to one of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PublicationRecord {
+    /// TCP or UDP.
+    pub transport: Transport,
+    /// Where the socket is bound.
+    pub host: SocketAddr,
+    /// Where the container listens.
+    pub container: u16,
 }
 
 impl EndpointRecord {
     /// The file's name. `@` is in no [`Name`], so no two endpoints share one.
     pub(crate) fn file_key(network: &Name, name: &Name) -> String {
         format!("{network}@{name}")
+    }
+}
+
+impl PublicationRecord {
+    /// The endpoint's port, as the forwarding core knows it.
+    pub(crate) fn rule_port(&self) -> RulePort {
+        match self.transport {
+            Transport::Tcp => RulePort::Tcp(self.container),
+            Transport::Udp => RulePort::Udp(self.container),
+        }
     }
 }
 

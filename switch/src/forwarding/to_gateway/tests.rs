@@ -69,6 +69,31 @@ fn with_sockets_as_uplink_what_is_for_beyond_is_the_switchs() {
 }
 
 #[test]
+fn the_host_is_the_switchs_where_sockets_lead_to_it_and_a_ping_of_it_is_answered() {
+    let (host4, host6) = (Ipv4Addr::new(10, 0, 0, 254), Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0xfe));
+    for uplink in [Uplink::None, Uplink::User] {
+        let mut lan = Lan::new(NetworkSpec { uplink, host4: Some(host4), host6: Some(host6), ..spec() });
+        assert_eq!(lan.send(A, &tcp4(A_MAC, GATEWAY_MAC, A4, host4, 9, 80, SYN, b"")), Decision::Local);
+        assert_eq!(lan.send(A, &udp6(A_MAC, GATEWAY_MAC, A6, host6, 9, 80, b"")), Decision::Local);
+        assert_eq!(lan.send(A, &icmp_echo4(A_MAC, GATEWAY_MAC, A4, host4, 7, b"ping")), Decision::Answer);
+        assert_eq!(addresses(&lan.scratch.answer), (host4.into(), A4.into()));
+        assert_eq!(
+            lan.send(A, &arp(A_MAC, Mac::BROADCAST, 1, (A_MAC, A4), (Mac::new([0; 6]), host4))),
+            Decision::Answer
+        );
+    }
+}
+
+#[test]
+fn nobody_claims_the_hosts_address() {
+    let host4 = Ipv4Addr::new(10, 0, 0, 254);
+    let mut lan = Lan::new(NetworkSpec { host4: Some(host4), ..nested(&[A]) });
+    let claim = arp(A_MAC, Mac::BROADCAST, 2, (A_MAC, host4), (A_MAC, host4));
+    assert_eq!(lan.send(A, &claim), drop(DropReason::GatewayClaim));
+    assert_eq!(lan.send(A, &udp4(A_MAC, B_MAC, host4, B4, 9, 9, b"")), drop(DropReason::GatewayClaim));
+}
+
+#[test]
 fn what_a_published_port_sends_goes_back_by_the_switch_under_every_uplink() {
     for uplink in [Uplink::None, Uplink::Host(id(B))] {
         let mut spec = NetworkSpec { uplink, ..spec() };

@@ -11,13 +11,21 @@
 //! Each protocol has a table of its own ([`tcp`], [`udp`], [`icmp`]); all have limits per endpoint, and refuse the endpoint that has
 //! reached them, nobody else.
 
+pub(crate) mod datagram;
 pub(crate) mod errors;
+mod fragments;
 pub(crate) mod icmp;
+mod names;
+mod publication;
+mod quote;
+mod ready;
+mod socket;
+mod table;
 pub(crate) mod tcp;
 pub(crate) mod udp;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use mio::{Registry, Token, Waker};
@@ -82,6 +90,8 @@ pub(crate) struct Cx<'a> {
     /// The homes of the ports served here.
     pub homes: &'a BTreeMap<PortId, Home>,
     pub names: &'a Link,
+    pub errors: &'a mut errors::Budget,
+    pub idents: &'a mut datagram::Idents,
     pub now: Instant,
 }
 
@@ -100,6 +110,25 @@ pub(crate) struct Incoming<'a> {
     pub bytes: &'a [u8],
     pub packet: &'a Packet<'a>,
     pub offload: &'a Offload,
+    /// It came in fragments.
+    pub was_cut: bool,
+}
+
+impl<'a> Incoming<'a> {
+    /// The IP packet, without padding.
+    pub(crate) fn ip(&self) -> &'a [u8] {
+        &self.bytes[self.packet.l3_offset..self.packet.end]
+    }
+
+    /// Routers may not cut it: IPv4 says so, and over IPv6 it is what its sender did not cut himself.
+    pub(crate) fn is_whole(&self) -> bool {
+        /// The bit in the sixth byte of an IPv4 header. RFC 791 3.1.
+        const DONT_FRAGMENT: u8 = 0x40;
+        match self.packet.src {
+            IpAddr::V4(_) => self.bytes[self.packet.l3_offset + 6] & DONT_FRAGMENT != 0,
+            IpAddr::V6(_) => !self.was_cut,
+        }
+    }
 }
 
 /// One worker's flows.
@@ -108,9 +137,15 @@ pub struct User {
     registry: Option<Registry>,
     homes: BTreeMap<PortId, Home>,
     names: Link,
+    errors: errors::Budget,
+    idents: datagram::Idents,
+    fragments: fragments::Fragments,
+    /// A datagram that came in fragments.
+    whole: Vec<u8>,
     tcp: tcp::Tcp,
     udp: udp::Udp,
     icmp: icmp::Icmp,
+    published: publication::Publications,
 }
 
 /// The flows of one port, on their way to another worker.
@@ -128,9 +163,57 @@ impl User {
             registry: None,
             homes: BTreeMap::new(),
             names,
+            errors: Default::default(),
+            idents: Default::default(),
+            fragments: Default::default(),
+            whole: Vec::new(),
             tcp: tcp::Tcp::new(),
             udp: udp::Udp::new(),
             icmp: icmp::Icmp::new(),
+            published: publication::Publications::default(),
+        }
+    }
+
+    /// Clients of the published ports that are served here are waited for, and no others.
+    fn wait_for_clients(&mut self, plan: &Plan) {
+        let registry = self.registry.as_ref().expect("a worker starts before its first port");
+        self.published.adopt(plan, &self.homes, registry);
+    }
+
+    /// A part of a datagram, which leaves when it is whole.
+    fn deliver_part(
+        &mut self,
+        home: Home,
+        bytes: &[u8],
+        packet: &Packet<'_>,
+        out: Out<'_, View>,
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        if !self.fragments.add(home.port, bytes, packet, now, &mut self.whole)? {
+            return Ok(());
+        }
+        // Taken for the call, which needs all of `self`; its room is used again.
+        let whole = std::mem::take(&mut self.whole);
+        let outcome = match Frame::parse(&whole).map(|frame| frame.payload) {
+            Ok(Payload::Ip(packet)) if packet.fragment == Fragment::Whole => {
+                let offload = &Offload::NONE;
+                let incoming = Incoming { home, bytes: &whole, packet: &packet, offload, was_cut: true };
+                self.deliver_whole(&incoming, out, now)
+            }
+            _ => Err(DropReason::Malformed),
+        };
+        self.whole = whole;
+        outcome
+    }
+
+    fn deliver_whole(&mut self, incoming: &Incoming<'_>, out: Out<'_, View>, now: Instant) -> Result<(), DropReason> {
+        let (tcp, udp, icmp, mut cx) = self.parts(out, now);
+        match &incoming.packet.l4 {
+            Layer4::Tcp { .. } => tcp.deliver(&mut cx, incoming),
+            Layer4::Udp { .. } if names::is_question(&cx, incoming) => names::deliver(&mut cx, incoming),
+            Layer4::Udp { .. } => udp.deliver(&mut cx, incoming),
+            Layer4::Icmp4 { .. } | Layer4::Icmp6 { .. } => icmp.deliver(&mut cx, incoming),
+            Layer4::Other => Err(DropReason::NoService),
         }
     }
 
@@ -141,12 +224,9 @@ impl User {
         now: Instant,
     ) -> (&'a mut tcp::Tcp, &'a mut udp::Udp, &'a mut icmp::Icmp, Cx<'a>) {
         let registry = self.registry.as_ref().expect("a worker starts before its first frame");
-        (
-            &mut self.tcp,
-            &mut self.udp,
-            &mut self.icmp,
-            Cx { out, registry, homes: &self.homes, names: &self.names, now },
-        )
+        let (errors, idents) = (&mut self.errors, &mut self.idents);
+        let cx = Cx { out, registry, homes: &self.homes, names: &self.names, errors, idents, now };
+        (&mut self.tcp, &mut self.udp, &mut self.icmp, cx)
     }
 }
 
@@ -160,8 +240,9 @@ fn home(view: &View, port: PortId) -> Option<Home> {
 impl Local<View> for User {
     type Baggage = Baggage;
 
-    fn start(&mut self, registry: Registry, _waker: Arc<Waker>) {
+    fn start(&mut self, registry: Registry, waker: Arc<Waker>) {
         self.registry = Some(registry);
+        self.names.start(waker);
     }
 
     fn adopt(&mut self, out: Out<'_, View>, now: Instant) {
@@ -171,6 +252,7 @@ impl Local<View> for User {
                 *known = found;
             }
         }
+        self.wait_for_clients(view.plan());
         let (tcp, udp, icmp, mut cx) = self.parts(out, now);
         tcp.adopt(&mut cx);
         udp.adopt(&mut cx);
@@ -180,6 +262,7 @@ impl Local<View> for User {
     fn take(&mut self, port: PortId, baggage: Option<Baggage>, out: Out<'_, View>, now: Instant) {
         let Some(found) = home(out.forward(), port) else { return };
         self.homes.insert(port, found);
+        self.wait_for_clients(out.forward().plan());
         let (tcp, udp, icmp, mut cx) = self.parts(out, now);
         if let Some(baggage) = baggage {
             tcp.unpack(&mut cx, baggage.tcp);
@@ -190,7 +273,9 @@ impl Local<View> for User {
 
     fn let_go(&mut self, port: PortId) -> Option<Baggage> {
         self.homes.remove(&port)?;
+        self.fragments.forget(port);
         let registry = self.registry.as_ref()?;
+        self.published.let_go(registry, port);
         Some(Baggage {
             tcp: self.tcp.pack(registry, port),
             udp: self.udp.pack(registry, port),
@@ -202,14 +287,11 @@ impl Local<View> for User {
         let frame = Frame::parse(arrival.bytes).map_err(|_| DropReason::Malformed)?;
         let Payload::Ip(packet) = &frame.payload else { return Err(DropReason::NoService) };
         let Some(&home) = self.homes.get(&arrival.port) else { return Err(DropReason::Detached) };
-        let incoming = Incoming { home, bytes: arrival.bytes, packet, offload: arrival.offload };
-        let (tcp, udp, icmp, mut cx) = self.parts(out, now);
-        match (packet.fragment, &packet.l4) {
-            (Fragment::Whole, Layer4::Tcp { .. }) => tcp.deliver(&mut cx, &incoming),
-            (Fragment::Whole, Layer4::Udp { .. }) => udp.deliver(&mut cx, &incoming),
-            (Fragment::Whole, Layer4::Icmp4 { .. } | Layer4::Icmp6 { .. }) => icmp.deliver(&mut cx, &incoming),
-            _ => Err(DropReason::NoService),
+        if packet.fragment != Fragment::Whole {
+            return self.deliver_part(home, arrival.bytes, packet, out, now);
         }
+        let incoming = Incoming { home, bytes: arrival.bytes, packet, offload: arrival.offload, was_cut: false };
+        self.deliver_whole(&incoming, out, now)
     }
 
     fn event(&mut self, token: usize, ready: Ready) {
@@ -217,17 +299,24 @@ impl Local<View> for User {
             (Kind::Tcp, index) => self.tcp.event(index, ready),
             (Kind::Udp, index) => self.udp.event(index, ready),
             (Kind::Icmp, index) => self.icmp.event(index, ready),
-            (Kind::Publication, _) => {}
+            (Kind::Publication, index) => self.published.event(index, ready),
         }
     }
 
     fn turn(&mut self, out: Out<'_, View>, now: Instant) -> Activity {
+        self.fragments.expire(now);
+        let mut published = std::mem::take(&mut self.published);
         let (tcp, udp, icmp, mut cx) = self.parts(out, now);
-        tcp.turn(&mut cx).max(udp.turn(&mut cx)).max(icmp.turn(&mut cx))
+        let names = names::turn(&mut cx);
+        let clients = published.turn(&mut cx, tcp, udp);
+        let moved = tcp.turn(&mut cx).max(udp.turn(&mut cx)).max(icmp.turn(&mut cx));
+        self.published = published;
+        clients.max(moved).max(names)
     }
 
     fn deadline(&self) -> Option<Instant> {
-        [self.tcp.deadline(), self.udp.deadline(), self.icmp.deadline()].into_iter().flatten().min()
+        let (fragments, clients) = (self.fragments.deadline(), self.published.deadline());
+        [self.tcp.deadline(), self.udp.deadline(), self.icmp.deadline(), fragments, clients].into_iter().flatten().min()
     }
 }
 

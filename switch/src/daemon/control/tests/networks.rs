@@ -57,10 +57,10 @@ fn a_network_is_changed_with_its_devices() {
     let set = |set: NetworkSet| {
         wait(daemon.handle.ask(move |c, reply| c.set_network(&"default".parse().unwrap(), &set, reply)))
     };
-    let info = set(NetworkSet { icc: Some(false), mtu: Some(9000) }).unwrap();
+    let info = set(NetworkSet { icc: Some(false), mtu: Some(9000), ..NetworkSet::default() }).unwrap();
     assert_eq!((info.icc, info.mtu), (false, 9000));
     assert!(daemon.keeper.heard.lock().iter().any(|h| h == "mtu eth0 9000"));
-    assert!(matches!(set(NetworkSet { icc: None, mtu: Some(65_522) }), Err(Refusal::Impossible(_))));
+    assert!(matches!(set(NetworkSet { mtu: Some(65_522), ..NetworkSet::default() }), Err(Refusal::Impossible(_))));
     let keeper = daemon.stop();
     let daemon = Daemon::start(settings(dir.path()), 1, keeper, Box::new(|_| Act::Do)).unwrap();
     let info = daemon.call(|c| c.network_info(&"default".parse().unwrap())).unwrap();

@@ -45,7 +45,7 @@ fn an_endpoint_whose_namespace_died_while_nobody_looked_is_dropped() {
     let daemon = Daemon::start(settings(dir.path()), 1, keeper, Box::new(judge)).unwrap();
     until("it goes", || daemon.list().is_empty());
     until("its file goes", || !dir.path().join("run/endpoints/default@web.json").exists());
-    daemon.attach("web", "eth0").unwrap();
+    until("its name is free", || daemon.attach("web", "eth0").is_ok());
     daemon.stop();
 }
 

@@ -1,63 +1,29 @@
-//! TCP flows.
+//! TCP flows: a container's connections, each joined to a socket.
+//!
+//! There is no second TCP: the container's window is the far end's, and the other way round. Upload goes from the frame
+//! straight into the socket ([`upload`]); download is peeked from the socket, sent in frames of 64 KB, and left in the socket until
+//! the container has acknowledged it ([`download`]). [`flow`] joins the two, [`table`] finds a segment's flow and gives each its turn.
+//!
+//! Limits: [`account`] has those of a container. A flow that is idle costs less than a kilobyte here, and no timer.
+//!
+//! Threads: all of it belongs to one worker.
 
-use mio::Registry;
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+mod account;
+mod download;
+mod farewells;
+mod flow;
+mod gaps;
+mod headers;
+mod options;
+mod pool;
+mod segment;
+mod sequence;
+mod slab;
+mod socket;
+mod table;
+#[cfg(test)]
+mod tests;
+mod timers;
+mod upload;
 
-use super::{Cx, Home, Incoming};
-use crate::engine::{Activity, Ready};
-use crate::forwarding::{DropReason, Instant, PortId};
-
-/// One worker's flows.
-#[derive(Debug, Default)]
-pub(crate) struct Tcp {}
-
-/// The flows of one port, on their way to another worker.
-#[derive(Debug, Default)]
-pub(crate) struct Baggage {}
-
-impl Tcp {
-    pub(crate) fn new() -> Self {
-        Self::default()
-    }
-
-    /// What is published has changed; `cx.homes` is renewed.
-    pub(crate) fn adopt(&mut self, _cx: &mut Cx<'_>) {}
-
-    /// The flows of a port that is served here from now on.
-    pub(crate) fn unpack(&mut self, _cx: &mut Cx<'_>, _baggage: Baggage) {}
-
-    /// Takes out the flows of a port that is not served here any more.
-    pub(crate) fn pack(&mut self, _registry: &Registry, _port: PortId) -> Baggage {
-        Baggage::default()
-    }
-
-    /// A packet of a container.
-    pub(crate) fn deliver(&mut self, _cx: &mut Cx<'_>, _incoming: &Incoming<'_>) -> Result<(), DropReason> {
-        Err(DropReason::NoService)
-    }
-
-    /// A client of a published port: a connected, non-blocking socket. The container at `near` sees it come from `far`.
-    pub(crate) fn accept(
-        &mut self,
-        _cx: &mut Cx<'_>,
-        _home: &Home,
-        _socket: OwnedFd,
-        _near: SocketAddr,
-        _far: SocketAddr,
-    ) {
-    }
-
-    /// A flow's socket became ready.
-    pub(crate) fn event(&mut self, _index: usize, _ready: Ready) {}
-
-    /// What is due.
-    pub(crate) fn turn(&mut self, _cx: &mut Cx<'_>) -> Activity {
-        Activity::Idle
-    }
-
-    /// When the next timer is due, at the latest.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        None
-    }
-}
+pub(crate) use table::{Baggage, Tcp};

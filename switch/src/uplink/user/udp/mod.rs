@@ -1,50 +1,326 @@
 //! UDP flows.
+//!
+//! A flow is what a container's port has with one far port. The container starts it: a connected socket of its own, read
+//! by this worker. Or a client of a published port does: then the container's datagrams leave by the publication's socket,
+//! which its own reader reads. Bursts stay bursts both ways: one frame of the container is one system call, and what the
+//! kernel put together of the far side's datagrams is one frame.
+//!
+//! Hop limits and path MTU work as through a router: what ends here is answered by the gateway, what ends beyond comes back from
+//! there as the ICMP error that it was. Limits: flows per container, datagrams per flow and turn. One worker owns it all.
+
+mod flow;
+mod outbound;
+#[cfg(test)]
+pub(super) mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use mio::Registry;
+use nix::errno::Errno;
 
-use super::{Cx, Incoming};
-use crate::engine::{Activity, Ready};
-use crate::forwarding::{DropReason, Instant, PortId};
+use self::flow::{Flow, Way};
+use self::outbound::Outbound;
+use super::datagram::{self, Datagram};
+use super::errors;
+use super::quote::Quote;
+use super::ready::{Pending, ReadyQueue};
+use super::socket::{Socket, Space};
+use super::table::{Key, Table};
+use super::{Cx, Ends, Home, Incoming, Kind};
+use crate::engine::{Activity, Forward, Ready};
+use crate::forwarding::{DropReason, EgressDrop, Instant, PortId};
+use crate::gateway::Asker;
+use crate::uplink::plan::{Destination, Publication, Transport};
+
+/// Most flows of one container: each is a descriptor, and a process has half a million of them at best.
+const MOST_FLOWS: usize = 2048;
+
+/// Datagrams or bursts, and errors, read from one flow before the others get their turn.
+const MOST_READS: usize = 16;
+
+/// More bytes at once are part of a bulk transfer.
+const BULK_BYTES: usize = 32 * 1024;
 
 /// One worker's flows.
-#[derive(Debug, Default)]
-pub(crate) struct Udp {}
+#[derive(Debug)]
+pub(crate) struct Udp {
+    flows: Table<Flow>,
+    ready: ReadyQueue,
+    space: Space,
+    /// A kernel before Linux 6.2 does not take bursts: its refusal is remembered.
+    sends_bursts: bool,
+}
 
 /// The flows of one port, on their way to another worker.
 #[derive(Debug, Default)]
-pub(crate) struct Baggage {}
+pub(crate) struct Baggage(Vec<(Key, Flow)>);
 
 impl Udp {
     pub(crate) fn new() -> Self {
-        Self::default()
+        Udp { flows: Table::new(MOST_FLOWS), ready: ReadyQueue::default(), space: Space::default(), sends_bursts: true }
     }
 
-    /// What is published has changed; `cx.homes` is renewed.
-    pub(crate) fn adopt(&mut self, _cx: &mut Cx<'_>) {}
+    /// What is published has changed; `cx.homes` is renewed. Flows end that may not be there any more.
+    pub(crate) fn adopt(&mut self, cx: &mut Cx<'_>) {
+        let plan = cx.plan();
+        self.flows.retain(|key, flow| match &flow.way {
+            Way::Own { far, .. } => cx.homes.get(&key.port).is_some_and(|home| {
+                plan.destination(home.place.network, Some(Transport::Udp), key.ends.far) == Ok(Destination::Far(*far))
+            }),
+            Way::Published { publication, .. } => {
+                plan.published_of(key.port).any(|published| published.id == publication.id)
+            }
+        });
+    }
 
     /// The flows of a port that is served here from now on.
-    pub(crate) fn unpack(&mut self, _cx: &mut Cx<'_>, _baggage: Baggage) {}
+    pub(crate) fn unpack(&mut self, cx: &mut Cx<'_>, baggage: Baggage) {
+        for (key, flow) in baggage.0 {
+            let timeout = flow.timeout(key.ends.far);
+            if self.flows.find(&key).is_none() {
+                let index = self.flows.insert(key, flow, timeout, cx.now);
+                self.watch(cx.registry, index);
+            }
+        }
+    }
 
     /// Takes out the flows of a port that is not served here any more.
-    pub(crate) fn pack(&mut self, _registry: &Registry, _port: PortId) -> Baggage {
-        Baggage::default()
+    pub(crate) fn pack(&mut self, registry: &Registry, port: PortId) -> Baggage {
+        let flows = self.flows.take_port(port);
+        for (_, flow) in &flows {
+            if let Way::Own { socket, .. } = &flow.way {
+                socket.deregister(registry);
+            }
+        }
+        Baggage(flows)
     }
 
     /// A packet of a container.
-    pub(crate) fn deliver(&mut self, _cx: &mut Cx<'_>, _incoming: &Incoming<'_>) -> Result<(), DropReason> {
-        Err(DropReason::NoService)
+    pub(crate) fn deliver(&mut self, cx: &mut Cx<'_>, incoming: &Incoming<'_>) -> Result<(), DropReason> {
+        let outbound = Outbound::read(incoming)?;
+        let key = Key { port: incoming.home.port, ends: outbound.ends };
+        let index = match self.flows.find(&key) {
+            Some(index) => {
+                errors::check_hops(cx, incoming)?;
+                index
+            }
+            None => match errors::destination(cx, incoming, Some(Transport::Udp), outbound.ends.far)? {
+                Destination::Names => return ask(cx, &incoming.home, &outbound),
+                Destination::Far(far) => {
+                    errors::check_hops(cx, incoming)?;
+                    self.open(cx, incoming, key, far)?
+                }
+            },
+        };
+        let Some((_, flow)) = self.flows.at(index) else { return Err(DropReason::NoUplink) };
+        let timeout = flow.timeout(key.ends.far);
+        match flow.send(&outbound) {
+            Ok(()) => {
+                self.flows.touch(index, timeout, cx.now);
+                Ok(())
+            }
+            Err(errno) => {
+                let mtu = flow.path_mtu();
+                Err(errors::refuse(cx, incoming, errno, mtu))
+            }
+        }
+    }
+
+    /// A flow with a socket of its own.
+    fn open(
+        &mut self,
+        cx: &mut Cx<'_>,
+        incoming: &Incoming<'_>,
+        key: Key,
+        far: SocketAddr,
+    ) -> Result<usize, DropReason> {
+        self.flows.admit(key.port, cx.now)?;
+        let socket = match Socket::udp(far) {
+            Ok(socket) => socket,
+            Err(Errno::EMFILE | Errno::ENFILE | Errno::EAGAIN) => {
+                // One of its own instead, for the next datagram.
+                self.flows.give_up_one(key.port, cx.now)?;
+                return Err(DropReason::FlowLimit);
+            }
+            Err(errno) => return Err(errors::refuse(cx, incoming, errno, None)),
+        };
+        let flow = Flow::new(Way::Own { socket, far });
+        let timeout = flow.timeout(key.ends.far);
+        let index = self.flows.insert(key, flow, timeout, cx.now);
+        self.watch(cx.registry, index);
+        Ok(index)
+    }
+
+    /// Has the poll tell of the flow's socket, and looks at it once: what came before is not told.
+    fn watch(&mut self, registry: &Registry, index: usize) {
+        let Some((_, flow)) = self.flows.at(index) else { return };
+        let Way::Own { socket, .. } = &flow.way else { return };
+        if socket.register(registry, Kind::Udp.token(index)).is_err() {
+            self.flows.remove(index);
+            return;
+        }
+        flow.pending = Pending::all();
+        self.ready.push(index, &mut flow.pending);
+    }
+
+    /// A client of a published port sent something: what the container at `near` sends to `far`, as which the client is shown to
+    /// it, leaves by the publication's socket to `client`. To be called with each datagram of a client, before
+    /// [`send_datagram`].
+    ///
+    /// # Errors
+    /// `FlowLimit`: the container has as many flows as it may have.
+    pub(crate) fn client(
+        &mut self,
+        cx: &mut Cx<'_>,
+        home: &Home,
+        publication: Arc<Publication>,
+        near: SocketAddr,
+        far: SocketAddr,
+        client: SocketAddr,
+    ) -> Result<(), DropReason> {
+        let key = Key { port: home.port, ends: Ends { near, far } };
+        if let Some(index) = self.flows.find(&key)
+            && let Some((_, flow)) = self.flows.at(index)
+            && let Way::Published { publication: known, client: known_client } = &flow.way
+            && (known.id, *known_client) == (publication.id, client)
+        {
+            flow.is_answered = true;
+            let timeout = flow.timeout(far);
+            self.flows.touch(index, timeout, cx.now);
+            return Ok(());
+        }
+        if let Some(index) = self.flows.find(&key) {
+            self.flows.remove(index);
+        }
+        self.flows.admit(key.port, cx.now)?;
+        let flow = Flow::new(Way::Published { publication, client });
+        let timeout = flow.timeout(far);
+        self.flows.insert(key, flow, timeout, cx.now);
+        Ok(())
     }
 
     /// A flow's socket became ready.
-    pub(crate) fn event(&mut self, _index: usize, _ready: Ready) {}
+    pub(crate) fn event(&mut self, index: usize, ready: Ready) {
+        if let Some((_, flow)) = self.flows.at(index) {
+            self.ready.note(index, &mut flow.pending, ready);
+        }
+    }
 
     /// What is due.
-    pub(crate) fn turn(&mut self, _cx: &mut Cx<'_>) -> Activity {
-        Activity::Idle
+    pub(crate) fn turn(&mut self, cx: &mut Cx<'_>) -> Activity {
+        let mut activity = Activity::Idle;
+        for _ in 0..self.ready.len() {
+            let Some(index) = self.ready.pop() else { break };
+            activity = activity.max(self.serve(cx, index));
+        }
+        self.flows.expire(cx.now);
+        activity
     }
 
     /// When the next timer is due, at the latest.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        None
+        self.flows.deadline()
     }
+
+    /// Brings a flow's container what came for it.
+    fn serve(&mut self, cx: &mut Cx<'_>, index: usize) -> Activity {
+        let Some((key, flow)) = self.flows.at(index) else { return Activity::Idle };
+        flow.pending.taken();
+        let (Way::Own { socket, .. }, Some(home)) = (&flow.way, cx.homes.get(&key.port)) else {
+            return Activity::Idle;
+        };
+        let mut bytes = 0;
+        let mut count = 0;
+        while flow.pending.data && count < MOST_READS {
+            match socket.receive(&mut self.space) {
+                Ok(received) => {
+                    let payload = &self.space.bytes[..received.len];
+                    bring(cx, home, key.ends, payload, received.segment, &mut self.sends_bursts);
+                    bytes += received.len;
+                    count += 1;
+                }
+                Err(Errno::EAGAIN) => flow.pending.data = false,
+                Err(_) => {
+                    flow.pending.errors = true;
+                    count += 1;
+                }
+            }
+        }
+        for _ in 0..MOST_READS {
+            if !flow.pending.errors {
+                break;
+            }
+            match socket.refused(&mut self.space) {
+                Some(refused) => relay(cx, home, key.ends, &flow.way, &refused, &self.space.bytes[..refused.len]),
+                None => flow.pending.errors = false,
+            }
+        }
+        self.ready.push(index, &mut flow.pending);
+        flow.is_answered |= bytes > 0;
+        if count == 0 {
+            return Activity::Idle;
+        }
+        let timeout = flow.timeout(key.ends.far);
+        self.flows.touch(index, timeout, cx.now);
+        if bytes > BULK_BYTES { Activity::Bulk } else { Activity::Small }
+    }
+}
+
+/// Sends a datagram to the container at `near`, which sees it come from `far`.
+///
+/// # Errors
+/// Why it was not sent.
+pub(crate) fn send_datagram(
+    cx: &mut Cx<'_>,
+    home: &Home,
+    near: SocketAddr,
+    far: SocketAddr,
+    payload: &[u8],
+) -> Result<(), EgressDrop> {
+    if payload.len() > datagram::MOST_PAYLOAD {
+        return Err(EgressDrop::TooBig);
+    }
+    datagram::send(cx, home, &Datagram::udp(far, near, payload.len()), payload)
+}
+
+/// Brings a container a datagram, or a burst of them. What its queue has no room for is lost, as on any way; it is counted.
+fn bring(cx: &mut Cx<'_>, home: &Home, ends: Ends, payload: &[u8], segment: Option<u16>, sends_bursts: &mut bool) {
+    let Ends { near, far } = ends;
+    let Some(size) = segment.filter(|&size| size > 0 && payload.len() > size.into()) else {
+        let _ = send_datagram(cx, home, near, far, payload);
+        return;
+    };
+    let burst = Datagram::udp(far, near, payload.len().min(datagram::MOST_PAYLOAD));
+    if *sends_bursts && datagram::is_burst(home, &burst, payload, size) {
+        match datagram::send_burst(cx, home, &burst, payload, size) {
+            Err(EgressDrop::Refused) => *sends_bursts = false,
+            _ => return,
+        }
+    }
+    for datagram in payload.chunks(size.into()) {
+        let _ = send_datagram(cx, home, near, far, datagram);
+    }
+}
+
+/// Tells a container what somebody on the way said of a datagram that carried `payload`.
+fn relay(cx: &mut Cx<'_>, home: &Home, ends: Ends, way: &Way, refused: &super::socket::Refused, payload: &[u8]) {
+    let Way::Own { far, .. } = way else { return };
+    let Datagram { header, protocol, .. } =
+        Datagram::udp(ends.near, ends.far, payload.len().min(datagram::MOST_PAYLOAD));
+    let quote = Quote::new(ends.near.ip(), ends.far.ip(), protocol, header, payload);
+    let by = if refused.by == far.ip() { ends.far.ip() } else { refused.by };
+    errors::relay(cx, home, by, quote.packet(), refused.message);
+}
+
+/// To the names at the gateway.
+fn ask(cx: &mut Cx<'_>, home: &Home, outbound: &Outbound<'_>) -> Result<(), DropReason> {
+    if outbound.segment.is_some() {
+        return Err(DropReason::NoService);
+    }
+    let network = cx.plan().networks[home.place.network as usize].name.clone();
+    let Ends { near, far } = outbound.ends;
+    cx.names.query(Asker { network, port: home.port }, near, far, outbound.payload)
 }

@@ -7,16 +7,41 @@
 //! | `repeat IFNAME TIMES HEX` | sends one frame as often, as fast as it goes |
 //! | `stamps ADDR` | sends the monotonic time by UDP, a thousand times a second |
 //! | `sink ADDR` | prints the stamps that arrive |
-//! | `echo ADDR` | accepts TCP connections and echoes |
+//! | `echo ADDR..` | accepts TCP connections and echoes; ends its side when the other did |
 //! | `dial ADDR` | exit 0 if a TCP connection opens and echoes within a second |
+//! | `end-first ADDR..` | greets whoever connects, ends its own side, prints how many bytes come after that |
+//! | `stall ADDR..` | accepts TCP connections and never reads |
+//! | `reset ADDR..` | resets a TCP connection at its first byte |
+//! | `peer ADDR..` | prints who connects, tells them at their first byte, and ends |
+//! | `connect ADDR` | prints `connected`, or the error's name |
+//! | `read ADDR` | sends a byte, prints what comes and then `end` or the error's name |
+//! | `read-then-write ADDR BYTES` | reads to the end, prints how many; then sends as many as told |
+//! | `abort ADDR` | is echoed once, then resets |
+//! | `pour ADDR` | sends for ever; prints the name of the error that ends it |
+//! | `half-close ADDR BYTES` | sends as many, ends its side, prints how many came back |
+//! | `churn ADDR COUNT` | as many connections one after the other, each echoed; prints how many were lost |
+//! | `together ADDR COUNT` | as many at once, each echoed; prints how many were lost |
+//! | `hold ADDR COUNT` | opens as many and prints how many it got, then holds them |
+//! | `files ADDR..` | HTTP: GET /BYTES gives a pattern, PUT takes and compares one |
+//! | `get ADDR BYTES`, `put ADDR BYTES` | HTTP to such a one; prints `verified BYTES` |
+//! | `echo-udp ADDR..` | echoes datagrams |
+//! | `peer-udp ADDR..` | echoes datagrams, and prints who sends them |
+//! | `ask-udp ADDR BYTES` | sends a datagram, prints `answered` from whom it was sent to, `silence` or the error's name |
+//! | `many-udp ADDR COUNT` | asks from as many sockets; prints how many were answered |
+//! | `names ADDR.. NAME=IP..` | DNS over UDP and TCP: those addresses, and no such name; prints each question |
 //! | `request SOCKET METHOD PATH BODY` | prints the status line and body of the answer of a control socket |
 //! | `flood SOCKET PATH BYTES` | sends a JSON string of that many bytes, prints how many were taken, and the answer |
 //!
-//! Those that go on print `ready` once they do.
+//! Those that go on print `ready` once they do. Whom a client of TCP or UDP speaks to may be a name: `web:80`.
+
+mod files;
+mod names;
+mod tcp;
+mod udp;
 
 use std::error::Error;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -43,8 +68,29 @@ fn main() -> Result {
         ["repeat", ifname, times, frame] => repeat_frame(ifname, times.parse()?, frame),
         ["stamps", address] => stamps(address.parse()?),
         ["sink", address] => sink(address.parse()?),
-        ["echo", address] => echo(address.parse()?),
-        ["dial", address] => dial(address.parse()?),
+        ["echo", ref at @ ..] => tcp::serve(at, tcp::echo),
+        ["end-first", ref at @ ..] => tcp::serve(at, tcp::end_first),
+        ["stall", ref at @ ..] => tcp::serve(at, tcp::stall),
+        ["reset", ref at @ ..] => tcp::serve(at, tcp::reset),
+        ["peer", ref at @ ..] => tcp::serve(at, tcp::peer),
+        ["files", ref at @ ..] => tcp::serve(at, files::serve),
+        ["dial", to] => tcp::dial(resolve(to)?),
+        ["connect", to] => tcp::connect(resolve(to)?),
+        ["read", to] => tcp::read(resolve(to)?),
+        ["read-then-write", to, bytes] => tcp::read_then_write(resolve(to)?, bytes.parse()?),
+        ["abort", to] => tcp::abort(resolve(to)?),
+        ["pour", to] => tcp::pour(resolve(to)?),
+        ["half-close", to, bytes] => tcp::half_close(resolve(to)?, bytes.parse()?),
+        ["churn", to, count] => tcp::churn(resolve(to)?, count.parse()?),
+        ["together", to, count] => tcp::together(resolve(to)?, count.parse()?),
+        ["hold", to, count] => tcp::hold(resolve(to)?, count.parse()?),
+        ["get", from, bytes] => files::get(resolve(from)?, bytes.parse()?),
+        ["put", to, bytes] => files::put(resolve(to)?, bytes.parse()?),
+        ["echo-udp", ref at @ ..] => udp::echo(at, false),
+        ["peer-udp", ref at @ ..] => udp::echo(at, true),
+        ["ask-udp", to, bytes] => udp::ask(resolve(to)?, bytes.parse()?),
+        ["many-udp", to, count] => udp::many(resolve(to)?, count.parse()?),
+        ["names", ref words @ ..] => names::serve(words),
         ["request", socket, method, path, body] => request(socket, method, path, body),
         ["flood", socket, path, bytes] => flood(socket, path, bytes.parse()?),
         _ => Err("see the head of tapswitch-probe.rs".into()),
@@ -111,28 +157,6 @@ fn sink(at: SocketAddr) -> Result {
     }
 }
 
-fn echo(at: SocketAddr) -> Result {
-    let listener = TcpListener::bind(at)?;
-    println!("ready");
-    for stream in listener.incoming() {
-        let mut stream = stream?;
-        std::thread::spawn(move || {
-            let mut reader = stream.try_clone()?;
-            std::io::copy(&mut reader, &mut stream)
-        });
-    }
-    Ok(())
-}
-
-fn dial(to: SocketAddr) -> Result {
-    let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(1))?;
-    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-    stream.write_all(b"echo")?;
-    let mut back = [0; 4];
-    stream.read_exact(&mut back)?;
-    if &back == b"echo" { Ok(()) } else { Err("not what was sent".into()) }
-}
-
 fn request(socket: &str, method: &str, path: &str, body: &str) -> Result {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
@@ -169,6 +193,19 @@ fn print_answer(stream: &mut UnixStream) -> Result {
     let _ = stream.read_to_end(&mut answer);
     println!("{}", String::from_utf8_lossy(&answer));
     Ok(())
+}
+
+/// `ADDRESS:PORT` or `NAME:PORT`; the first address where a name has several.
+fn resolve(word: &str) -> Result<SocketAddr> {
+    use std::net::ToSocketAddrs;
+    word.to_socket_addrs()?.next().ok_or_else(|| format!("{word} has no address").into())
+}
+
+/// An error of the system by the name programs know it by, as `ECONNREFUSED`.
+fn name_of(error: &std::io::Error) -> String {
+    error
+        .raw_os_error()
+        .map_or_else(|| format!("{:?}", error.kind()), |number| format!("{:?}", Errno::from_raw(number)))
 }
 
 fn packet_socket(ifname: &str) -> Result<OwnedFd> {

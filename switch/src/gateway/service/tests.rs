@@ -1,0 +1,130 @@
+//! The whole service, asked as workers ask it.
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream as StdStream;
+use std::time::Duration;
+
+use hickory_proto::op::{MessageType, OpCode, Query};
+use hickory_proto::rr::{Name, RecordType};
+
+use super::super::zone::tests::zones;
+use super::*;
+use crate::forwarding::PortId;
+
+fn asker() -> Asker {
+    Asker { network: "default".into(), port: PortId(7) }
+}
+
+fn ends() -> (SocketAddr, SocketAddr) {
+    ("10.1.0.2:4711".parse().unwrap(), "10.1.0.1:53".parse().unwrap())
+}
+
+/// A service on a thread of its own, with the names of `zones`; it asks nobody.
+fn start() -> Names {
+    let (names, service) = service(Resolvers::new(&[], 1));
+    names.publish(zones());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    std::thread::spawn(move || runtime.block_on(service.run()));
+    names
+}
+
+fn question(id: u16, name: &str) -> Vec<u8> {
+    let mut question = Message::new(id, MessageType::Query, OpCode::Query);
+    question.add_query(Query::query(Name::from_ascii(name).unwrap(), RecordType::A));
+    question.to_vec().unwrap()
+}
+
+fn reply(link: &Link) -> Reply {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        match link.reply() {
+            Some(reply) => return reply,
+            None => assert!(Instant::now() < deadline, "no answer"),
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn an_answer_goes_back_to_who_asked() {
+    let link = start().link();
+    let (near, far) = ends();
+    link.query(asker(), near, far, &question(5, "web.")).unwrap();
+    let reply = reply(&link);
+    assert_eq!((reply.port, reply.near, reply.far), (PortId(7), near, far));
+    let answer = Message::from_vec(&reply.payload).unwrap();
+    assert_eq!((answer.id, answer.answers.len()), (5, 1));
+}
+
+#[test]
+fn where_nobody_can_be_asked_the_answer_is_a_failure() {
+    let link = start().link();
+    let (near, far) = ends();
+    link.query(asker(), near, far, &question(5, "example.org.")).unwrap();
+    let answer = Message::from_vec(&reply(&link).payload).unwrap();
+    assert_eq!(answer.response_code, ResponseCode::ServFail);
+}
+
+#[test]
+fn a_published_name_is_there_at_once_and_an_unknown_network_has_no_answers() {
+    let names = start();
+    let link = names.link();
+    let (near, far) = ends();
+    names.publish(Zones::default());
+    link.query(asker(), near, far, &question(1, "web.")).unwrap();
+    names.publish(zones());
+    // Questions are answered in the order of their tasks: the first would have come before.
+    link.query(asker(), near, far, &question(2, "web.")).unwrap();
+    let first = Message::from_vec(&reply(&link).payload).unwrap();
+    assert!(first.id == 2 || first.answers.len() == 1, "answered by what was not there any more");
+}
+
+fn connect(link: &Link) -> StdStream {
+    let stream = StdStream::from(link.stream(asker()).unwrap());
+    stream.set_nonblocking(false).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream
+}
+
+fn framed(message: &[u8]) -> Vec<u8> {
+    [&u16::try_from(message.len()).unwrap().to_be_bytes(), message].concat()
+}
+
+fn next(stream: &mut StdStream) -> Message {
+    let mut len = [0; 2];
+    stream.read_exact(&mut len).unwrap();
+    let mut message = vec![0; u16::from_be_bytes(len).into()];
+    stream.read_exact(&mut message).unwrap();
+    Message::from_vec(&message).unwrap()
+}
+
+#[test]
+fn a_connection_carries_many_questions_in_any_pieces_and_ends_after_the_last_answer() {
+    let link = start().link();
+    let mut stream = connect(&link);
+    let all: Vec<u8> = (0..20).flat_map(|id| framed(&question(id, "web."))).collect();
+    let (head, tail) = all.split_at(all.len() / 3);
+    stream.write_all(head).unwrap();
+    stream.write_all(tail).unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut ids: Vec<u16> = (0..20).map(|_| next(&mut stream).id).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, (0..20).collect::<Vec<_>>());
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0, "it ends");
+}
+
+#[test]
+fn a_connection_with_a_giant_message_ends() {
+    let link = start().link();
+    let mut stream = connect(&link);
+    stream.write_all(&[0xff, 0xff]).unwrap();
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn without_its_service_a_link_is_nobody_s() {
+    let (names, service) = service(Resolvers::new(&[], 1));
+    drop(service);
+    assert!(names.link().stream(asker()).is_err());
+}

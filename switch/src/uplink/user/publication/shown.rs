@@ -1,0 +1,96 @@
+//! How a container sees a client of a port that it publishes. Pure.
+//!
+//! By its own address, unless that could not appear inside: the container would not answer it by the gateway (loopback,
+//! its own subnet, a link-local address), or has no address of that family. Then the client is shown as the gateway, with
+//! its own port.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::Ends;
+use crate::forwarding::{NetworkSpec, PortSpec};
+
+/// Both ends as the container sees them; `None` when it has no address.
+pub(super) fn ends(network: &NetworkSpec, port: &PortSpec, container: u16, client: SocketAddr) -> Option<Ends> {
+    let v4 = port.ipv4.map(|near| (IpAddr::V4(near), IpAddr::V4(network.gateway4)));
+    let v6 = port.ipv6.zip(network.gateway6).map(|(near, gateway)| (IpAddr::V6(near), IpAddr::V6(gateway)));
+    let (near, gateway) = if client.is_ipv4() { v4.or(v6) } else { v6.or(v4) }?;
+    let own = client.is_ipv4() == near.is_ipv4() && may_appear(network, client.ip());
+    let far = if own { client.ip() } else { gateway };
+    Some(Ends { near: SocketAddr::new(near, container), far: SocketAddr::new(far, client.port()) })
+}
+
+/// Whether a container answers this address by its gateway.
+fn may_appear(network: &NetworkSpec, client: IpAddr) -> bool {
+    let of_nobody = client.is_loopback() || client.is_unspecified() || client.is_multicast();
+    let inside = match client {
+        IpAddr::V4(v4) => network.subnet4.contains(&v4) || v4.is_broadcast(),
+        IpAddr::V6(v6) => network.subnet6.is_some_and(|subnet| subnet.contains(&v6)) || v6.is_unicast_link_local(),
+    };
+    !of_nobody && !inside
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::forwarding::{PortId, Rate};
+    use crate::frame::testing;
+
+    fn network(with_ipv6: bool) -> NetworkSpec {
+        let port = PortSpec {
+            id: PortId(1),
+            mac: testing::mac(1),
+            ipv4: Some(Ipv4Addr::new(10, 0, 0, 2)),
+            ipv6: with_ipv6.then(|| "fd00::2".parse().unwrap()),
+            guard: true,
+            learn: false,
+            published: Vec::new(),
+        };
+        NetworkSpec {
+            gateway_mac: testing::mac(2),
+            gateway4: Ipv4Addr::new(10, 0, 0, 1),
+            gateway6: with_ipv6.then(|| "fd00::1".parse().unwrap()),
+            host4: None,
+            host6: None,
+            uplink: Default::default(),
+            subnet4: "10.0.0.0/24".parse().unwrap(),
+            subnet6: with_ipv6.then(|| "fd00::/64".parse().unwrap()),
+            mtu: 1500,
+            icc: true,
+            rules: vec![],
+            policy_generation: 1,
+            flood_rate: Rate::of_copies(500, 1500),
+            ports: vec![port],
+        }
+    }
+
+    /// Near and far of a client of port 80.
+    fn seen(network: &NetworkSpec, client: &str) -> (String, String) {
+        let ends = ends(network, &network.ports[0], 80, client.parse().unwrap()).unwrap();
+        (ends.near.to_string(), ends.far.to_string())
+    }
+
+    #[test]
+    fn a_client_from_elsewhere_keeps_its_address_and_port() {
+        for (client, near) in [("192.0.2.9:40000", "10.0.0.2:80"), ("[2001:db8::9]:40000", "[fd00::2]:80")] {
+            assert_eq!(seen(&network(true), client), (near.into(), client.into()));
+        }
+    }
+
+    #[test]
+    fn one_that_could_not_appear_inside_is_shown_as_the_gateway() {
+        for client in ["127.0.0.1:7", "0.0.0.0:7", "10.0.0.9:7", "10.0.0.1:7", "255.255.255.255:7", "224.0.0.1:7"] {
+            assert_eq!(seen(&network(true), client).1, "10.0.0.1:7", "{client}");
+        }
+        for client in ["[::1]:7", "[::]:7", "[fd00::9]:7", "[fe80::1%2]:7", "[ff02::1]:7"] {
+            assert_eq!(seen(&network(true), client).1, "[fd00::1]:7", "{client}");
+        }
+    }
+
+    #[test]
+    fn a_client_of_ipv6_reaches_a_container_that_has_none_by_the_gateway() {
+        let (near, far) = seen(&network(false), "[2001:db8::9]:7");
+        assert_eq!((near.as_str(), far.as_str()), ("10.0.0.2:80", "10.0.0.1:7"));
+    }
+}

@@ -1,0 +1,174 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::uplink::user::tcp::gaps::Gaps;
+
+const MSS: u16 = 100;
+const FIRST: Seq = Seq(0xffff_f000);
+
+/// A container that keeps what it is sent in order, and what comes behind holes if it has SACK.
+struct Container {
+    next: Seq,
+    got: Vec<u8>,
+    gaps: Gaps,
+    has_sack: bool,
+    window: u16,
+}
+
+impl Container {
+    /// Takes payload; what it then says: its acknowledgement, and the first byte that it has behind a hole.
+    fn take(&mut self, seq: Seq, payload: &[u8]) -> (Seq, Option<Seq>) {
+        self.gaps.keep(seq, payload, usize::MAX);
+        while let Some(piece) = self.gaps.take(self.next) {
+            self.next = self.next + piece.len() as u32;
+            self.got.extend(&*piece);
+        }
+        if !self.has_sack {
+            self.gaps = Gaps::default();
+        }
+        (self.next, self.gaps.blocks().map(|(start, _)| start).reduce(Seq::earlier))
+    }
+}
+
+fn opened(has_sack: bool, window: u16) -> Download {
+    let mut download = Download::new(FIRST);
+    download.agree(0, has_sack);
+    download.open(window, false);
+    download
+}
+
+/// Sends `stream` through a line that loses what `lost` says; how many bytes were sent for it.
+fn transfer(stream: &[u8], has_sack: bool, mut lost: impl FnMut() -> bool) -> usize {
+    let window = 2000;
+    let mut download = opened(has_sack, window);
+    let start = FIRST + 1;
+    let mut container = Container { next: start, got: Vec::new(), gaps: Gaps::default(), has_sack, window };
+    let (mut now, mut sent, mut is_ended) = (Instant(0), 0, false);
+    for _ in 0..100_000 {
+        let mut answers = Vec::new();
+        while let Some(want) = download.want(500, MSS) {
+            let (seq, len) = match want {
+                Want::New { seq, len } | Want::Again { seq, len } => (seq, len as usize),
+                Want::Fin { seq } => {
+                    download.sent(seq + 1, now);
+                    is_ended = true;
+                    break;
+                }
+            };
+            let at = seq.since(start) as usize;
+            let len = len.min(stream.len() - at);
+            if len == 0 {
+                download.end();
+                continue;
+            }
+            for payload in stream[at..at + len].chunks(MSS.into()) {
+                let seq = start + (payload.as_ptr() as usize - stream.as_ptr() as usize) as u32;
+                assert!(seq.since(start) as usize + payload.len() <= container.got.len() + usize::from(window));
+                download.sent(seq + payload.len() as u32, now);
+                sent += payload.len();
+                if !lost() {
+                    answers.push(container.take(seq, payload));
+                }
+            }
+        }
+        let is_quiet = answers.is_empty();
+        for (ack, sacked) in answers {
+            if !lost() {
+                let end = if is_ended && ack == start + stream.len() as u32 { ack + 1 } else { ack };
+                assert!(download.acknowledge(end, container.window, sacked, true, now));
+            }
+        }
+        if container.got.len() == stream.len() && is_ended {
+            assert_eq!(container.got, stream);
+            return sent;
+        }
+        now = now + Duration::from_millis(1);
+        if is_quiet && let Some(due) = download.due() {
+            now = now.max(due);
+            assert_ne!(download.expire(now), Expired::GiveUp);
+        }
+    }
+    panic!("{} of {} bytes arrived", container.got.len(), stream.len());
+}
+
+proptest! {
+    #[test]
+    fn what_is_lost_is_sent_again_until_all_is_there(
+        len in 0_usize..20_000, has_sack: bool, chances in proptest::collection::vec(0_u8..100, 64), loss in 0_u8..30,
+    ) {
+        let stream: Vec<u8> = (0..len).map(|n| (n * 31 % 251) as u8).collect();
+        let mut at = 0;
+        transfer(&stream, has_sack, || {
+            at += 1;
+            chances[at % 61 + at % 3] < loss
+        });
+    }
+}
+
+#[test]
+fn with_sack_only_what_was_lost_is_sent_again() {
+    let stream = vec![7; 10_000];
+    let mut frames = 0;
+    let sent = transfer(&stream, true, || {
+        frames += 1;
+        frames == 3
+    });
+    assert_eq!(sent, stream.len() + usize::from(MSS));
+}
+
+#[test]
+fn three_equal_acknowledgements_go_back_without_sack() {
+    let mut download = opened(false, 1000);
+    let start = download.una();
+    download.sent(start + 500, Instant(0));
+    for _ in 0..2 {
+        download.acknowledge(start, 1000, None, true, Instant(0));
+        assert_eq!(download.want(1000, MSS), Some(Want::New { seq: start + 500, len: 500 }));
+    }
+    download.acknowledge(start, 1000, None, true, Instant(0));
+    assert_eq!(download.want(1000, MSS), Some(Want::Again { seq: start, len: 500 }));
+}
+
+#[test]
+fn timeouts_double_and_end_with_giving_up() {
+    let mut download = opened(true, 1000);
+    let start = download.una();
+    download.sent(start + 100, Instant(0));
+    let mut waits = Vec::new();
+    let mut now = Instant(0);
+    loop {
+        let due = download.due().expect("in flight");
+        waits.push(due.since(now));
+        now = due;
+        match download.expire(now) {
+            Expired::Resend => download.sent(start + 100, now),
+            Expired::GiveUp => break,
+            Expired::Probe => panic!("the window is open"),
+        }
+    }
+    assert_eq!(waits[..3], [TIMEOUT, 2 * TIMEOUT, 4 * TIMEOUT]);
+    assert!(now.since(Instant(0)) > Duration::from_secs(600) && waits.iter().all(|wait| *wait <= MAX_TIMEOUT));
+}
+
+#[test]
+fn a_closed_window_is_probed_for_as_long_as_it_is_answered() {
+    let mut download = opened(true, 0);
+    let start = download.una();
+    for _ in 0..100 {
+        assert_eq!(download.want(1000, MSS), None);
+        download.blocked(Instant(0));
+        assert_eq!(download.expire(Instant(0)), Expired::Probe);
+        download.acknowledge(start, 0, None, true, Instant(0));
+    }
+    download.acknowledge(start, 500, None, true, Instant(0));
+    assert_eq!(download.want(1000, MSS), Some(Want::New { seq: start, len: 500 }));
+}
+
+#[test]
+fn what_was_never_sent_cannot_be_acknowledged() {
+    let mut download = opened(true, 1000);
+    let start = download.una();
+    assert!(!download.acknowledge(start + 1, 1000, None, true, Instant(0)));
+    assert!(download.acknowledge(Seq(start.0.wrapping_sub(5)), 9, None, true, Instant(0)));
+    assert_eq!(download.want(1000, MSS), Some(Want::New { seq: start, len: 1000 }));
+}

@@ -1,0 +1,160 @@
+//! A container: smoltcp on a cable that loses frames by chance. Frames that it gets are cut and summed as its kernel would.
+
+use std::net::Ipv4Addr;
+
+use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
+use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::socket::tcp;
+use smoltcp::time::Instant;
+use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr};
+
+use crate::frame::offload::HEADER_LEN;
+use crate::frame::segment::segment;
+use crate::frame::{Frame, Mac, Offload, OffloadHeader};
+use crate::port::Plug;
+
+pub(super) const MTU: u32 = 1500;
+
+/// Bytes of a socket's buffers.
+const BUFFER: usize = 65_535;
+
+pub(super) struct Container {
+    iface: Interface,
+    pub(super) sockets: SocketSet<'static>,
+    pub(super) line: Line,
+    next_port: u16,
+}
+
+/// Its end of the cable.
+pub(super) struct Line {
+    plug: Plug,
+    /// Frames lost of a thousand, each way.
+    loss: u64,
+    pub(super) breaks_sums: bool,
+    random: u64,
+    incoming: std::collections::VecDeque<Vec<u8>>,
+}
+
+impl Container {
+    pub(super) fn new(plug: Plug, mac: Mac, address: Ipv4Addr, gateway: Ipv4Addr, loss: u64) -> Self {
+        let mut line = Line { plug, loss, breaks_sums: false, random: 1, incoming: Default::default() };
+        let mut config = Config::new(HardwareAddress::Ethernet(EthernetAddress(mac.octets())));
+        config.random_seed = 7;
+        let mut iface = Interface::new(config, &mut line, Instant::ZERO);
+        iface.update_ip_addrs(|addresses| addresses.push(IpCidr::new(address.into(), 24)).expect("room"));
+        iface.routes_mut().add_default_ipv4_route(gateway).expect("room");
+        Container { iface, sockets: SocketSet::new(Vec::new()), line, next_port: 40_000 }
+    }
+
+    pub(super) fn poll(&mut self, now: Instant) -> bool {
+        let had_frames = self.line.take_in();
+        self.iface.poll(now, &mut self.line, &mut self.sockets);
+        had_frames
+    }
+
+    pub(super) fn connect(&mut self, to: std::net::SocketAddr) -> SocketHandle {
+        let handle = self.sockets.add(socket());
+        self.next_port += 1;
+        let socket = self.sockets.get_mut::<tcp::Socket>(handle);
+        socket.connect(self.iface.context(), (to.ip(), to.port()), self.next_port).expect("connect");
+        handle
+    }
+
+    pub(super) fn listen(&mut self, port: u16) -> SocketHandle {
+        let mut socket = socket();
+        socket.listen(port).expect("listen");
+        self.sockets.add(socket)
+    }
+}
+
+fn socket() -> tcp::Socket<'static> {
+    let buffer = || tcp::SocketBuffer::new(vec![0; BUFFER]);
+    let mut socket = tcp::Socket::new(buffer(), buffer());
+    socket.set_nagle_enabled(false);
+    socket
+}
+
+impl Line {
+    /// SplitMix64.
+    fn is_lost(&mut self) -> bool {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % 1000 < self.loss
+    }
+
+    fn take_in(&mut self) -> bool {
+        let mut space = vec![0; HEADER_LEN + 65_549];
+        let mut scratch = Vec::new();
+        let mut had_frames = false;
+        while let Some(len) = self.plug.receive(&mut space) {
+            had_frames = true;
+            let (header, frame) = space[..len].split_at(HEADER_LEN);
+            let parsed = Frame::parse(frame).expect("the switch sends what it can read");
+            let offload = Offload::check(OffloadHeader::read(header), &parsed, MTU).expect("a right offload header");
+            assert!(offload.segments(frame.len()) > 1 || parsed.l3_len() <= MTU as usize, "longer than the MTU");
+            let mut cut = Vec::new();
+            segment(frame, &offload, &mut scratch, |finished| {
+                cut.push(finished.to_vec());
+                true
+            });
+            for frame in cut {
+                if !self.is_lost() {
+                    self.incoming.push_back(frame);
+                }
+            }
+        }
+        had_frames
+    }
+
+    fn send(&mut self, mut frame: Vec<u8>) {
+        let is_tcp = frame[12..14] == [8, 0] && frame[23] == 6;
+        if self.breaks_sums && is_tcp {
+            frame[50] ^= 1;
+        }
+        if !self.is_lost() {
+            self.plug.send(&[&[0; HEADER_LEN], &frame]);
+        }
+    }
+}
+
+pub(super) struct Received(Vec<u8>);
+
+impl RxToken for Received {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        f(&self.0)
+    }
+}
+
+pub(super) struct Sending<'a>(&'a mut Line);
+
+impl TxToken for Sending<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
+        let mut frame = vec![0; len];
+        let result = f(&mut frame);
+        self.0.send(frame);
+        result
+    }
+}
+
+impl Device for Line {
+    type RxToken<'a> = Received;
+    type TxToken<'a> = Sending<'a>;
+
+    fn receive(&mut self, _: Instant) -> Option<(Received, Sending<'_>)> {
+        let frame = self.incoming.pop_front()?;
+        Some((Received(frame), Sending(self)))
+    }
+
+    fn transmit(&mut self, _: Instant) -> Option<Sending<'_>> {
+        Some(Sending(self))
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ethernet;
+        capabilities.max_transmission_unit = MTU as usize + 14;
+        capabilities
+    }
+}

@@ -1,0 +1,236 @@
+//! One container, one worker, and the time that passes.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mio::{Events, Poll, Token, Waker};
+use smoltcp::iface::SocketHandle;
+use smoltcp::socket::tcp;
+
+use super::super::super::User;
+use super::container::{Container, MTU};
+use crate::engine::{Local, NetworkView, Out, Ready, Worker};
+use crate::forwarding::{DropReason, FdbLimits, Instant, Network, NetworkSpec, PortId, PortSpec, Rate, Tables, Uplink};
+use crate::frame::Mac;
+use crate::frame::offload::HEADER_LEN;
+use crate::gateway::Link;
+use crate::port::{self, Cable, RxCounters, TxPort};
+use crate::uplink::{NetworkPlan, Plan, View};
+
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+const PORT: PortId = PortId(1);
+
+/// Longest that anything is waited for.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+pub(super) struct Lab {
+    poll: Poll,
+    events: Events,
+    worker: Worker<View>,
+    view: Arc<View>,
+    container: Container,
+    counters: Arc<RxCounters>,
+    tx: Arc<TxPort>,
+    start: std::time::Instant,
+}
+
+/// Bytes that tell when they are not where they belong.
+pub(super) fn stream(len: usize) -> Vec<u8> {
+    (0..len as u64).map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
+}
+
+fn view(tx: Option<Arc<TxPort>>) -> View {
+    let port = PortSpec {
+        id: PORT,
+        mac: Mac::of_ipv4(ADDRESS),
+        ipv4: Some(ADDRESS),
+        ipv6: None,
+        guard: true,
+        learn: false,
+        published: Vec::new(),
+    };
+    let spec = NetworkSpec {
+        gateway_mac: Mac::of_ipv4(GATEWAY),
+        gateway4: GATEWAY,
+        gateway6: None,
+        subnet4: "10.0.0.0/24".parse().unwrap(),
+        subnet6: None,
+        host4: None,
+        host6: None,
+        mtu: MTU,
+        uplink: Uplink::User,
+        icc: true,
+        rules: Vec::new(),
+        policy_generation: 1,
+        flood_rate: Rate::of_copies(500, MTU),
+        ports: tx.iter().map(|_| port.clone()).collect(),
+    };
+    let network = Arc::new(Network::new(spec, Arc::new(Tables::new(FdbLimits::default()))));
+    let plan = NetworkPlan {
+        name: "lab".into(),
+        egress: true,
+        host_access: true,
+        gateway4: GATEWAY,
+        gateway6: None,
+        host4: None,
+        host6: None,
+    };
+    View::new(
+        vec![NetworkView { network, tx: tx.into_iter().collect() }],
+        Plan { networks: vec![plan], ..Plan::default() },
+    )
+}
+
+impl Lab {
+    /// `loss` frames of a thousand are lost, each way.
+    pub(super) fn new(loss: u64) -> Self {
+        let (near, far) = Cable::new();
+        let (rx, tx) = port::open_cable(PORT, near, HEADER_LEN, 1);
+        let view = Arc::new(view(Some(tx.clone())));
+        let poll = Poll::new().expect("epoll");
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).expect("a waker"));
+        let mut user = User::new(Link::nobody());
+        user.start(poll.registry().try_clone().expect("a registry"), waker);
+        let mut worker = Worker::by_hand(0, view.clone(), user);
+        let counters = rx.counters().clone();
+        worker.take(rx, Instant(1));
+        let container = Container::new(far, Mac::of_ipv4(ADDRESS), ADDRESS, GATEWAY, loss);
+        let start = std::time::Instant::now();
+        Lab { poll, events: Events::with_capacity(64), worker, view, container, counters, tx, start }
+    }
+
+    fn now(&self) -> Instant {
+        Instant(self.start.elapsed().as_nanos() as u64 + 1_000_000_000)
+    }
+
+    fn step(&mut self) {
+        self.poll.poll(&mut self.events, Some(Duration::ZERO)).expect("poll");
+        for event in &self.events {
+            if event.token() != Token(0) {
+                self.worker.local().event(event.token().0, Ready::from(event));
+            }
+        }
+        let now = self.now();
+        let time = smoltcp::time::Instant::from_micros((now.0 / 1000) as i64);
+        let is_busy = self.container.poll(time) | (self.worker.turn(now) > 0);
+        if !is_busy {
+            // Other threads play the far end.
+            std::thread::yield_now();
+        }
+    }
+
+    /// Steps until `done`, which may work, too.
+    pub(super) fn run(&mut self, what: &str, mut done: impl FnMut(&mut Lab) -> bool) {
+        let start = std::time::Instant::now();
+        while !done(self) {
+            assert!(start.elapsed() < DEADLINE, "{what}: not within {DEADLINE:?}");
+            self.step();
+        }
+    }
+
+    pub(super) fn run_for(&mut self, time: Duration) {
+        let start = std::time::Instant::now();
+        self.run("time passes", |_| start.elapsed() >= time);
+    }
+
+    pub(super) fn connect(&mut self, to: SocketAddr) -> SocketHandle {
+        self.container.connect(to)
+    }
+
+    pub(super) fn listen(&mut self, port: u16) -> SocketHandle {
+        self.container.listen(port)
+    }
+
+    pub(super) fn socket(&mut self, handle: SocketHandle) -> &mut tcp::Socket<'static> {
+        self.container.sockets.get_mut(handle)
+    }
+
+    /// Sends `bytes` and the end of the stream.
+    pub(super) fn write_to_end(&mut self, handle: SocketHandle, mut bytes: &[u8]) {
+        self.run("all is sent", |lab| {
+            let socket = lab.socket(handle);
+            if socket.can_send() {
+                bytes = &bytes[socket.send_slice(bytes).unwrap()..];
+            }
+            bytes.is_empty()
+        });
+        self.socket(handle).close();
+    }
+
+    /// Reads until the far end has ended.
+    pub(super) fn read_to_end(&mut self, handle: SocketHandle) -> Vec<u8> {
+        let mut got = Vec::new();
+        self.run("all is read", |lab| {
+            let socket = lab.socket(handle);
+            while socket.can_recv() {
+                socket.recv(|bytes| (bytes.len(), got.extend_from_slice(bytes))).unwrap();
+            }
+            !got.is_empty() && !socket.may_recv()
+        });
+        got
+    }
+
+    /// Sends all of `bytes` to the far end at `to`, and reads its answer.
+    pub(super) fn exchange(&mut self, to: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+        let socket = self.connect(to);
+        self.run("connected", |lab| lab.socket(socket).may_send());
+        self.write_to_end(socket, bytes);
+        self.read_to_end(socket)
+    }
+
+    pub(super) fn flows(&mut self) -> usize {
+        self.worker.local().tcp.len()
+    }
+
+    pub(super) fn dropped(&self, reason: DropReason) -> u64 {
+        port::counts(&self.counters, &self.tx).rx_drops[reason.index()]
+    }
+
+    /// From now on the container's TCP sums are wrong.
+    pub(super) fn break_sums(&mut self) {
+        self.container.line.breaks_sums = true;
+    }
+
+    /// A client at 192.0.2.9 calls port `port` of the container.
+    pub(super) fn accept(&mut self, socket: OwnedFd, port: u16) {
+        let now = self.now();
+        nix::fcntl::fcntl(&socket, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).unwrap();
+        let view = self.view.clone();
+        let mut space = Vec::new();
+        let (tcp, _, _, mut cx) = self.worker.local().parts(Out::by_hand(&*view, 0, &mut space), now);
+        let home = cx.homes[&PORT];
+        let far = SocketAddr::from(([192, 0, 2, 9], 5555));
+        tcp.accept(&mut cx, &home, socket, SocketAddr::from((ADDRESS, port)), far);
+    }
+
+    /// The port's flows leave the worker, and come back to it.
+    pub(super) fn change_workers(&mut self) {
+        let (now, view) = (self.now(), self.view.clone());
+        let mut space = Vec::new();
+        let user = self.worker.local();
+        let baggage = user.let_go(PORT);
+        assert_eq!(user.tcp.len(), 0);
+        user.take(PORT, baggage, Out::by_hand(&*view, 0, &mut space), now);
+    }
+
+    /// The flows are gone, as after a restart.
+    pub(super) fn forget_flows(&mut self) {
+        let (now, view) = (self.now(), self.view.clone());
+        let mut space = Vec::new();
+        let user = self.worker.local();
+        user.let_go(PORT);
+        user.take(PORT, None, Out::by_hand(&*view, 0, &mut space), now);
+    }
+
+    /// Control withdraws the port.
+    pub(super) fn withdraw(&mut self) {
+        let now = self.now();
+        self.view = Arc::new(view(None));
+        for slot in self.worker.adopt(self.view.clone(), now) {
+            self.worker.drop_port(slot);
+        }
+    }
+}
