@@ -5,7 +5,7 @@ mod plugged;
 use std::thread;
 
 use serde_json::{Value, json};
-use tapswitch_tests::{Container, Switch, Who, as_root_and_user};
+use tapswitch_tests::{Container, Internet, Switch, Who, as_root_and_user};
 
 use plugged::{Answer, Cni, recorded};
 
@@ -254,9 +254,11 @@ as_root_and_user! {
     }
 }
 
-/// Requests of real engines, with our namespace and without the ports that they ask for.
-fn replay(who: Who, file: &str, ports: bool) {
-    let switch = Switch::start(who, &[]);
+/// Requests of real engines, with our namespace, and answers as they were but for addresses. The ports that they ask for are
+/// those of a host of its own.
+fn replay(who: Who, file: &str) {
+    let internet = Internet::new(who);
+    let switch = internet.switch(&[]);
     let ipam = plugged::fake_ipam(switch.session(), "10.94.0.77/24", "10.94.0.1");
     let container = Container::unattached(switch.session());
     let mut made = Value::Null;
@@ -273,9 +275,6 @@ fn replay(who: Who, file: &str, ports: bool) {
         let mut stdin = request["stdin"].clone();
         if stdin.get("ipam").is_some() {
             stdin["ipam"]["type"] = "fake-ipam".into();
-        }
-        if !ports && let Some(runtime) = stdin.get_mut("runtimeConfig").and_then(Value::as_object_mut) {
-            runtime.remove("portMappings");
         }
         if stdin.get("prevResult").is_some() {
             stdin["prevResult"] = made.clone();
@@ -295,7 +294,11 @@ fn replay(who: Who, file: &str, ports: bool) {
                 let mac = args.split(';').find_map(|arg| arg.strip_prefix("MAC="));
                 assert!(mac.is_none_or(|mac| made["interfaces"][0]["mac"] == mac), "{made}");
                 let pod = args.split(';').find_map(|arg| arg.strip_prefix("K8S_POD_NAME="));
-                assert_eq!(names(&switch), [pod.unwrap_or("default-t1")]);
+                let endpoint = switch.endpoint(pod.unwrap_or("default-t1")).expect("it has the pod's name");
+                let ports = &request["stdin"]["runtimeConfig"]["portMappings"];
+                assert_eq!(endpoint["published"][0]["host_port"], ports[0]["hostPort"], "{endpoint}");
+                let aliases = &request["stdin"]["runtimeConfig"]["aliases"]["labnet"];
+                assert!(aliases.is_null() || endpoint["aliases"] == *aliases, "{endpoint}");
             }
             "DEL" => {
                 answer.silent();
@@ -309,13 +312,13 @@ fn replay(who: Who, file: &str, ports: bool) {
 
 as_root_and_user! {
     fn what_containerd_s_ctr_sends_is_answered(who: Who) {
-        replay(who, "cni-ctr.jsonl", false);
+        replay(who, "cni-ctr.jsonl");
     }
 }
 
 as_root_and_user! {
     fn what_podman_4_sends_is_answered(who: Who) {
-        replay(who, "cni-podman-4.3.jsonl", false);
+        replay(who, "cni-podman-4.3.jsonl");
     }
 }
 

@@ -16,6 +16,7 @@ mod holder;
 mod inside;
 mod netavark;
 mod oci;
+mod ports;
 mod socket;
 mod switch;
 

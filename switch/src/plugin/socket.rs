@@ -13,13 +13,19 @@ pub(super) fn find(given: Option<PathBuf>) -> Result<PathBuf, settings::BadSetti
     if let Some(path) = given {
         return Ok(path);
     }
-    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    if let Some(uid) = outer_uid(&map).filter(|uid| *uid != 0) {
+    if let Some(uid) = rootless() {
         let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
         let runtime = runtime.unwrap_or_else(|| Path::new("/run/user").join(uid.to_string()));
         return Ok(runtime.join("tapswitch/api.sock"));
     }
     Ok(settings::default_run_dir()?.join("api.sock"))
+}
+
+/// The user whose engine runs this as uid 0 of a user namespace; `None` where nobody does.
+pub(super) fn rootless() -> Option<u32> {
+    // Without /proc there is no engine.
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    outer_uid(&map).filter(|uid| *uid != 0)
 }
 
 /// Who uid 0 is outside, by this process's `uid_map`; `None` in the initial namespace, which maps everybody to himself.

@@ -89,7 +89,10 @@ impl Switch {
         let named = AttachRequest { netns: holder.to_string(), ..request };
         match attach_socket::attach(&socket, &named, namespace) {
             Err(ClientError::Refused { .. }) if named.name.is_some() => {
-                attach_socket::attach(&socket, &AttachRequest { name: None, ..named }, namespace)
+                let mut unnamed = named;
+                // It is found by it all the same, among the others.
+                unnamed.aliases.extend(unnamed.name.take());
+                attach_socket::attach(&socket, &unnamed, namespace)
             }
             outcome => outcome,
         }
@@ -167,6 +170,8 @@ pub(super) mod tests {
             icc: true,
             uplink: UplinkKind::User,
             host_access: false,
+            host: None,
+            host6: None,
             endpoints: Vec::new(),
             warnings: Vec::new(),
         }

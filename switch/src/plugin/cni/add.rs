@@ -11,7 +11,6 @@ use super::delegate::{Delegate, Held};
 use super::environment::Environment;
 use super::error::{CniError, Code};
 use super::ipam::{Addresses, Section};
-use super::ports::PortMapping;
 use super::result::Made;
 use super::{Job, holder};
 use crate::daemon::api::types::{AttachRequest, EndpointInfo, NetworkInfo};
@@ -34,7 +33,6 @@ impl Job<'_> {
             return Err(CniError::new(Code::CONFIG, msg));
         }
         let wishes = self.config.wishes(&self.environment.args()?)?;
-        refuse_ports(&wishes)?;
         let namespace = open(self.environment)?;
         let held = self.delegate.as_ref().map(Delegate::add).transpose()?;
         let addresses = match &held {
@@ -80,6 +78,8 @@ impl Job<'_> {
             mac: wishes.mac,
             ifname: Some(attachment.ifname.clone()),
             guard: wishes.guard,
+            aliases: wishes.aliases.clone(),
+            publish: wishes.publish.clone(),
             ..AttachRequest::default()
         };
         let endpoint = self.switch.attach(&holder, request, namespace.as_fd())?;
@@ -95,17 +95,6 @@ pub(super) fn open(environment: &Environment) -> Result<Namespace, CniError> {
         return Err(CniError::new(Code::NAMESPACE, msg));
     }
     Ok(namespace)
-}
-
-/// Ports are checked, and then refused: the switch publishes none yet.
-fn refuse_ports(wishes: &Wishes) -> Result<(), CniError> {
-    let specs = wishes.ports.iter().map(PortMapping::spec).collect::<Result<Vec<_>, _>>()?;
-    if specs.is_empty() {
-        return Ok(());
-    }
-    let msg =
-        format!("unsupported: runtimeConfig.portMappings ({}): the switch publishes no ports yet", specs.join(", "));
-    Err(CniError::new(Code::UNSUPPORTED, msg))
 }
 
 /// With the gateway of its family where a route names none.

@@ -5,6 +5,7 @@
 //! [`Config::wishes`] checks the rest for ADD. Keys that nobody here knows are let pass, as all runtimes' plugins do; known keys
 //! that ask for what is not had are refused with code 2.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -15,11 +16,11 @@ use serde_json::{Map, Value};
 use super::environment::{CniArgs, address, is_cni_name};
 use super::error::{CniError, Code};
 use super::ipam::Section;
-use super::ports::PortMapping;
 use super::version::Version;
 use crate::daemon::api::types::{NetworkCreate, Subnet6, UplinkKind};
 use crate::daemon::name::{Name, printable};
 use crate::frame::Mac;
+use crate::plugin::ports::PortMapping;
 
 /// The configuration as far as every command needs it.
 #[derive(Clone, Debug)]
@@ -39,7 +40,10 @@ pub(super) struct Wishes {
     pub(super) guard: Option<bool>,
     pub(super) mac: Option<Mac>,
     pub(super) ips: Vec<IpAddr>,
-    pub(super) ports: Vec<PortMapping>,
+    /// What is to be published, as `tapswitch publish` reads it.
+    pub(super) publish: Vec<String>,
+    /// Further names of the container.
+    pub(super) aliases: Vec<String>,
     /// The endpoint's name, if it may have it.
     pub(super) name: Option<Name>,
     pub(super) ipv6: Option<Subnet6>,
@@ -110,12 +114,32 @@ pub(super) struct ValidAttachment {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct RuntimeConfig {
-    port_mappings: Option<Vec<PortMapping>>,
+    port_mappings: Option<Vec<Mapped>>,
+    aliases: Option<Aliases>,
     ips: Option<Vec<String>>,
     mac: Option<String>,
     ip_ranges: Option<Vec<Vec<super::ipam::Range>>>,
     bandwidth: Option<Bandwidth>,
     dns: Option<RuntimeDns>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Mapped {
+    host_port: i64,
+    container_port: i64,
+    #[serde(default)]
+    protocol: String,
+    #[serde(default, rename = "hostIP")]
+    host_ip: String,
+}
+
+/// podman sends them by network, others as a list.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+enum Aliases {
+    Here(Vec<String>),
+    ByNetwork(BTreeMap<String, Vec<String>>),
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -248,10 +272,20 @@ impl Config {
             guard: raw.guard,
             mac,
             ips,
-            ports: runtime.port_mappings.unwrap_or_default(),
+            publish: published(runtime.port_mappings.unwrap_or_default())?,
+            aliases: runtime.aliases.map(|aliases| self.aliases(aliases)).unwrap_or_default(),
             name: args.pod.as_deref().and_then(|pod| pod.parse().ok()),
             ipv6: raw.ipv6,
         })
+    }
+
+    /// Those of this network that can be names: runtimes have others too.
+    fn aliases(&self, aliases: Aliases) -> Vec<String> {
+        let here = match aliases {
+            Aliases::Here(aliases) => aliases,
+            Aliases::ByNetwork(mut networks) => networks.remove(&self.raw.name).unwrap_or_default(),
+        };
+        here.into_iter().filter(|alias| alias.parse::<Name>().is_ok()).collect()
     }
 
     fn refuse_unsupported(&self) -> Result<(), CniError> {
@@ -278,6 +312,15 @@ impl Config {
             Some((_, key, why)) => Err(CniError::new(Code::UNSUPPORTED, format!("unsupported: {key}: {why}"))),
         }
     }
+}
+
+fn published(mappings: Vec<Mapped>) -> Result<Vec<String>, CniError> {
+    let mut specs = Vec::new();
+    for Mapped { host_port, container_port, protocol, host_ip } in mappings {
+        let mapping = PortMapping { address: host_ip, host: host_port, container: container_port, count: 1, protocol };
+        specs.extend(mapping.specs().map_err(invalid)?);
+    }
+    Ok(specs)
 }
 
 /// A value that cannot be.
@@ -351,6 +394,22 @@ pub(super) mod tests {
             json!({"runtimeConfig": {"ips": ["10.94.0.7/24", "fd00::7"]}, "args": {"cni": {"ips": ["10.94.0.7"]}}});
         let wishes = config(more).wishes(&args).unwrap();
         assert_eq!(wishes.ips, ["10.94.0.7".parse::<IpAddr>().unwrap(), "fd00::7".parse().unwrap()]);
+    }
+
+    #[test]
+    fn ports_and_aliases_are_read_as_podman_and_others_send_them() {
+        let runtime = json!({
+            "portMappings": [{"hostPort": 8082, "containerPort": 80, "protocol": "tcp", "hostIP": "127.0.0.1"}],
+            "aliases": {"labnet": ["232544a6bb60", "not a name"], "other": ["x"]},
+        });
+        let podman = wishes(json!({"runtimeConfig": runtime})).unwrap();
+        assert_eq!(
+            (podman.publish, podman.aliases),
+            (vec!["127.0.0.1:8082:80/tcp".into()], vec!["232544a6bb60".into()])
+        );
+        assert_eq!(wishes(json!({"runtimeConfig": {"aliases": ["db"]}})).unwrap().aliases, ["db"]);
+        let bad = json!({"runtimeConfig": {"portMappings": [{"hostPort": 0, "containerPort": 80}]}});
+        assert_eq!(wishes(bad).unwrap_err().code, Code::CONFIG);
     }
 
     #[test]

@@ -15,7 +15,6 @@ mod delegate;
 mod environment;
 mod error;
 mod ipam;
-mod ports;
 mod result;
 mod version;
 

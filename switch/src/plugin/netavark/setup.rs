@@ -15,8 +15,9 @@ use crate::daemon::api::types::{AttachRequest, EndpointInfo, NetworkInfo};
 use crate::daemon::name::{Name, printable};
 use crate::frame::Mac;
 use crate::plugin::holder::Holder;
-use crate::plugin::inside;
+use crate::plugin::ports::PortMapping;
 use crate::plugin::switch::{Switch, addresses};
+use crate::plugin::{inside, note, socket};
 
 /// What comes on stdin for both.
 #[derive(Clone, Debug, Deserialize)]
@@ -24,13 +25,29 @@ pub(super) struct Request {
     container_id: String,
     #[serde(default)]
     container_name: String,
+    #[serde(default)]
+    port_mappings: Option<Vec<Mapped>>,
     network: Network,
     network_options: Options,
 }
 
 #[derive(Clone, Debug, Deserialize)]
+struct Mapped {
+    container_port: i64,
+    host_port: i64,
+    #[serde(default)]
+    host_ip: String,
+    #[serde(default)]
+    protocol: String,
+    #[serde(default)]
+    range: u16,
+}
+
+#[derive(Clone, Debug, Deserialize)]
 struct Options {
     interface_name: String,
+    #[serde(default)]
+    aliases: Option<Vec<String>>,
     #[serde(default)]
     static_ips: Option<Vec<IpAddr>>,
     #[serde(default)]
@@ -44,7 +61,12 @@ struct Options {
 pub(super) fn setup(switch: &Switch, netns: &str, request: &Request) -> anyhow::Result<Value> {
     let namespace = Namespace::open(Path::new(netns))?;
     let wanted = request.network.wanted()?;
-    let attach = request.attach(&wanted.name)?;
+    let mut attach = request.attach(&wanted.name)?;
+    if socket::rootless().is_some() && !attach.publish.is_empty() {
+        // podman starts its own forwarder for every rootless network; two cannot have one port.
+        note("rootless podman publishes the ports itself, and hides the clients' addresses (docs/netavark.md)");
+        attach.publish.clear();
+    }
     let info = switch.ensure(&wanted)?;
     let endpoint = switch.attach(&request.holder(), attach, namespace.as_fd())?;
     if let Err(error) = inside::add(&namespace, &endpoint.ifname, &request.network.routes(&info)) {
@@ -102,8 +124,31 @@ impl Request {
             ip6,
             mac: mac.map(str::parse::<Mac>).transpose().context("static_mac")?,
             ifname: Some(options.interface_name.clone()),
+            aliases: self.aliases(),
+            publish: self.publish()?,
             ..AttachRequest::default()
         })
+    }
+
+    /// Those that can be names.
+    fn aliases(&self) -> Vec<String> {
+        let all = self.network_options.aliases.iter().flatten();
+        all.filter(|alias| alias.parse::<Name>().is_ok()).cloned().collect()
+    }
+
+    fn publish(&self) -> anyhow::Result<Vec<String>> {
+        let mut specs = Vec::new();
+        for mapped in self.port_mappings.iter().flatten() {
+            let mapping = PortMapping {
+                address: mapped.host_ip.clone(),
+                host: mapped.host_port,
+                container: mapped.container_port,
+                count: mapped.range,
+                protocol: mapped.protocol.clone(),
+            };
+            specs.extend(mapping.specs().map_err(anyhow::Error::msg)?);
+        }
+        Ok(specs)
     }
 }
 
@@ -127,7 +172,8 @@ mod tests {
 
     fn request(options: Value) -> Request {
         serde_json::from_value(json!({
-            "container_id": "49825037e538cf37", "container_name": "q1", "port_mappings": null,
+            "container_id": "49825037e538cf37", "container_name": "q1", 
+            "port_mappings": [{"container_port": 80, "host_ip": "", "host_port": 8086, "protocol": "tcp,udp", "range": 2}],
             "network": {"name": "nv1", "id": "70d0", "driver": "tapswitch"}, "network_options": options,
         }))
         .unwrap()
@@ -140,6 +186,7 @@ mod tests {
         let attach = request.attach("nv1").unwrap();
         assert_eq!((attach.ip, attach.ip6), ("10.95.0.7".parse().ok(), "fd00::7".parse().ok()));
         assert_eq!((attach.name.as_deref(), attach.ifname.as_deref()), (Some("q1"), Some("eth0")));
+        assert_eq!(attach.publish, ["8086-8087:80-81/tcp", "8086-8087:80-81/udp"]);
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub(super) struct Annotations {
     pub(super) ip6: Option<Ipv6Addr>,
     pub(super) mac: Option<Mac>,
     pub(super) ifname: Option<String>,
+    pub(super) aliases: Vec<String>,
+    pub(super) publish: Vec<String>,
 }
 
 impl Annotations {
@@ -41,11 +43,21 @@ impl Annotations {
                 "ip6" => wanted.ip6 = Some(parse(key, value)?),
                 "mac" => wanted.mac = Some(parse(key, value)?),
                 "ifname" => wanted.ifname = Some(value.clone()),
-                _ => bail!("annotation {PREFIX}{}: there are network, name, ip, ip6, mac and ifname", printable(key)),
+                "aliases" => wanted.aliases = list(value),
+                "publish" => wanted.publish = list(value),
+                _ => bail!(
+                    "annotation {PREFIX}{}: there are network, name, ip, ip6, mac, ifname, aliases and publish",
+                    printable(key)
+                ),
             }
         }
         Ok(Some(wanted))
     }
+}
+
+/// Words with commas between them.
+fn list(value: &str) -> Vec<String> {
+    value.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
 fn parse<T: FromStr>(key: &str, value: &str) -> anyhow::Result<T> {
@@ -75,6 +87,8 @@ mod tests {
             ("org.tapswitch.ip6", "fd00::7"),
             ("org.tapswitch.mac", "02:00:00:00:00:07"),
             ("org.tapswitch.ifname", "net0"),
+            ("org.tapswitch.aliases", "a, b"),
+            ("org.tapswitch.publish", "8080:80,53:53/udp"),
             ("io.podman.annotations.x", "y"),
         ]);
         assert_eq!(
@@ -86,6 +100,8 @@ mod tests {
                 ip6: "fd00::7".parse().ok(),
                 mac: "02:00:00:00:00:07".parse().ok(),
                 ifname: Some("net0".into()),
+                aliases: vec!["a".into(), "b".into()],
+                publish: vec!["8080:80".into(), "53:53/udp".into()],
             }
         );
     }

@@ -58,6 +58,8 @@ fn attach(switch: &Switch, holder: &Holder, state: &State, wanted: Annotations) 
         ip6: wanted.ip6,
         mac: wanted.mac,
         ifname: wanted.ifname,
+        aliases: wanted.aliases,
+        publish: wanted.publish,
         ..AttachRequest::default()
     };
     switch.attach(holder, request, namespace.as_fd())?;
