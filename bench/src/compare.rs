@@ -1,92 +1,184 @@
 //! `compare`: every measure over every backend, interleaved, for some rounds.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::backend::{Backend, Joined};
-use crate::measure::{Figure, Measure};
-use crate::process::catch_interrupts;
-use crate::report::Report;
+use crate::measure::{Congestion, Figure, Measure};
+use crate::process::{catch_interrupts, interrupted};
+use crate::report::{Report, Section};
+use crate::suite::{Effort, Suite};
+
+/// Where Debian keeps `nft`, out of an ordinary user's sight.
+const ADMIN_PATH: &str = "/usr/sbin:/sbin";
 
 /// What `compare` is told.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Print JSON instead of a table
+    /// Print JSON instead of tables
     #[arg(long)]
     json: bool,
+    /// Only between containers, or only on the way out
+    #[arg(long, value_name = "WHAT")]
+    only: Option<Suite>,
+    /// Congestion control of all TCP
+    #[arg(long, value_name = "NAME", default_value = "cubic")]
+    congestion: Choice,
     /// How often each measure runs over each backend [default: 7]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: Option<u32>,
     /// Seconds of each run [default: 3]
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: Option<u64>,
-    /// 3 rounds of 1 second: to see that it works, not to quote
+    /// 1 round of 1 second, the peers' basic rows only: to see that it works, not to quote
     #[arg(long)]
     quick: bool,
 }
 
-/// What every round gave: by backend and figure, one place a round; `None` where the run failed.
-pub(crate) type Samples = BTreeMap<(Backend, Figure), Vec<Option<f64>>>;
+/// Of the congestion controls.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Choice {
+    /// The kernel's ordinary one
+    Cubic,
+    /// Paces itself, which hides what forwards
+    Bbr,
+    /// Cubic, and rows of their own for bbr
+    Both,
+}
+
+impl Choice {
+    fn all(self) -> &'static [Congestion] {
+        match self {
+            Choice::Cubic => &[Congestion::Cubic],
+            Choice::Bbr => &[Congestion::Bbr],
+            Choice::Both => &[Congestion::Cubic, Congestion::Bbr],
+        }
+    }
+}
 
 /// Runs it and prints the report.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let rounds = options.rounds.unwrap_or(if options.quick { 3 } else { 7 });
-    let seconds = options.seconds.unwrap_or(if options.quick { 1 } else { 3 });
-    ensure!(nix::unistd::geteuid().is_root(), "compare makes namespaces and a bridge: run it as root");
+    if !nix::unistd::geteuid().is_root() {
+        return become_root();
+    }
     for (tool, package) in
         [("iperf3", "iperf3"), ("ip", "iproute2"), ("nsenter", "util-linux"), ("ping", "iputils-ping")]
     {
-        let path = std::env::var_os("PATH").context("PATH is not set")?;
-        let found = std::env::split_paths(&path).any(|folder| folder.join(tool).is_file());
-        ensure!(found, "`{tool}` is missing: apt-get install {package}");
+        require(tool, package)?;
     }
     catch_interrupts()?;
 
-    let mut report = Report::new(rounds, seconds);
+    let effort = Effort {
+        rounds: options.rounds.unwrap_or(if options.quick { 1 } else { 7 }),
+        time: Duration::from_secs(options.seconds.unwrap_or(if options.quick { 1 } else { 3 })),
+        quick: options.quick,
+    };
+    let suites = Suite::ALL.into_iter().filter(|suite| options.only.is_none_or(|only| only == *suite));
+    let sections = suites.map(|suite| compare(suite, effort, options.congestion.all()));
+    Report { effort, sections: sections.collect::<Result<_>>()? }.print(options.json)
+}
+
+/// Goes on in a user namespace, where namespaces and devices may be made.
+///
+/// # Errors
+/// Always: it returns only if that fails.
+fn become_root() -> Result<()> {
+    let path = std::env::var("PATH").context("PATH is not set")?;
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user"]).arg(std::env::current_exe().context("find this program")?);
+    command.args(std::env::args_os().skip(1)).env("PATH", format!("{path}:{ADMIN_PATH}"));
+    bail!("start unshare (apt-get install util-linux): {}", command.exec())
+}
+
+fn require(tool: &str, package: &str) -> Result<()> {
+    let path = std::env::var_os("PATH").context("PATH is not set")?;
+    let found = std::env::split_paths(&path).any(|folder| folder.join(tool).is_file());
+    ensure!(found, "`{tool}` is missing: apt-get install {package}");
+    Ok(())
+}
+
+/// One suite, from setting up to taking down.
+fn compare(suite: Suite, effort: Effort, congestions: &[Congestion]) -> Result<Section> {
+    let mut section = Section::new(suite);
     let mut joined = Vec::new();
-    for backend in Backend::ALL {
-        match backend.set_up().and_then(|ends| warm_up(&ends).map(|()| ends)) {
+    for &backend in suite.backends() {
+        match set_up(backend, suite, &mut section) {
             Ok(ends) => joined.push((backend, ends)),
-            Err(error) => report.missing(backend, &error),
+            Err(error) => section.missing(backend, &error),
+        }
+        ensure!(!interrupted(), "interrupted");
+    }
+    ensure!(!joined.is_empty(), "no backend works here: {}", section.all_missing());
+    measure(&joined, &suite.measures(congestions), effort, &mut section)?;
+    Ok(section)
+}
+
+fn set_up(backend: Backend, suite: Suite, section: &mut Section) -> Result<Joined> {
+    if let Some((tool, package)) = backend.needs() {
+        require(tool, package)?;
+    }
+    let ends = backend.set_up()?;
+    for measure in suite.fresh() {
+        let add = |figure, value| section.add(backend, figure, 0, value);
+        if let Err(error) = measure.run(&ends, Duration::ZERO, false, add) {
+            section.failed(backend, *measure, &error);
         }
     }
-    ensure!(!joined.is_empty(), "no backend works here: {}", report.all_missing());
-    measure(&joined, rounds, seconds, &mut report)?;
-    drop(joined);
-    report.print(options.json)
+    warm_up(&ends, suite)?;
+    Ok(ends)
 }
 
 /// A second of TCP: neighbours known, buffers grown, processors awake.
-fn warm_up(ends: &Joined) -> Result<()> {
-    Measure::Tcp1.run(ends, 1).map(drop)
+fn warm_up(ends: &Joined, suite: Suite) -> Result<()> {
+    let measures = suite.measures(&[Congestion::Cubic]);
+    let first = measures.first().ok_or_else(|| anyhow!("a suite without measures"))?;
+    first.run(ends, Duration::from_secs(1), true, |_: Figure, _| ())
 }
 
-fn measure(joined: &[(Backend, Joined)], rounds: u32, seconds: u64, report: &mut Report) -> Result<()> {
-    let steps = u64::from(rounds) * (Measure::ALL.len() * joined.len()) as u64;
-    let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr());
-    let style =
-        ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} (about {eta} left)").context("the bar's template")?;
-    bar.set_style(style);
-    bar.enable_steady_tick(Duration::from_millis(500));
-    for round in 0..rounds as usize {
-        for measure in Measure::ALL {
+fn measure(joined: &[(Backend, Joined)], measures: &[Measure], effort: Effort, section: &mut Section) -> Result<()> {
+    let bar = progress(u64::from(effort.rounds) * (measures.len() * joined.len()) as u64)?;
+    // What never worked is not tried again: a run that hangs costs its deadline each time.
+    let mut hopeless = BTreeSet::new();
+    for round in 0..effort.rounds as usize {
+        for (at, measure) in measures.iter().enumerate() {
             for step in 0..joined.len() {
                 // Another first one each round: whoever comes first may find a cooler processor.
                 let (backend, ends) = &joined[(round + step) % joined.len()];
                 bar.set_message(format!("{}, {}", measure.name(), backend.name()));
-                let figures = measure
-                    .run(ends, seconds)
-                    .with_context(|| format!("{} over {}", measure.name(), backend.name()))?;
-                for (figure, value) in figures {
-                    report.add(*backend, figure, value);
-                }
                 bar.inc(1);
+                let ours = *backend == section.suite.ours();
+                if section.suite.spares(effort, *backend, *measure) || hopeless.contains(&(at, *backend)) {
+                    continue;
+                }
+                let mut found = false;
+                let done = measure.run(ends, effort.time, effort.quick && !ours, |figure, value| {
+                    found = true;
+                    section.add(*backend, figure, round, value);
+                });
+                if let Err(error) = done {
+                    ensure!(!interrupted(), "interrupted");
+                    section.failed(*backend, *measure, &error);
+                    if !found && round == 0 {
+                        hopeless.insert((at, *backend));
+                    }
+                }
             }
         }
     }
     bar.finish_and_clear();
     Ok(())
+}
+
+fn progress(steps: u64) -> Result<ProgressBar> {
+    let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr());
+    let style =
+        ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} (about {eta} left)").context("the bar's template")?;
+    bar.set_style(style);
+    bar.enable_steady_tick(Duration::from_millis(500));
+    Ok(bar)
 }

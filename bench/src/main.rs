@@ -1,6 +1,6 @@
 //! Measures tapswitch side by side with its peers, on this machine, now.
 //!
-//! Each backend joins two namespaces; each measure runs between them. The backends are interleaved within a round, in
+//! Each backend joins two namespaces, two containers or a container and a far server; each measure runs between them. The backends are interleaved within a round, in
 //! another order each round, since a machine's speed drifts by more than the backends differ; ratios are taken within a
 //! round for the same reason. Nothing is asserted: the reader judges.
 
@@ -11,8 +11,9 @@ mod namespace;
 mod process;
 mod report;
 mod stats;
+mod suite;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// TCP, small UDP and round trips over tapswitch, the kernel bridge, and a bare loop
+    /// TCP, UDP and round trips, between containers and out to a far server, over tapswitch and its peers
     Compare(compare::Options),
     /// Forward between TAPs in two namespaces, given by process, with no lookup
     #[command(hide = true)]
@@ -38,11 +39,27 @@ enum Command {
         /// A process in the second.
         b: u32,
     },
-    /// Answer each byte
+    /// Serve what is measured beside iperf3
     #[command(hide = true)]
-    Pong {
+    Far {
         /// Where to listen.
+        address: IpAddr,
+    },
+    /// Open flows, and leave them idle
+    #[command(hide = true)]
+    Idle {
+        /// Where the other side listens.
         address: SocketAddr,
+        /// How many.
+        count: u32,
+    },
+    /// Connect, wait for the other side to end it, again
+    #[command(hide = true)]
+    Connect {
+        /// Where the other side listens.
+        address: SocketAddr,
+        /// How often.
+        count: u32,
     },
     /// Send a byte, wait for it, again
     #[command(hide = true)]
@@ -58,7 +75,9 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Compare(options) => compare::run(&options),
         Command::Bare { a, b } => backend::bare::forward(a, b),
-        Command::Pong { address } => measure::pingpong::pong(address),
+        Command::Far { address } => measure::far::serve(address),
+        Command::Idle { address, count } => measure::idle::hold(address, count),
+        Command::Connect { address, count } => measure::connects(address, count),
         Command::Ping { address, seconds } => measure::pingpong::ping(address, Duration::from_secs(seconds)),
     };
     match done {

@@ -51,6 +51,11 @@ impl Namespace {
         run(command, script).map(drop)
     }
 
+    /// Whether what leads out of it is set up.
+    pub(crate) fn has_default_route(&self) -> bool {
+        default_route(&fs::read_to_string(format!("/proc/{}/net/route", self.pid())).unwrap_or_default())
+    }
+
     /// Waits until something in it listens on a TCP port.
     pub(crate) fn wait_for_listener(&self, port: u16) -> Result<()> {
         let local = format!(":{port:04X}");
@@ -64,5 +69,31 @@ impl Namespace {
             });
             Ok(listens.then_some(()))
         })
+    }
+}
+
+/// Whether a table of routes, as the kernel prints it, has one to everywhere.
+fn default_route(table: &str) -> bool {
+    let mut routes = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    routes.any(|fields| fields.get(1) == Some(&"00000000") && fields.get(7) == Some(&"00000000"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT";
+
+    #[test]
+    fn a_route_to_everywhere_is_the_default_one() {
+        let table = format!("{HEAD}\neth0\t00000000\t016433C6\t0003\t0\t0\t0\t00000000\t0\t0\t0\n");
+        assert!(default_route(&table));
+    }
+
+    #[test]
+    fn a_route_to_a_subnet_is_not() {
+        let table = format!("{HEAD}\neth0\t00004D0A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n");
+        assert!(!default_route(&table));
+        assert!(!default_route(HEAD));
     }
 }

@@ -33,6 +33,11 @@ pub(crate) fn catch_interrupts() -> Result<()> {
     Ok(())
 }
 
+/// Whether the user asked for the end.
+pub(crate) fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
 /// Waits until `look` finds something.
 ///
 /// # Errors
@@ -43,7 +48,7 @@ pub(crate) fn wait<T>(what: &str, deadline: Duration, mut look: impl FnMut() -> 
         if let Some(found) = look()? {
             return Ok(found);
         }
-        ensure!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted");
+        ensure!(!interrupted(), "interrupted");
         ensure!(start.elapsed() < deadline, "waited {deadline:?} in vain for {what}");
         std::thread::sleep(INTERVAL);
     }
@@ -82,13 +87,24 @@ impl Running {
 
     /// Waits for the line `ready`.
     pub(crate) fn wait_ready(&mut self, what: &str) -> Result<()> {
-        wait(what, Duration::from_secs(10), || {
-            if self.stdout.try_iter().any(|line| line == "ready") {
+        let lines = std::mem::replace(&mut self.stdout, mpsc::channel().1);
+        let ready = self.wait_for(what, Duration::from_secs(10), || lines.try_iter().any(|line| line == "ready"));
+        self.stdout = lines;
+        ready
+    }
+
+    /// Waits until `done`, while it runs.
+    ///
+    /// # Errors
+    /// When it ends before, with what it said.
+    pub(crate) fn wait_for(&mut self, what: &str, deadline: Duration, done: impl Fn() -> bool) -> Result<()> {
+        wait(what, deadline, || {
+            if done() {
                 return Ok(Some(()));
             }
-            if self.child.try_wait()?.is_some() {
+            if let Some(status) = self.child.try_wait()? {
                 let why: Vec<_> = self.stderr.iter().collect();
-                bail!("{what}: {}", why.join(" "));
+                bail!("{what}: {status}: {}", why.join(" "));
             }
             Ok(None)
         })

@@ -142,7 +142,11 @@ impl UserNamespace {
     }
 
     /// Moves the calling process into it, unless it is there. The process must have one thread.
-    pub(crate) fn enter(&self) -> Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Enter`] when it is neither the caller's user's own nor the caller privileged over it.
+    pub fn enter(&self) -> Result<()> {
         if UserNamespace::current()?.id == self.id {
             return Ok(());
         }

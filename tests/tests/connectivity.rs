@@ -194,7 +194,7 @@ fn obeys_both_laws(port: &Value) -> bool {
     let count = |field: &str| port[field].as_u64().expect("a count");
     let drops =
         |field: &str| port[field].as_object().expect("reason to count").values().filter_map(Value::as_u64).sum::<u64>();
-    count("rx_frames") == count("unicast") + count("flooded") + count("answered") + drops("rx_drops")
+    count("rx_frames") == count("unicast") + count("flooded") + count("answered") + count("local") + drops("rx_drops")
         && count("tx_decided") == count("tx_frames") + drops("tx_drops")
 }
 

@@ -13,14 +13,14 @@ use tapswitch::frame::Offload;
 use tapswitch::port::{self, TxPort};
 use tapswitch_netns::{DeviceSpec, Namespace as Target, OffloadMode, Scratch, Tap, birth, in_child};
 
-use super::{ADDRESSES, Switch};
+use super::{ADDRESSES, Carrier};
 use crate::namespace::Namespace;
 use crate::process::Running;
 
 /// Most that the birth of a device may take.
 const LIMIT: Duration = Duration::from_secs(10);
 
-pub(super) fn join(ends: &[Namespace; 2]) -> Result<([Ipv4Addr; 2], Switch)> {
+pub(super) fn join(ends: &[Namespace; 2]) -> Result<([Ipv4Addr; 2], Carrier)> {
     let mut command = std::process::Command::new(std::env::current_exe().context("find this program")?);
     command.args(["bare", &ends[0].pid().to_string(), &ends[1].pid().to_string()]);
     let mut forwarder = Running::start(command)?;
@@ -28,7 +28,7 @@ pub(super) fn join(ends: &[Namespace; 2]) -> Result<([Ipv4Addr; 2], Switch)> {
     for (end, address) in ends.iter().zip(ADDRESSES) {
         end.sh(&format!("ip address add {address}/24 dev eth0; ip link set eth0 up"))?;
     }
-    Ok((ADDRESSES, Switch::Processes(vec![forwarder.pid()], vec![forwarder], None)))
+    Ok((ADDRESSES, Carrier { pids: vec![forwarder.pid()], _running: vec![forwarder], ..Carrier::default() }))
 }
 
 /// What comes in at one end goes out at the other, its offload header as it came.

@@ -4,10 +4,10 @@ use std::net::Ipv4Addr;
 
 use anyhow::Result;
 
-use super::{ADDRESSES, Switch};
+use super::{ADDRESSES, Carrier};
 use crate::namespace::Namespace;
 
-pub(super) fn join(ends: &[Namespace; 2]) -> Result<([Ipv4Addr; 2], Switch)> {
+pub(super) fn join(ends: &[Namespace; 2]) -> Result<([Ipv4Addr; 2], Carrier)> {
     let bridge = Namespace::new()?;
     bridge.sh("ip link add br0 type bridge; ip link set br0 up")?;
     for (at, (end, address)) in ends.iter().zip(ADDRESSES).enumerate() {
@@ -19,5 +19,5 @@ pub(super) fn join(ends: &[Namespace; 2]) -> Result<([Ipv4Addr; 2], Switch)> {
     }
     // Where there is br_netfilter, docker0 without rules: not through netfilter.
     bridge.sh("f=/proc/sys/net/bridge/bridge-nf-call-iptables; [ ! -e $f ] || echo 0 >$f")?;
-    Ok((ADDRESSES, Switch::Kernel(bridge)))
+    Ok((ADDRESSES, Carrier { _within: Some(bridge), ..Carrier::default() }))
 }

@@ -1,108 +1,106 @@
 //! What is measured between two joined namespaces.
 
+mod connect;
+pub(crate) mod far;
+mod figure;
+pub(crate) mod idle;
 mod iperf;
+mod loss;
 pub(crate) mod pingpong;
 mod udp;
+
+pub(crate) use connect::connects;
+pub(crate) use figure::{Congestion, Direction, Figure, Flows, Strain};
 
 use std::time::Duration;
 
 use anyhow::Result;
-use serde::Serialize;
 
 use crate::backend::Joined;
 
 /// One run; it gives one or more figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Measure {
-    /// iperf3, one stream.
-    Tcp1,
-    /// iperf3, four streams.
-    Tcp4,
+    /// iperf3; then once more under a strain, next to each other so that the machine is the same.
+    Tcp(Flows, Option<Strain>),
     /// iperf3, 64 bytes a datagram, as fast as it goes.
     SmallUdp,
+    /// iperf3, 1,400 bytes a datagram, as fast as it goes.
+    Udp(Direction),
     /// One byte there and back.
     PingPong,
-}
-
-/// One figure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Figure {
-    /// Received by the application.
-    Tcp1,
-    /// The same of four streams.
-    Tcp4,
-    /// Delivered to the application.
-    SmallUdp,
-    /// Median.
-    RoundTripP50,
-    /// What one of a hundred exceeds.
-    RoundTripP99,
-    /// Time of the processes that forward, over the run of [`Measure::Tcp1`].
-    CpuPerGigabyte,
+    /// One connection after the other.
+    Connects,
+    /// Resident memory before and after idle flows.
+    FlowMemory,
 }
 
 impl Measure {
-    /// All.
-    pub(crate) const ALL: [Measure; 4] = [Measure::Tcp1, Measure::Tcp4, Measure::SmallUdp, Measure::PingPong];
-
     /// Its name in the progress bar.
-    pub(crate) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> String {
         match self {
-            Measure::Tcp1 => "TCP, 1 stream",
-            Measure::Tcp4 => "TCP, 4 streams",
-            Measure::SmallUdp => "64-byte UDP",
-            Measure::PingPong => "TCP ping-pong",
+            Measure::Tcp(flows, _) => flows.name(),
+            Measure::SmallUdp => "64-byte UDP".to_owned(),
+            Measure::Udp(direction) => format!("1400-byte UDP {}", direction.name()),
+            Measure::PingPong => "TCP ping-pong".to_owned(),
+            Measure::Connects => "connections".to_owned(),
+            Measure::FlowMemory => "memory of idle flows".to_owned(),
         }
     }
 
-    /// Runs it.
-    pub(crate) fn run(self, joined: &Joined, seconds: u64) -> Result<Vec<(Figure, f64)>> {
+    /// Runs it; each figure goes to `add` as soon as it is known, so that what fails later costs only itself. In a `brief`
+    /// run, no strain.
+    pub(crate) fn run(
+        self,
+        joined: &Joined,
+        time: Duration,
+        brief: bool,
+        mut add: impl FnMut(Figure, f64),
+    ) -> Result<()> {
         match self {
-            Measure::Tcp1 => {
-                let before = joined.cpu_time();
-                let bytes = iperf::tcp(joined, 1, seconds)?;
-                let mut figures = vec![(Figure::Tcp1, gigabits(bytes, seconds))];
-                if let (Some(before), Some(after)) = (before, joined.cpu_time()) {
-                    let used: Duration = after.saturating_sub(before);
-                    figures.push((Figure::CpuPerGigabyte, used.as_secs_f64() * 1e9 / bytes as f64));
+            Measure::Tcp(flows, strain) => {
+                let rate = tcp(joined, flows, time, &mut add)?;
+                match strain.filter(|_| !brief) {
+                    Some(Strain::Loss) => {
+                        let _loss = loss::begin(joined.client())?;
+                        let lossy = iperf::tcp(joined, flows, time)?;
+                        add(Figure::Strained(Strain::Loss, flows), lossy.gigabits() / rate);
+                    }
+                    Some(Strain::Idle) => {
+                        let _idle = idle::open(joined, idle::MANY)?;
+                        let busy = iperf::tcp(joined, flows, time)?;
+                        add(Figure::Strained(Strain::Idle, flows), busy.gigabits() / rate);
+                    }
+                    None => {}
                 }
-                Ok(figures)
             }
-            Measure::Tcp4 => Ok(vec![(Figure::Tcp4, gigabits(iperf::tcp(joined, 4, seconds)?, seconds))]),
-            Measure::SmallUdp => Ok(vec![(Figure::SmallUdp, udp::delivered(joined, seconds)? / 1e3)]),
+            Measure::SmallUdp => add(Figure::SmallUdp, udp::small_delivered(joined, time)? / 1e3),
+            Measure::Udp(direction) => add(Figure::Udp(direction), udp::delivered(joined, direction, time)? / 1e9),
             Measure::PingPong => {
-                let (p50, p99) = pingpong::round_trips(joined, seconds)?;
-                Ok(vec![(Figure::RoundTripP50, p50), (Figure::RoundTripP99, p99)])
+                let (p50, p99) = pingpong::round_trips(joined, time)?;
+                add(Figure::RoundTripP50, p50);
+                add(Figure::RoundTripP99, p99);
+            }
+            Measure::Connects => add(Figure::Connects, connect::rate(joined)? / 1e3),
+            Measure::FlowMemory => {
+                if let Some(bytes) = idle::memory(joined)? {
+                    add(Figure::FlowMemory, bytes / 1024.0);
+                }
             }
         }
+        Ok(())
     }
 }
 
-impl Figure {
-    /// All, in the order of the table.
-    pub(crate) const ALL: [Figure; 6] = [
-        Figure::Tcp1,
-        Figure::Tcp4,
-        Figure::SmallUdp,
-        Figure::RoundTripP50,
-        Figure::RoundTripP99,
-        Figure::CpuPerGigabyte,
-    ];
-
-    /// Its line in the table, with the unit.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Figure::Tcp1 => "TCP 1 stream, Gbit/s",
-            Figure::Tcp4 => "TCP 4 streams, Gbit/s",
-            Figure::SmallUdp => "64-byte UDP delivered, 1000/s",
-            Figure::RoundTripP50 => "TCP round trip p50, us",
-            Figure::RoundTripP99 => "TCP round trip p99, us",
-            Figure::CpuPerGigabyte => "CPU of the forwarder, s/GB",
-        }
+/// A clean run, with the time of the processes that forward; Gbit/s.
+fn tcp(joined: &Joined, flows: Flows, time: Duration, add: &mut impl FnMut(Figure, f64)) -> Result<f64> {
+    let before = joined.cpu_time();
+    let received = iperf::tcp(joined, flows, time)?;
+    let rate = received.gigabits();
+    add(Figure::Tcp(flows), rate);
+    if let (1, Some(before), Some(after)) = (flows.streams, before, joined.cpu_time()) {
+        let used = after.saturating_sub(before);
+        add(Figure::CpuPerGigabyte(flows), used.as_secs_f64() * 1e9 / received.bytes as f64);
     }
-}
-
-fn gigabits(bytes: u64, seconds: u64) -> f64 {
-    bytes as f64 * 8.0 / 1e9 / seconds as f64
+    Ok(rate)
 }

@@ -1,13 +1,14 @@
 //! One byte there and back over TCP, as often as it goes: the time of a round trip.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::backend::{Joined, PONG_PORT};
+use super::far::Service;
+use crate::backend::Joined;
 use crate::process::Running;
 use crate::stats::percentile;
 
@@ -17,10 +18,10 @@ const WARM_UP: u32 = 100;
 const MOST_SAMPLES: usize = 1 << 27;
 
 /// Median and 99th percentile, in microseconds.
-pub(super) fn round_trips(joined: &Joined, seconds: u64) -> Result<(f64, f64)> {
+pub(super) fn round_trips(joined: &Joined, time: Duration) -> Result<(f64, f64)> {
     let mut command = joined.own_client()?;
-    command.args(["ping", &format!("{}:{PONG_PORT}", joined.server_address()), &seconds.to_string()]);
-    let text = Running::start(command)?.finish("ping-pong", Duration::from_secs(seconds + 20))?;
+    command.args(["ping", &joined.service(Service::Echo), &time.as_secs().to_string()]);
+    let text = Running::start(command)?.finish("ping-pong", time + Duration::from_secs(20))?;
     let figures: Value = serde_json::from_str(&text).context("read the ping-pong's report")?;
     let figure = |name: &str| figures[name].as_f64().with_context(|| format!("the ping-pong names no {name}"));
     Ok((figure("p50_us")?, figure("p99_us")?))
@@ -47,16 +48,5 @@ pub(crate) fn ping(address: SocketAddr, time: Duration) -> Result<()> {
     let micros = |share| percentile(&samples, share).map(|nanos| nanos as f64 / 1e3);
     ensure!(!samples.is_empty(), "not one round trip");
     println!("{}", json!({ "round_trips": samples.len(), "p50_us": micros(0.5), "p99_us": micros(0.99) }));
-    Ok(())
-}
-
-/// The server's process: one client after the other, each byte sent back.
-pub(crate) fn pong(address: SocketAddr) -> Result<()> {
-    for stream in TcpListener::bind(address).context("listen")?.incoming() {
-        let mut stream = stream?;
-        stream.set_nodelay(true)?;
-        let mut byte = [0];
-        while stream.read_exact(&mut byte).and_then(|()| stream.write_all(&byte)).is_ok() {}
-    }
     Ok(())
 }

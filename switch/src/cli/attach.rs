@@ -7,7 +7,7 @@ use anyhow::Context;
 use tapswitch_netns::Namespace;
 
 use super::args::{EndpointFlags, unicast_mac};
-use super::{Outcome, output};
+use super::{Outcome, output, resolv_conf};
 use crate::daemon::api::client::{Client, ClientError};
 use crate::daemon::api::types::{AttachRequest, EndpointInfo};
 use crate::daemon::attach_socket;
@@ -61,6 +61,7 @@ pub(super) fn run(args: Args, client: &Client) -> Outcome {
         ..request(&args.endpoint)
     };
     let endpoint = attach(client, &request, namespace.as_fd())?;
+    resolv_conf::write_netns(client, &endpoint);
     if args.json {
         output::json(&endpoint)?;
     } else {

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{Outcome, args};
+use super::{Outcome, args, resolv_conf};
 use crate::daemon::api::client::Client;
 use crate::daemon::name::Target;
 
@@ -21,5 +21,6 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, client: &Client) -> Outcome {
     let endpoint = args::endpoint(client, &args.endpoint)?;
     client.delete(&args::endpoint_path(&endpoint))?;
+    resolv_conf::remove_netns(&endpoint);
     Ok(ExitCode::SUCCESS)
 }

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
-use super::Outcome;
+use super::{Outcome, resolv_conf};
 use crate::daemon::api::client::{Client, ClientError};
-use crate::daemon::api::types::Status;
+use crate::daemon::api::types::{EndpointInfo, Status};
 
 /// How long after its answer the daemon may still be there: it has only to end its threads.
 const ENDING: Duration = Duration::from_secs(5);
@@ -23,7 +23,9 @@ pub(super) struct Args {}
 
 /// Returns when the daemon is gone.
 pub(super) fn run(_: &Args, client: &Client) -> Outcome {
+    let endpoints: Vec<EndpointInfo> = client.get("/v1/endpoints", &[])?;
     let _: serde_json::Value = client.post("/v1/down", &serde_json::json!({}))?;
+    endpoints.iter().for_each(resolv_conf::remove_netns);
     let deadline = Instant::now() + ENDING;
     while !matches!(client.get::<Status>("/v1/status", &[]), Err(ClientError::NoDaemon(_))) {
         if Instant::now() > deadline {

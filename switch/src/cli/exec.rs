@@ -8,12 +8,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::SigSet;
-use nix::unistd::{chdir, geteuid, setgid, setuid};
-use tapswitch_netns::{Namespace, NamespaceId};
+use nix::unistd::{chdir, setgid, setuid};
+use tapswitch_netns::{Namespace, NamespaceId, UserNamespace};
 
-use super::{Outcome, args, run};
+use super::{Outcome, args, resolv_conf, run};
 use crate::daemon::api::client::Client;
 use crate::daemon::api::types::EndpointInfo;
 use crate::daemon::name::Target;
@@ -54,27 +55,25 @@ fn enter(endpoint: &EndpointInfo) -> anyhow::Result<()> {
     };
     let owner = found.namespace.owner()?;
     if owner.id() != identity(Path::new("/proc/self/ns/user"))? {
-        enter_user_namespace(found.pid, owner.id())?;
+        enter_user_namespace(&owner)?;
     }
     setns(&found.namespace, CloneFlags::CLONE_NEWNET).context("enter its network namespace")?;
-    if let Some(mounts) = mounts {
-        enter_mounts(&mounts)?;
+    match mounts {
+        Some(mounts) => enter_mounts(&mounts)?,
+        None => resolv_conf::enter_netns(endpoint),
     }
     Ok(())
 }
 
-fn enter_user_namespace(pid: Option<i32>, owner: NamespaceId) -> anyhow::Result<()> {
-    let Some(pid) = pid else { bail!("no process lives in its user namespace") };
-    let path = format!("/proc/{pid}/ns/user");
-    if identity(Path::new(&path))? != owner {
-        bail!("process {pid} in it lives in another user namespace than the one that owns it");
-    }
-    let user = File::open(&path).context("open its user namespace")?;
-    setns(&user, CloneFlags::CLONE_NEWUSER).context("enter its user namespace")?;
-    if !geteuid().is_root() {
-        // Root of the host is nobody in a user's namespace; root is what lives there.
-        setgid(0.into()).context("become root in its user namespace")?;
-        setuid(0.into()).context("become root in its user namespace")?;
+/// The owner itself, whoever lives in it: what bubblewrap starts lives in one that is nested in it.
+fn enter_user_namespace(owner: &UserNamespace) -> anyhow::Result<()> {
+    owner.enter()?;
+    // Root of the host is nobody in a user's namespace; root is what lives there. Where it maps no root, nobody is.
+    for (step, become_root) in [("group", setgid(0.into())), ("user", setuid(0.into()))] {
+        match become_root {
+            Ok(()) | Err(Errno::EINVAL) => {}
+            Err(error) => return Err(error).with_context(|| format!("become root in its user namespace: {step}")),
+        }
     }
     Ok(())
 }

@@ -17,6 +17,7 @@ mod ls;
 mod network;
 mod output;
 mod publish;
+mod resolv_conf;
 mod rules;
 mod run;
 mod signals;

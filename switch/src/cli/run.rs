@@ -19,7 +19,7 @@ use nix::unistd::{execvp, getpid, getsid};
 use super::args::EndpointFlags;
 use super::container::Container;
 use super::signals::{Arrived, FORWARDED, Signals, reset};
-use super::{Outcome, args, attach, output};
+use super::{Outcome, args, attach, output, resolv_conf};
 use crate::daemon::api::client::{Client, ClientError};
 use crate::daemon::api::types::{AttachRequest, EndpointInfo};
 use crate::daemon::name::Name;
@@ -39,6 +39,7 @@ pub(super) const NETNS_PREFIX: &str = "run:";
   tapswitch run --name db --ip 172.17.0.9 -- postgres -D /srv/db
   tapswitch run -p 8080:80 -- python3 -m http.server 80     clients of the host's port 8080
   tapswitch run --network blue -- ip address
+  tapswitch run --name db1 --alias db -- postgres -D /srv/db1
 
 As an ordinary user CMD is root in a user namespace of its own. Exit status: CMD's, 128+N where signal N ended it, 125 where \
 tapswitch failed, 126 where CMD cannot be executed, 127 where it is not found.")]
@@ -52,8 +53,14 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args, client: &Client) -> Outcome {
     let signals = Signals::block(&[&FORWARDED[..], &[Signal::SIGCHLD]].concat()).context("run: block signals")?;
-    let mut container = Container::start(|| execute(&args.command, signals.before())).context("run")?;
+    let (resolv_conf, told) = resolv_conf::channel().context("run")?;
+    let begin = || {
+        told.mount();
+        execute(&args.command, signals.before())
+    };
+    let mut container = Container::start(begin).context("run")?;
     let endpoint = attach_container(&args, client, &container)?;
+    resolv_conf.tell(client, &endpoint);
     let status = container.release().and_then(|()| wait(&mut container, &signals));
     drop(container);
     detach(client, &endpoint);

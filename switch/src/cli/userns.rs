@@ -41,7 +41,7 @@ impl Limits {
         }
         if self.apparmor.is_some_and(|value| value != 0) {
             return Some(
-                "Ubuntu's AppArmor takes their capabilities away: give tapswitch a profile with `userns,`, or \
+                "Ubuntu's AppArmor takes their capabilities away: give tapswitch a profile with `userns,` (docs/rootless.md has one), or \
                  sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
             );
         }

@@ -88,10 +88,10 @@ reasons! {
         Unanswered = "unanswered",
         /// For the gateway itself, which does not offer that.
         NoService = "no_service",
-        /// Its sender has as many flows as one may have.
-        FlowLimit = "flow_limit",
         /// A question to the names at the gateway, while too many of the asker's or of all wait for their answers.
         NamesBusy = "names_busy",
+        /// Its sender has as many flows as one may have.
+        FlowLimit = "flow_limit",
         /// For somewhere beyond the network, and no uplink takes it.
         NoUplink = "no_uplink",
         /// For the host itself, or a neighbour of its links alone, which the network may not reach.

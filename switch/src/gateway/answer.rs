@@ -194,7 +194,7 @@ pub(super) fn write(question: &Message, mut answer: Message, mtu: Option<u32>) -
     let bytes = answer.to_vec().ok()?;
     let Some(mtu) = mtu else { return Some(bytes).filter(|bytes| bytes.len() <= usize::from(u16::MAX)) };
     let takes = question.edns.as_ref().map_or(UDP_PAYLOAD_MIN, |edns| edns.max_payload().max(UDP_PAYLOAD_MIN));
-    let limit = u32::from(takes).min(mtu.saturating_sub(HEADERS).max(UDP_PAYLOAD_MIN.into()));
+    let limit = u32::from(takes).min(mtu.saturating_sub(HEADERS));
     if bytes.len() <= limit as usize { Some(bytes) } else { answer.truncate().to_vec().ok() }
 }
 

@@ -7,6 +7,7 @@
 //!
 //! Limits: [`MAX_ASKING`] questions at a time; an answer is there within [`WITHIN`] or not at all.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -83,23 +84,28 @@ impl Upstream {
     }
 
     async fn ask_in_turn(&self, servers: &[SocketAddr], question: &Question) -> Option<Message> {
+        let first = self.first.load(Ordering::Relaxed) % servers.len();
+        let mut left: VecDeque<usize> = (first..servers.len()).chain(0..first).collect();
         let mut failed = None;
-        let mut at = self.first.load(Ordering::Relaxed) % servers.len();
         let mut edns = true;
         for _ in 0..TRIES {
+            let Some(at) = left.pop_front() else { break };
             match ask_one(servers[at], question, edns).await {
                 Ok(told) if edns && told.response_code == ResponseCode::FormErr => {
                     edns = false;
-                    continue;
+                    left.push_front(at);
                 }
                 Ok(told) if !is_failure(told.response_code) => {
                     self.first.store(at, Ordering::Relaxed);
                     return Some(told);
                 }
+                // It would say so again.
                 Ok(told) => failed = Some(told),
-                Err(error) => tracing::debug!("ask {} for a name: {error}", servers[at]),
+                Err(error) => {
+                    tracing::debug!("ask {} for a name: {error}", servers[at]);
+                    left.push_back(at);
+                }
             }
-            at = (at + 1) % servers.len();
         }
         failed
     }

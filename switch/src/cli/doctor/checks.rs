@@ -7,7 +7,7 @@ use std::path::Path;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{AccessFlags, access};
 
-use super::Check;
+use super::{Check, Level};
 use crate::cli::container::Container;
 use crate::cli::userns::{self, Limits};
 use crate::daemon::api::client::{Client, ClientError};
@@ -16,6 +16,8 @@ use crate::daemon::settings::{Flags, Settings};
 
 /// The node's remedies: no file, no driver, no permission.
 const TUN: &str = "/dev/net/tun";
+/// The check that makes namespaces.
+const NAMESPACES: &str = "namespaces";
 /// The first kernel that tells the kind of a namespace (NS_GET_NSTYPE): 4.11.
 const LEAST_KERNEL: (u32, u32) = (4, 11);
 /// The first kernel whose TAPs io_uring reads without a thread of its own: 6.4.
@@ -72,21 +74,29 @@ fn tun_error(error: &io::Error) -> (String, &'static str) {
 pub(super) fn namespaces() -> Check {
     let how = if userns::is_privileged() { "as root" } else { "in a user namespace" };
     match Container::start(|| 0) {
-        Ok(_) => Check::ok("namespaces", format!("network and mount namespaces can be made, {how}")),
+        Ok(_) => Check::ok(NAMESPACES, format!("network and mount namespaces can be made, {how}")),
         Err(error) => {
             // Where a setting forbids them, the error names it.
             let remedy =
                 Limits::read().remedy().is_none().then(|| "be root, or have user namespaces allowed".to_owned());
-            Check { remedy, ..Check::fail("namespaces", format!("{error:#}"), "") }
+            Check { remedy, ..Check::fail(NAMESPACES, format!("{error:#}"), "") }
         }
     }
 }
 
-/// What ordinary users of this host may do, whoever asks.
-pub(super) fn unprivileged() -> Check {
-    match Limits::read().remedy() {
-        Some(remedy) => Check::warn("ordinary users", "cannot run the switch or containers", remedy),
-        None => Check::ok("ordinary users", "no setting keeps them from making user namespaces"),
+/// What ordinary users of this host may do, whoever asks. One of them who asks has tried it among the checks `so_far`: a
+/// profile may give tapswitch what a setting takes from others.
+pub(super) fn unprivileged(so_far: &[Check]) -> Check {
+    let has_tried = !userns::is_privileged() && so_far.iter().any(|c| c.check == NAMESPACES && c.result == Level::Ok);
+    judge_users(Limits::read(), has_tried)
+}
+
+fn judge_users(limits: Limits, has_tried: bool) -> Check {
+    const CHECK: &str = "ordinary users";
+    match limits.remedy() {
+        Some(remedy) if has_tried => Check::ok(CHECK, format!("you can, though others may not: {remedy}")),
+        Some(remedy) => Check::warn(CHECK, "cannot run the switch or containers", remedy),
+        None => Check::ok(CHECK, "no setting keeps them from making user namespaces"),
     }
 }
 
@@ -187,6 +197,20 @@ mod tests {
         ] {
             assert_eq!(version(release), expected, "{release}");
         }
+    }
+
+    #[test]
+    fn ubuntus_restriction_is_explained_unless_a_profile_lifts_it() {
+        let ubuntu = Limits { max: Some(63_000), clone: Some(1), apparmor: Some(1) };
+        let check = judge_users(ubuntu, false);
+        assert_eq!(check.result, Level::Warn);
+        let remedy = check.remedy.unwrap();
+        assert!(
+            remedy.contains("kernel.apparmor_restrict_unprivileged_userns=0") && remedy.contains("userns,"),
+            "{remedy}"
+        );
+        assert_eq!(judge_users(ubuntu, true).result, Level::Ok);
+        assert_eq!(judge_users(Limits { apparmor: Some(0), ..ubuntu }, false).result, Level::Ok);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod checks;
 mod device;
+mod sockets;
 
 use std::process::ExitCode;
 
@@ -98,7 +99,8 @@ fn all(client: &Client) -> Vec<Check> {
     if checks.iter().all(|c| c.result != Level::Fail) {
         checks.push(device::offload());
     }
-    checks.push(checks::unprivileged());
+    checks.push(checks::unprivileged(&checks));
+    checks.extend(sockets::checks());
     checks.push(checks::io_uring());
     checks.extend(checks::directories());
     checks.push(checks::open_files());

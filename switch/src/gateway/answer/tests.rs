@@ -179,6 +179,28 @@ proptest! {
     }
 }
 
+proptest! {
+    /// What a resolver says may be as damaged as what a container asks.
+    #[test]
+    fn no_damaged_word_of_a_resolver_makes_it_panic(damage in proptest::collection::vec((0usize..300, any::<u8>()), 0..8)) {
+        let question = ask("many.example.", RecordType::ANY);
+        let mut told = failure(&question, ResponseCode::NoError);
+        let name = question.queries[0].name.clone();
+        told.add_answer(Record::from_rdata(name.clone(), 60, RData::PTR(PTR(Name::from_ascii("a.b.example.").unwrap()))));
+        told.add_answer(Record::from_rdata(name, 60, RData::AAAA(AAAA("2001:db8::1".parse().unwrap()))));
+        told.set_edns(Edns::new());
+        let mut bytes = told.to_vec().unwrap();
+        for (at, byte) in damage {
+            let at = at % bytes.len();
+            bytes[at] = byte;
+        }
+        if let Ok(told) = Message::from_vec(&bytes) {
+            let written = write(&question, relayed(&question, told), Some(1500));
+            prop_assert!(written.is_none_or(|bytes| bytes.len() <= 512));
+        }
+    }
+}
+
 fn survive(bytes: &[u8]) {
     let zones = zones();
     match read(bytes) {

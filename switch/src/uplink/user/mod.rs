@@ -307,11 +307,11 @@ impl Local<View> for User {
         self.fragments.expire(now);
         let mut published = std::mem::take(&mut self.published);
         let (tcp, udp, icmp, mut cx) = self.parts(out, now);
-        let names = names::turn(&mut cx);
         let clients = published.turn(&mut cx, tcp, udp);
-        let moved = tcp.turn(&mut cx).max(udp.turn(&mut cx)).max(icmp.turn(&mut cx));
+        let names = names::turn(&mut cx);
+        let moved = tcp.turn(&mut cx).max(udp.turn(&mut cx)).max(icmp.turn(&mut cx)).max(names);
         self.published = published;
-        clients.max(moved).max(names)
+        clients.max(moved)
     }
 
     fn deadline(&self) -> Option<Instant> {

@@ -124,43 +124,4 @@ fn headers(to: Mac, from: Mac, src: SocketAddr, dst: SocketAddr, payload: &[u8])
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::frame::{Frame, Payload};
-
-    const A: Mac = Mac::new([2, 0, 0, 0, 0, 1]);
-    const G: Mac = Mac::new([2, 0, 0, 0, 0, 9]);
-
-    #[test]
-    fn an_answer_is_a_whole_datagram_of_either_family() {
-        for (src, dst) in [("10.1.0.1:53", "10.1.0.2:4711"), ("[fd00::1]:53", "[fd00::2]:4711")] {
-            for payload in [&b"even"[..], b"odd", b""] {
-                let mut frame = headers(A, G, src.parse().unwrap(), dst.parse().unwrap(), payload).unwrap();
-                frame.extend(payload);
-                let parsed = Frame::parse(&frame).unwrap();
-                let Payload::Ip(packet) = &parsed.payload else { panic!("not IP") };
-                assert!(matches!(packet.l4, Layer4::Udp { src_port: 53, dst_port: 4711 }));
-                assert!(is_whole(packet.src, packet.dst, &frame[packet.l4_offset..packet.end]), "{src} {payload:?}");
-                assert_eq!(packet.end, frame.len());
-            }
-        }
-    }
-
-    #[test]
-    fn a_damaged_datagram_is_not_whole_and_one_without_a_sum_is_for_ipv4_only() {
-        let (src, dst): (SocketAddr, SocketAddr) = ("10.1.0.1:53".parse().unwrap(), "10.1.0.2:4711".parse().unwrap());
-        let mut datagram = headers(A, G, src, dst, b"xy").unwrap().split_off(ETHERNET_LEN + 20);
-        datagram.extend(b"xz");
-        assert!(!is_whole(src.ip(), dst.ip(), &datagram));
-        datagram[6..8].fill(0);
-        assert!(is_whole(src.ip(), dst.ip(), &datagram));
-        assert!(!is_whole("fd00::1".parse().unwrap(), "fd00::2".parse().unwrap(), &datagram));
-    }
-
-    #[test]
-    fn what_no_datagram_holds_has_no_headers() {
-        let gateway = "10.1.0.1:53".parse().unwrap();
-        assert_eq!(headers(A, G, gateway, "10.1.0.2:1".parse().unwrap(), &[0; 65_520]), None);
-        assert_eq!(headers(A, G, gateway, "[fd00::2]:1".parse().unwrap(), &[]), None);
-    }
-}
+mod tests;

@@ -25,7 +25,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{SockFlag, SockaddrStorage, accept4, getpeername};
 
 use super::tcp::Tcp;
-use super::udp::{Udp, send_datagram};
+use super::udp::{Client, Udp, send_datagram};
 use super::{Cx, Ends, Home, Kind};
 use crate::engine::{Activity, Ready};
 use crate::forwarding::{Instant, PortId};
@@ -154,7 +154,8 @@ fn accept(cx: &mut Cx<'_>, tcp: &mut Tcp, home: &Home, publication: &Publication
     };
     // One that is gone again needs no answer.
     let client = getpeername::<SockaddrStorage>(socket.as_raw_fd()).ok().and_then(|name| address(&name));
-    if let Some(Ends { near, far }) = client.and_then(|client| ends(cx, home, publication, client)) {
+    let seen = client.and_then(|client| ends(cx, home, publication, client));
+    if let Some(Ends { near, far }) = seen.and_then(|seen| shown::alone(seen, |ends| tcp.has(home.port, ends))) {
         tcp.accept(cx, home, socket, near, far);
     }
     Look::Found
@@ -162,7 +163,7 @@ fn accept(cx: &mut Cx<'_>, tcp: &mut Tcp, home: &Home, publication: &Publication
 
 /// Takes one datagram.
 fn receive(cx: &mut Cx<'_>, udp: &mut Udp, home: &Home, publication: &Arc<Publication>, space: &mut Space) -> Look {
-    let received = match receive::receive(&publication.socket, space) {
+    let received = match receive::receive(publication, space) {
         Ok(received) => received,
         Err(Errno::EAGAIN) => return Look::Empty,
         Err(Errno::ENOBUFS | Errno::ENOMEM) => return Look::Full,
@@ -170,8 +171,12 @@ fn receive(cx: &mut Cx<'_>, udp: &mut Udp, home: &Home, publication: &Arc<Public
         Err(_) => return Look::Found,
     };
     let Some(client) = received.client else { return Look::Found };
-    if let Some(Ends { near, far }) = ends(cx, home, publication, client)
-        && udp.client(cx, home, publication.clone(), near, far, client).is_ok()
+    let seen = ends(cx, home, publication, client);
+    let alone = |ends| udp.has_another(home.port, ends, publication, client);
+    if let Some(Ends { near, far }) = seen.and_then(|seen| shown::alone(seen, alone))
+        && udp
+            .client(cx, home, publication.clone(), near, far, Client { address: client, asked: received.asked })
+            .is_ok()
     {
         // What a full queue loses is counted there.
         let _ = send_datagram(cx, home, near, far, &space.bytes()[..received.len]);

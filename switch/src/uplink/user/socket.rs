@@ -299,3 +299,66 @@ fn told(error: &libc::sock_extended_err, origin: u8, by: Option<IpAddr>) -> Opti
     let message = Message { kind: error.ee_type, code: error.ee_code, rest };
     by.filter(|_| is_theirs).map(|by| (by, message))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+    use std::time::Duration;
+
+    /// A socket of the far side, and one connected to it.
+    fn pair() -> (UdpSocket, Socket) {
+        let far = UdpSocket::bind("127.0.0.1:0").unwrap();
+        far.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let socket = Socket::udp(far.local_addr().unwrap()).unwrap();
+        (far, socket)
+    }
+
+    #[test]
+    fn after_a_burst_a_longer_datagram_is_not_cut() {
+        let (far, mut socket) = pair();
+        let mut buffer = [0; 3000];
+        socket.send_burst(&[1; 1500], 1000).unwrap();
+        socket.send(&[2; 2500]).unwrap();
+        socket.send(&[3; 10]).unwrap();
+        let lens: Vec<usize> = (0..4).map(|_| far.recv(&mut buffer).unwrap()).collect();
+        assert_eq!(lens, [1000, 500, 2500, 10]);
+    }
+
+    #[test]
+    fn a_burst_too_long_for_the_kernel_leaves_all_the_same() {
+        let (far, mut socket) = pair();
+        // More datagrams than UDP_MAX_SEGMENTS of any kernel.
+        socket.send_burst(&[7; 600], 3).unwrap();
+        let mut buffer = [0; 100];
+        assert!((0..200).all(|_| far.recv(&mut buffer).unwrap() == 3));
+    }
+
+    #[test]
+    fn the_error_of_an_earlier_datagram_does_not_stop_the_next() {
+        let (far, mut socket) = pair();
+        let address = far.local_addr().unwrap();
+        // It hears one who is not there, and so nobody; nobody else gets its port.
+        far.connect((address.ip(), 9)).unwrap();
+        socket.send(b"lost").unwrap();
+        let near = nix::sys::socket::getsockname::<SockaddrIn>(socket.fd.as_raw_fd()).unwrap();
+        far.connect(std::net::SocketAddrV4::from(near)).unwrap();
+        socket.send(b"heard").unwrap();
+        let mut buffer = [0; 100];
+        assert_eq!(far.recv(&mut buffer).unwrap(), 5);
+        let mut space = Space::default();
+        let refused = socket.refused(&mut space).expect("the first was refused");
+        assert_eq!((refused.by, refused.message), (address.ip(), Message { kind: 3, code: 3, rest: 0 }));
+        assert_eq!(&space.bytes[..refused.len], b"lost");
+        assert_eq!(socket.refused(&mut space), None);
+    }
+
+    #[test]
+    fn a_hop_limit_is_carried_less_one_and_the_usual_one_stays() {
+        let (_far, mut socket) = pair();
+        for (hop_limit, expected) in [(64, 64), (2, 1), (255, 254), (64, 64)] {
+            socket.shape(hop_limit, true).unwrap();
+            assert_eq!(getsockopt(&socket.fd, sockopt::Ipv4Ttl), Ok(expected));
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! Endpoints attached and detached.
 
 use super::*;
+use crate::gateway::{Found, Zones};
 
 #[test]
 fn an_attached_endpoint_has_the_lowest_address_and_its_mac() {
@@ -36,6 +37,8 @@ fn what_cannot_be_attached_is_refused_in_one_line_and_changes_nothing() {
         (AttachRequest { name: Some("web".into()), ..base() }, "has an endpoint web already"),
         (AttachRequest { name: Some("a b".into()), ..base() }, "`a b` is not a name"),
         (AttachRequest { network: Some("blue".into()), ..base() }, "no network blue"),
+        (AttachRequest { aliases: vec!["a/b".into()], ..base() }, "alias: `a/b` is not a name"),
+        (AttachRequest { aliases: vec!["a".into(); 17], ..base() }, "more than 16"),
         (AttachRequest { ifname: Some("eth0".into()), ..base() }, "is default/web's"),
         (AttachRequest { ifname: Some("a/b".into()), ..base() }, "cannot name a device"),
         (AttachRequest { netns: "a\nb".into(), ..base() }, "not printable"),
@@ -177,5 +180,26 @@ fn a_thousand_comings_and_goings_reuse_no_port_and_leak_nothing() {
     assert!(daemon.keeper.kept.lock().is_empty());
     // Other tests of this process come and go meanwhile.
     assert!(descriptors() < 900, "{}", descriptors());
+    daemon.stop();
+}
+
+#[test]
+fn an_endpoint_s_names_are_known_while_it_is_served_and_its_aliases_shown_once() {
+    let dir = dir();
+    let daemon = Daemon::new(dir.path());
+    let aliases = vec!["db".into(), "sql".into(), "db".into()];
+    let request = AttachRequest { name: Some("db1".into()), aliases, ..AttachRequest::default() };
+    assert_eq!(daemon.attach_as(request).unwrap().aliases, ["db", "sql"]);
+    let known = |name: &'static str| {
+        daemon.call(move |control| {
+            let zones = Zones::new(control.networks.values().map(|network| network.zone.clone()));
+            Ok(zones.address(zones.of("default").unwrap(), name))
+        })
+    };
+    for name in ["db1", "db1.default", "db", "sql.default"] {
+        assert_eq!(known(name).unwrap(), Found::Addresses(vec!["10.1.0.2".parse().unwrap()]), "{name}");
+    }
+    daemon.detach("db1").unwrap();
+    assert_eq!(known("db").unwrap(), Found::Nothing);
     daemon.stop();
 }

@@ -1,10 +1,12 @@
 //! One datagram from a published port's socket, and the addresses in what the kernel says.
 
 use std::io::IoSliceMut;
-use std::net::{SocketAddr, SocketAddrV6};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::os::fd::AsRawFd;
 
-use nix::sys::socket::{MsgFlags, SockaddrStorage, recvmsg};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg};
+
+use crate::uplink::Publication;
 
 /// The longest datagram: RFC 768 has 16 bits for it.
 const LONGEST: usize = 65_536;
@@ -37,13 +39,25 @@ pub(super) struct Received {
     pub(super) len: usize,
     /// Who sent it.
     pub(super) client: Option<SocketAddr>,
+    /// To which of the host's addresses, where the socket has more than one.
+    pub(super) asked: Option<IpAddr>,
 }
 
 /// Receives one datagram into `space`.
-pub(super) fn receive(socket: &OwnedFd, space: &mut Space) -> nix::Result<Received> {
+pub(super) fn receive(publication: &Publication, space: &mut Space) -> nix::Result<Received> {
+    let mut control = nix::cmsg_space!(libc::in6_pktinfo);
     let mut parts = [IoSliceMut::new(&mut space.0)];
-    let message = recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, None, MsgFlags::MSG_DONTWAIT)?;
-    Ok(Received { len: message.bytes, client: message.address.as_ref().and_then(address) })
+    let (socket, flags) = (publication.socket.as_raw_fd(), MsgFlags::MSG_DONTWAIT);
+    let message = recvmsg::<SockaddrStorage>(socket, &mut parts, Some(&mut control), flags)?;
+    let asked = message.cmsgs()?.find_map(|told| match told {
+        ControlMessageOwned::Ipv4PacketInfo(info) => {
+            Some(Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes()).into())
+        }
+        ControlMessageOwned::Ipv6PacketInfo(info) => Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into()),
+        _ => None,
+    });
+    let client = message.address.as_ref().and_then(address);
+    Ok(Received { len: message.bytes, client, asked: asked.filter(|_| publication.host.ip().is_unspecified()) })
 }
 
 /// An address of IP; one of a link keeps its scope, without which it cannot be answered.

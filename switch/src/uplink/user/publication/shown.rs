@@ -19,6 +19,18 @@ pub(super) fn ends(network: &NetworkSpec, port: &PortSpec, container: u16, clien
     Some(Ends { near: SocketAddr::new(near, container), far: SocketAddr::new(far, client.port()) })
 }
 
+/// How many ports are tried for a client that another is shown as already.
+const PORTS_TRIED: u16 = 16;
+
+/// `ends`, or with the next port of the client's that `is_taken` does not have: two clients must never be one to a
+/// container. They can be by addresses that are not shown, and by two ports of the host that lead to one.
+pub(super) fn alone(ends: Ends, mut is_taken: impl FnMut(Ends) -> bool) -> Option<Ends> {
+    let port = ends.far.port();
+    // Behind the last port come the first ones; 0 is none.
+    let nth = |n: u16| Ends { far: SocketAddr::new(ends.far.ip(), port.checked_add(n).unwrap_or(n)), ..ends };
+    (0..PORTS_TRIED).map(nth).find(|ends| !is_taken(*ends))
+}
+
 /// Whether a container answers this address by its gateway.
 fn may_appear(network: &NetworkSpec, client: IpAddr) -> bool {
     let of_nobody = client.is_loopback() || client.is_unspecified() || client.is_multicast();
@@ -86,6 +98,18 @@ mod tests {
         for client in ["[::1]:7", "[::]:7", "[fd00::9]:7", "[fe80::1%2]:7", "[ff02::1]:7"] {
             assert_eq!(seen(&network(true), client).1, "[fd00::1]:7", "{client}");
         }
+    }
+
+    #[test]
+    fn two_clients_are_never_one_to_a_container() {
+        let client = |port| {
+            let network = network(true);
+            ends(&network, &network.ports[0], 80, format!("127.0.0.1:{port}").parse().unwrap()).unwrap()
+        };
+        let taken = [client(7), client(8), client(65_535)];
+        let port = |ends| alone(ends, |ends| taken.contains(&ends)).unwrap().far.port();
+        assert_eq!([port(client(6)), port(client(7)), port(client(65_535))], [6, 9, 1]);
+        assert_eq!(alone(client(7), |_| true), None);
     }
 
     #[test]

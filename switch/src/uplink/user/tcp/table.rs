@@ -264,6 +264,11 @@ impl Tcp {
         }
     }
 
+    /// Whether a container has a connection between these ends.
+    pub(crate) fn has(&mut self, port: PortId, ends: Ends) -> bool {
+        self.find(&Key { port, ends }).is_some()
+    }
+
     /// A client of a published port: a connected, non-blocking socket. The container at `near` sees it come from `far`.
     pub(crate) fn accept(&mut self, cx: &mut Cx<'_>, home: &Home, socket: OwnedFd, near: SocketAddr, far: SocketAddr) {
         let key = Key { port: home.port, ends: Ends { near, far } };

@@ -1,12 +1,13 @@
 //! A UDP flow: where its datagrams leave, and how long it lives.
 
-use std::net::SocketAddr;
+use std::io::IoSlice;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, SockaddrStorage, sendto};
+use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg};
 
 use super::super::ready::Pending;
 use super::super::socket::Socket;
@@ -45,9 +46,24 @@ pub(super) enum Way {
     Published {
         /// What is published.
         publication: Arc<Publication>,
-        /// The client's real address.
-        client: SocketAddr,
+        /// The client as it is.
+        client: Client,
     },
+}
+
+/// A client of a published port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Client {
+    /// Its real address.
+    pub(crate) address: SocketAddr,
+    /// Which of the host's addresses it asked, and is to be answered from; `None` where the socket has but one.
+    pub(crate) asked: Option<IpAddr>,
+}
+
+impl From<SocketAddr> for Client {
+    fn from(address: SocketAddr) -> Self {
+        Client { address, asked: None }
+    }
 }
 
 impl Flow {
@@ -96,7 +112,43 @@ impl Flow {
     }
 }
 
-fn send_by(publication: &Publication, client: SocketAddr, datagram: &[u8]) -> Result<(), Errno> {
+fn send_by(publication: &Publication, client: Client, datagram: &[u8]) -> Result<(), Errno> {
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-    sendto(publication.socket.as_raw_fd(), datagram, &SockaddrStorage::from(client), flags).map(drop)
+    let (to, parts) = (SockaddrStorage::from(client.address), [IoSlice::new(datagram)]);
+    let send = |from: &[ControlMessage<'_>]| sendmsg(publication.socket.as_raw_fd(), &parts, from, flags, Some(&to));
+    let sent = match client.asked {
+        None => send(&[]),
+        Some(IpAddr::V4(asked)) => {
+            let none = libc::in_addr { s_addr: 0 };
+            let from = libc::in_addr { s_addr: u32::from_ne_bytes(asked.octets()) };
+            send(&[ControlMessage::Ipv4PacketInfo(&libc::in_pktinfo {
+                ipi_ifindex: 0,
+                ipi_spec_dst: from,
+                ipi_addr: none,
+            })])
+        }
+        Some(IpAddr::V6(asked)) => {
+            let ipi6_addr = libc::in6_addr { s6_addr: asked.octets() };
+            // A link-local address is one of a link, which the client's address names.
+            send(&[ControlMessage::Ipv6PacketInfo(&libc::in6_pktinfo { ipi6_addr, ipi6_ifindex: 0 })])
+        }
+    };
+    sent.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, UdpSocket};
+
+    #[test]
+    fn an_answered_question_to_a_resolver_is_soon_forgotten() {
+        let here = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let far = here.local_addr().unwrap();
+        let mut flow = Flow::new(Way::Own { socket: Socket::udp(far).unwrap(), far });
+        let resolver = SocketAddr::new(far.ip(), DNS);
+        assert_eq!((flow.timeout(far), flow.timeout(resolver)), (ONE_WAY, ONE_WAY));
+        flow.is_answered = true;
+        assert_eq!((flow.timeout(far), flow.timeout(resolver)), (BOTH_WAYS, ANSWERED));
+    }
 }

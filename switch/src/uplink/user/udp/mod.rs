@@ -21,6 +21,7 @@ use std::sync::Arc;
 use mio::Registry;
 use nix::errno::Errno;
 
+pub(crate) use self::flow::Client;
 use self::flow::{Flow, Way};
 use self::outbound::Outbound;
 use super::datagram::{self, Datagram};
@@ -67,8 +68,9 @@ impl Udp {
     pub(crate) fn adopt(&mut self, cx: &mut Cx<'_>) {
         let plan = cx.plan();
         self.flows.retain(|key, flow| match &flow.way {
-            Way::Own { far, .. } => cx.homes.get(&key.port).is_some_and(|home| {
-                plan.destination(home.place.network, Some(Transport::Udp), key.ends.far) == Ok(Destination::Far(*far))
+            // Of a port that is gone there is no place, and its home is of before.
+            Way::Own { far, .. } => cx.out.forward().place_of(key.port).is_some_and(|place| {
+                plan.destination(place.network, Some(Transport::Udp), key.ends.far) == Ok(Destination::Far(*far))
             }),
             Way::Published { publication, .. } => {
                 plan.published_of(key.port).any(|published| published.id == publication.id)
@@ -179,14 +181,16 @@ impl Udp {
         publication: Arc<Publication>,
         near: SocketAddr,
         far: SocketAddr,
-        client: SocketAddr,
+        client: impl Into<Client>,
     ) -> Result<(), DropReason> {
+        let client = client.into();
         let key = Key { port: home.port, ends: Ends { near, far } };
         if let Some(index) = self.flows.find(&key)
             && let Some((_, flow)) = self.flows.at(index)
-            && let Way::Published { publication: known, client: known_client } = &flow.way
-            && (known.id, *known_client) == (publication.id, client)
+            && let Way::Published { publication: known, client: known_client } = &mut flow.way
+            && (known.id, known_client.address) == (publication.id, client.address)
         {
+            *known_client = client;
             flow.is_answered = true;
             let timeout = flow.timeout(far);
             self.flows.touch(index, timeout, cx.now);
@@ -200,6 +204,23 @@ impl Udp {
         let timeout = flow.timeout(far);
         self.flows.insert(key, flow, timeout, cx.now);
         Ok(())
+    }
+
+    /// Whether a container has, between these ends, a client other than this one of `publication`.
+    pub(crate) fn has_another(
+        &mut self,
+        port: PortId,
+        ends: Ends,
+        publication: &Publication,
+        client: SocketAddr,
+    ) -> bool {
+        let Some(index) = self.flows.find(&Key { port, ends }) else { return false };
+        match self.flows.at(index).map(|(_, flow)| &flow.way) {
+            Some(Way::Published { publication: known, client: other }) => {
+                (known.id, other.address) != (publication.id, client)
+            }
+            _ => false,
+        }
     }
 
     /// A flow's socket became ready.

@@ -174,7 +174,7 @@ fn view(tx: Arc<TxPort>, egress: bool, publications: Vec<Arc<Publication>>) -> A
         host4: None,
         host6: None,
     };
-    let plan = Plan { networks: vec![plan], publications };
+    let plan = Plan { networks: vec![plan], publications, ..Plan::default() };
     Arc::new(Snapshot::new(vec![NetworkView { network, tx: vec![tx] }], plan))
 }
 

@@ -172,7 +172,10 @@ fn a_damaged_datagram_does_not_leave() {
 fn a_port_where_nobody_listens_comes_back_as_the_error_that_it_is() {
     for address in LOOPBACKS {
         let mut stage = Stage::new();
-        let to = far(address).local_addr().unwrap();
+        // It hears one who is not there, and so nobody; nobody else gets its port.
+        let far = far(address);
+        far.connect((address, 9)).unwrap();
+        let to = far.local_addr().unwrap();
         let frame = datagram(4000, to, b"hello");
         stage.send(&frame);
         let error = stage.receive();
