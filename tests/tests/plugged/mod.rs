@@ -1,5 +1,8 @@
 //! Plugins called as engines call them.
 
+// Each file of tests uses its part.
+#![allow(dead_code)]
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
