@@ -207,6 +207,10 @@ as_root_and_user! {
         cni("a", &a).call("DEL", &delegated).silent();
         cni("a", &a).without_netns().call("DEL", &delegated).silent();
         assert!(ipam.log().ends_with("DEL b\nDEL a\nDEL a\n"));
+        // A delegated plugin that is gone is no reason to leave the device.
+        cni("a", &a).call("ADD", &delegated).ok();
+        cni("a", &a).with("CNI_PATH", "/nowhere").call("DEL", &delegated).error(5);
+        assert!(!a.has_device("eth0"));
 
         // A route by a gateway that nobody is: the device is taken away again.
         let astray = conf("1.0.0", json!({"ipam": {"subnet": "10.94.0.0/24", "routes": [{"dst": "10.1.0.0/16", "gw": "10.9.9.9"}]}}));
@@ -247,6 +251,7 @@ as_root_and_user! {
         b.call("ADD", &with(&labnet(), "cniVersion", &json!("0.2.0"))).error(1);
         b.call("FLY", &labnet()).error(4);
         b.send("ADD", "{\"cniVersion\":").error(6);
+        b.send("ADD", &" ".repeat(5 << 20)).error(5);
         b.with("CNI_NETNS", "/dev/null").call("ADD", &labnet()).error(8);
         b.with("CNI_NETNS", "/proc/self/ns/net").call("ADD", &labnet()).error(8);
         b.without_netns().call("ADD", &labnet()).error(4);

@@ -34,7 +34,7 @@ impl Job<'_> {
         }
         let wishes = self.config.wishes(&self.environment.args()?)?;
         let namespace = open(self.environment)?;
-        let held = self.delegate.as_ref().map(Delegate::add).transpose()?;
+        let held = self.delegate()?.map(Delegate::add).transpose()?;
         let addresses = match &held {
             Some(held) => held.given.addresses()?,
             None => ipam.own(&wishes.ips, wishes.ipv6)?,

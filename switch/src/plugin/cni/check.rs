@@ -55,7 +55,7 @@ impl Job<'_> {
         }
         let state = inside::examine(&namespace, ifname).map_err(|error| differs(error.to_string()))?;
         compare(&previous, &self.environment.netns, &endpoint, &network, &state)?;
-        self.delegate.as_ref().map_or(Ok(()), |delegate| delegate.ask("CHECK"))
+        self.delegate()?.map_or(Ok(()), |delegate| delegate.ask("CHECK"))
     }
 
     /// Whether the daemon answers, and has an address left.
@@ -63,13 +63,13 @@ impl Job<'_> {
         // Containers have no way to each other without it.
         self.switch.status().map_err(|e| CniError::new(Code::IMPAIRED, e.to_string()))?;
         if let Some(network) = self.switch.network(self.config.network.as_str())?
-            && self.delegate.is_none()
+            && self.delegate()?.is_none()
             && network.endpoints.len() >= capacity(&network)
         {
             let msg = format!("network {}: all {} addresses are leased", network.name, capacity(&network));
             return Err(CniError::new(Code::UNAVAILABLE, msg));
         }
-        self.delegate.as_ref().map_or(Ok(()), |delegate| delegate.ask_if_known("STATUS"))
+        self.delegate()?.map_or(Ok(()), |delegate| delegate.ask_if_known("STATUS"))
     }
 }
 

@@ -19,7 +19,11 @@ impl Job<'_> {
             Err(error) if error.code == Code::TRY_AGAIN && self.is_gone() => note(&error.to_string()),
             outcome => outcome?,
         }
-        self.delegate.as_ref().map_or(Ok(()), |delegate| delegate.ask("DEL"))
+        self.delegate()?.map_or(Ok(()), |delegate| delegate.ask("DEL"))
+    }
+
+    fn collect_delegate(&self) -> Result<(), CniError> {
+        self.delegate()?.map_or(Ok(()), |delegate| delegate.ask_if_known("GC"))
     }
 
     fn detach_own(&self) -> Result<(), CniError> {
@@ -53,7 +57,7 @@ impl Job<'_> {
             .filter_map(|endpoint| {
                 self.switch.detach(endpoint).err().map(|error| format!("{}: {error}", endpoint.name))
             })
-            .chain(self.delegate.as_ref().and_then(|delegate| delegate.ask_if_known("GC").err().map(|e| e.to_string())))
+            .chain(self.collect_delegate().err().map(|error| error.to_string()))
             .collect();
         if failures.is_empty() {
             return Ok(());

@@ -38,7 +38,7 @@ const FACE: &str = "cni";
 struct Job<'a> {
     environment: &'a Environment,
     config: &'a Config,
-    delegate: Option<Delegate<'a>>,
+    delegate: Result<Option<Delegate<'a>>, CniError>,
     switch: Switch,
 }
 
@@ -93,7 +93,7 @@ fn run(
     let job = Job {
         environment: &environment,
         config: &config,
-        delegate: delegate::of(ipam.delegate(), &environment.path, stdin)?,
+        delegate: delegate::of(ipam.delegate(), &environment.path, stdin),
         switch: Switch::new(&socket),
     };
     match environment.command {
@@ -103,6 +103,16 @@ fn run(
         Command::Gc => job.gc().map(|()| None),
         Command::Status => job.status().map(|()| None),
         Command::Version => unreachable!("answered above"),
+    }
+}
+
+impl Job<'_> {
+    /// The plugin that gives the addresses; `None` where the switch leases.
+    ///
+    /// # Errors
+    /// When it is not there: DEL takes the device away all the same, and then says so.
+    fn delegate(&self) -> Result<Option<&Delegate<'_>>, CniError> {
+        self.delegate.as_ref().map(Option::as_ref).map_err(Clone::clone)
     }
 }
 
