@@ -6,7 +6,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
-use tapswitch_tests::{Background, Internet, Output, Probe, Session, Switch, Tun, Who, eventually, run, tool};
+use tapswitch_tests::{
+    Background, Container, Internet, Output, Probe, Session, Switch, Tun, Who, eventually, run, tool,
+};
 
 const SOON: Duration = Duration::from_secs(30);
 const ECHO: u16 = 7;
@@ -80,6 +82,38 @@ fn a_container_of_rootless_podman_is_attached_by_the_hook_as_root() {
     }
     drop(podman);
     eventually("the switch to be empty", SOON, || switch.endpoint("pod").is_none());
+}
+
+/// podman 4 starts the plugin as uid 0 of its own namespaces; the daemon is outside, the user's own.
+#[test]
+fn a_container_of_rootless_podman_is_attached_by_cni_as_root() {
+    let internet = Internet::new(Who::User);
+    let switch = internet.switch(&["--subnet", "10.94.0.0/24"]);
+    let session = internet.session();
+    // podman's own namespace for rootless networks has its own way out, which is not used.
+    tool("slirp4netns");
+    let (plugins, lists) = (session.dir().join("cni"), session.dir().join("net.d"));
+    // By the user: podman locks a file among its lists.
+    let mut make = session.command("mkdir");
+    make.arg(&plugins).arg(&lists);
+    run(make, SOON).ok();
+    std::os::unix::fs::symlink(session.program("tapswitch"), plugins.join("tapswitch-cni")).expect("make a link");
+    let list =
+        r#"{"cniVersion": "0.4.0", "name": "web", "plugins": [{"type": "tapswitch-cni", "network": "default"}]}"#;
+    std::fs::write(lists.join("10-web.conflist"), list).expect("write a file in our own folder");
+    let settings = format!(
+        "[network]\nnetwork_backend = \"cni\"\ncni_plugin_dirs = [{plugins:?}]\nnetwork_config_dir = {lists:?}\n"
+    );
+    let file = session.dir().join("containers.conf");
+    std::fs::write(&file, settings).expect("write a file in our own folder");
+    let _web = Container::new(&switch, "web");
+    let podman = Podman::new(session);
+    let mut command = podman.command();
+    command.env("CONTAINERS_CONF", file).args(["run", "--rm", "--name", "pod", "--network", "web", "--rootfs"]);
+    command.arg(podman.rootfs()).args(["sh", "-c", "busybox ip address; busybox ping -c 1 -W 5 web"]);
+    let said = run(command, SOON).ok();
+    assert!(said.contains("10.94.0.3/24") && said.contains("1 packets received"), "{said}");
+    assert!(switch.endpoint("pod").is_none());
 }
 
 /// Starts `command`, which says `pid N` once its namespaces are made, attaches it, and has it reach others and be reached.
