@@ -4,7 +4,7 @@
 //! request waits for its acknowledgement; the kernel answers these from memory, so there is no deadline here beyond the
 //! forked child's own.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use ipnet::IpNet;
@@ -22,6 +22,7 @@ use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
 
 use crate::error::Os;
+use crate::routes::Route;
 
 /// Longest datagram of the kernel: a dump is cut at 32 KiB (NLMSG_GOODSIZE grows to that).
 const DATAGRAM_MAX: usize = 64 * 1024;
@@ -124,6 +125,43 @@ impl Netlink {
         self.request(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL).map(drop)
     }
 
+    /// The addresses of a device, of both families.
+    pub(crate) fn addresses(&mut self, index: LinkIndex) -> Result<Vec<IpNet>> {
+        let answers = self.request(RouteNetlinkMessage::GetAddress(AddressMessage::default()), NLM_F_DUMP)?;
+        let mine = answers.iter().filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewAddress(message) if message.header.index == index.0 => as_address(message),
+            _ => None,
+        });
+        Ok(mine.collect())
+    }
+
+    /// The unicast routes of the main table that leave by a device, of both families.
+    pub(crate) fn routes(&mut self, index: LinkIndex) -> Result<Vec<Route>> {
+        let answers = self.request(RouteNetlinkMessage::GetRoute(RouteMessage::default()), NLM_F_DUMP)?;
+        let mine = answers.iter().filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewRoute(message) => as_route(message, index),
+            _ => None,
+        });
+        Ok(mine.collect())
+    }
+
+    /// Adds a route by a device; without a gateway, to what is on its link.
+    pub(crate) fn add_route(&mut self, index: LinkIndex, route: &Route) -> Result<()> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family(route.to.addr());
+        message.header.destination_prefix_length = route.to.prefix_len();
+        message.header.table = RouteHeader::RT_TABLE_MAIN;
+        message.header.protocol = RouteProtocol::Static;
+        message.header.scope = if route.gateway.is_some() { RouteScope::Universe } else { RouteScope::Link };
+        message.header.kind = RouteType::Unicast;
+        if route.to.prefix_len() > 0 {
+            message.attributes.push(RouteAttribute::Destination(RouteAddress::from(route.to.network())));
+        }
+        message.attributes.extend(route.gateway.map(|gateway| RouteAttribute::Gateway(RouteAddress::from(gateway))));
+        message.attributes.push(RouteAttribute::Oif(index.0));
+        self.request(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_EXCL).map(drop)
+    }
+
     /// Whether the main table has a default route of the family of `like`.
     pub(crate) fn has_default_route(&mut self, like: IpAddr) -> Result<bool> {
         let mut message = RouteMessage::default();
@@ -213,6 +251,49 @@ fn as_link(message: RouteNetlinkMessage) -> Option<Link> {
         _ => None,
     });
     Some(Link { index: LinkIndex(link.header.index), address: address.unwrap_or_default() })
+}
+
+fn as_address(message: &AddressMessage) -> Option<IpNet> {
+    let address = message.attributes.iter().find_map(|attribute| match attribute {
+        // On a point-to-point device the other attribute is the peer's.
+        AddressAttribute::Local(address) => Some(*address),
+        _ => None,
+    });
+    let plain = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Address(address) => Some(*address),
+        _ => None,
+    });
+    IpNet::new(address.or(plain)?, message.header.prefix_len).ok()
+}
+
+fn as_route(message: &RouteMessage, index: LinkIndex) -> Option<Route> {
+    let header = &message.header;
+    let (mut to, mut gateway, mut by) = (None, None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(address) => to = as_ip(address),
+            RouteAttribute::Gateway(address) => gateway = as_ip(address),
+            RouteAttribute::Oif(index) => by = Some(*index),
+            _ => {}
+        }
+    }
+    if by != Some(index.0) || header.table != RouteHeader::RT_TABLE_MAIN || header.kind != RouteType::Unicast {
+        return None;
+    }
+    let anywhere = match header.address_family {
+        AddressFamily::Inet => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+        _ => IpAddr::from(Ipv6Addr::UNSPECIFIED),
+    };
+    let to = IpNet::new(to.unwrap_or(anywhere), header.destination_prefix_length).ok()?;
+    Some(Route { to, gateway })
+}
+
+fn as_ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(address) => Some((*address).into()),
+        RouteAddress::Inet6(address) => Some((*address).into()),
+        _ => None,
+    }
 }
 
 /// A unicast route to anywhere in the main table: an `unreachable default`, which every IPv6 loopback has, is none.

@@ -13,6 +13,7 @@
 //! | [`uplink`] | the ways out: sockets of the switch, the host's routing; published ports |
 //! | [`daemon`] | keeper, networks, endpoints, state, control API |
 //! | [`cli`] | the commands |
+//! | [`plugin`] | the faces to container engines: CNI, netavark, OCI hook |
 
 pub mod cli;
 pub mod daemon;
@@ -20,5 +21,6 @@ pub mod engine;
 pub mod forwarding;
 pub mod frame;
 pub mod gateway;
+pub mod plugin;
 pub mod port;
 pub mod uplink;

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 const PACKAGES: &[(&str, &str)] = &[
     ("bwrap", "bubblewrap"),
     ("dig", "bind9-dnsutils"),
+    ("busybox", "busybox-static"),
+    ("ctr", "containerd"),
     ("ip", "iproute2"),
     ("busybox", "busybox-static"),
     ("iperf3", "iperf3"),

@@ -6,7 +6,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
-use tapswitch_tests::{Background, Internet, Output, Probe, Session, Switch, Tun, Who, run, tool};
+use tapswitch_tests::{
+    Background, Container, Internet, Output, Probe, Session, Switch, Tun, Who, eventually, run, tool,
+};
 
 const SOON: Duration = Duration::from_secs(30);
 const ECHO: u16 = 7;
@@ -41,6 +43,77 @@ fn a_container_of_rootless_podman_is_attached_and_reaches_others_and_far_hosts_a
         inspect.args(["inspect", "--format", "{{.State.Pid}}", "pod"]);
         run(inspect, SOON).ok()
     });
+}
+
+#[test]
+fn a_container_of_rootless_podman_is_attached_by_the_hook_as_root() {
+    let internet = Internet::new(Who::User);
+    let _echo = internet.serve("echo", ECHO, &[]);
+    let switch = internet.switch(&[]);
+    let session = internet.session();
+    let hooks = session.dir().join("hooks.d");
+    std::fs::create_dir(&hooks).expect("make a folder in our own folder");
+    let hook = serde_json::json!({
+        "version": "1.0.0",
+        "hook": {"path": session.program("tapswitch"), "args": ["tapswitch-oci", "--socket", session.socket()]},
+        "when": {"annotations": {"^org[.]tapswitch[.]network$": ".+"}},
+        "stages": ["createRuntime", "poststop"],
+    });
+    std::fs::write(hooks.join("tapswitch.json"), hook.to_string()).expect("write a file in our own folder");
+    let podman = Podman::new(session);
+    let mut command = podman.command();
+    command.arg("--hooks-dir").arg(&hooks).args(["run", "--rm", "--network", "none"]);
+    command.args([
+        "--annotation",
+        "org.tapswitch.network=default",
+        "--annotation",
+        "org.tapswitch.name=pod",
+        "--rootfs",
+    ]);
+    command.arg(podman.rootfs()).args(["sh", "-c", "echo pid $$; exec sleep 1000"]);
+    let mut container = Background::start(command);
+    container.wait_for_line("pid ", SOON);
+    let endpoint = switch.endpoint("pod").expect("the hook attached it before its process ran");
+    assert!(endpoint["netns"].as_str().is_some_and(|netns| netns.starts_with("oci:")), "{endpoint}");
+    let probe = session.program("tapswitch-probe").display().to_string();
+    for far in internet.addresses() {
+        let to = std::net::SocketAddr::new(far, ECHO).to_string();
+        switch.ok(&["exec", "pod", "--", &probe, "dial", &to]);
+    }
+    drop(podman);
+    eventually("the switch to be empty", SOON, || switch.endpoint("pod").is_none());
+}
+
+/// podman 4 starts the plugin as uid 0 of its own namespaces; the daemon is outside, the user's own.
+#[test]
+fn a_container_of_rootless_podman_is_attached_by_cni_as_root() {
+    let internet = Internet::new(Who::User);
+    let switch = internet.switch(&["--subnet", "10.94.0.0/24"]);
+    let session = internet.session();
+    // podman's own namespace for rootless networks has its own way out, which is not used.
+    tool("slirp4netns");
+    let (plugins, lists) = (session.dir().join("cni"), session.dir().join("net.d"));
+    // By the user: podman locks a file among its lists.
+    let mut make = session.command("mkdir");
+    make.arg(&plugins).arg(&lists);
+    run(make, SOON).ok();
+    std::os::unix::fs::symlink(session.program("tapswitch"), plugins.join("tapswitch-cni")).expect("make a link");
+    let list =
+        r#"{"cniVersion": "0.4.0", "name": "web", "plugins": [{"type": "tapswitch-cni", "network": "default"}]}"#;
+    std::fs::write(lists.join("10-web.conflist"), list).expect("write a file in our own folder");
+    let settings = format!(
+        "[network]\nnetwork_backend = \"cni\"\ncni_plugin_dirs = [{plugins:?}]\nnetwork_config_dir = {lists:?}\n"
+    );
+    let file = session.dir().join("containers.conf");
+    std::fs::write(&file, settings).expect("write a file in our own folder");
+    let _web = Container::new(&switch, "web");
+    let podman = Podman::new(session);
+    let mut command = podman.command();
+    command.env("CONTAINERS_CONF", file).args(["run", "--rm", "--name", "pod", "--network", "web", "--rootfs"]);
+    command.arg(podman.rootfs()).args(["sh", "-c", "busybox ip address; busybox ping -c 1 -W 5 web"]);
+    let said = run(command, SOON).ok();
+    assert!(said.contains("10.94.0.3/24") && said.contains("1 packets received"), "{said}");
+    assert!(switch.endpoint("pod").is_none());
 }
 
 /// Starts `command`, which says `pid N` once its namespaces are made, attaches it, and has it reach others and be reached.

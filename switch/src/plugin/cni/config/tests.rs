@@ -1,0 +1,110 @@
+use serde_json::json;
+
+use super::*;
+
+fn config(more: Value) -> Config {
+    let mut object = json!({"cniVersion": "1.0.0", "name": "labnet", "type": "tapswitch-cni"});
+    object.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    Config::read(object.to_string().as_bytes()).unwrap()
+}
+
+fn wishes(more: Value) -> Result<Wishes, CniError> {
+    config(more).wishes(&CniArgs::default())
+}
+
+#[test]
+fn a_bridge_s_usual_configuration_is_taken() {
+    let wishes = wishes(json!({
+        "bridge": "cni0", "isGateway": true, "isDefaultGateway": true, "ipMasq": true, "mtu": 0, "hairpinMode": false,
+        "myopt": "x", "capabilities": {"portMappings": true}, "vlan": 0, "portIsolation": true,
+    }));
+    let network = wishes.unwrap().network;
+    assert_eq!((network.name.as_str(), network.mtu, network.icc), ("labnet", None, Some(false)));
+}
+
+#[test]
+fn what_is_not_had_here_is_refused_by_its_name() {
+    for (key, value) in [
+        ("hairpinMode", json!(true)),
+        ("promiscMode", json!(true)),
+        ("vlan", json!(7)),
+        ("vlanTrunk", json!([{"id": 7}])),
+        ("enabledad", json!(true)),
+        ("disableContainerInterface", json!(true)),
+    ] {
+        let error = wishes(json!({key: value})).unwrap_err();
+        assert_eq!(error.code, Code::UNSUPPORTED);
+        assert!(error.msg.contains(key), "{error}");
+    }
+    let error = wishes(json!({"runtimeConfig": {"bandwidth": {"ingressRate": 1000}}})).unwrap_err();
+    assert_eq!(error.code, Code::UNSUPPORTED);
+    assert!(wishes(json!({"runtimeConfig": {"bandwidth": {"ingressRate": 0}}})).is_ok());
+}
+
+#[test]
+fn the_runtime_s_mac_wins_over_the_others() {
+    let args = CniArgs { mac: Some("02:00:00:00:00:03".into()), ..CniArgs::default() };
+    let mac = |more| config(more).wishes(&args).unwrap().mac.unwrap().to_string();
+    let conventional = json!({"cni": {"mac": "02:00:00:00:00:02"}});
+    assert_eq!(mac(json!({"runtimeConfig": {"mac": "02:00:00:00:00:01"}, "args": conventional})), "02:00:00:00:00:01");
+    assert_eq!(mac(json!({"args": conventional})), "02:00:00:00:00:02");
+    assert_eq!(mac(json!({})), "02:00:00:00:00:03");
+    assert_eq!(wishes(json!({"runtimeConfig": {"mac": "zz"}})).unwrap_err().code, Code::CONFIG);
+}
+
+#[test]
+fn addresses_are_gathered_from_all_places_once() {
+    let args = CniArgs { ips: vec!["10.94.0.7".parse().unwrap()], ..CniArgs::default() };
+    let more = json!({"runtimeConfig": {"ips": ["10.94.0.7/24", "fd00::7"]}, "args": {"cni": {"ips": ["10.94.0.7"]}}});
+    let wishes = config(more).wishes(&args).unwrap();
+    assert_eq!(wishes.ips, ["10.94.0.7".parse::<IpAddr>().unwrap(), "fd00::7".parse().unwrap()]);
+}
+
+#[test]
+fn ports_and_aliases_are_read_as_podman_and_others_send_them() {
+    let runtime = json!({
+        "portMappings": [{"hostPort": 8082, "containerPort": 80, "protocol": "tcp", "hostIP": "127.0.0.1"}],
+        "aliases": {"labnet": ["232544a6bb60", "not a name"], "other": ["x"]},
+    });
+    let podman = wishes(json!({"runtimeConfig": runtime})).unwrap();
+    assert_eq!((podman.publish, podman.aliases), (vec!["127.0.0.1:8082:80/tcp".into()], vec!["232544a6bb60".into()]));
+    assert_eq!(wishes(json!({"runtimeConfig": {"aliases": ["db"]}})).unwrap().aliases, ["db"]);
+    let bad = json!({"runtimeConfig": {"portMappings": [{"hostPort": 0, "containerPort": 80}]}});
+    assert_eq!(wishes(bad).unwrap_err().code, Code::CONFIG);
+}
+
+#[test]
+fn what_is_no_configuration_has_the_specification_s_code() {
+    for (text, code) in [
+        ("", Code::DECODE),
+        ("[]", Code::DECODE),
+        (r#"{"cniVersion":"1.0.0","name":"n","mtu":"many"}"#, Code::DECODE),
+        (r#"{"name":"n"}"#, Code::VERSION),
+        (r#"{"cniVersion":"0.2.0","name":"n"}"#, Code::VERSION),
+        (r#"{"cniVersion":"1.0.0"}"#, Code::CONFIG),
+        (r#"{"cniVersion":"1.0.0","name":"../x"}"#, Code::CONFIG),
+        (&format!(r#"{{"cniVersion":"1.0.0","name":"{}"}}"#, "n".repeat(64)), Code::CONFIG),
+    ] {
+        assert_eq!(Config::read(text.as_bytes()).unwrap_err().code, code, "{text}");
+    }
+}
+
+#[test]
+fn both_spellings_of_the_list_of_the_living_are_read() {
+    let list = json!([{"containerID": "t1", "ifname": "eth0"}]);
+    let one = ValidAttachment { container: "t1".into(), ifname: "eth0".into() };
+    for key in ["cni.dev/valid-attachments", "cni.dev/attachments"] {
+        assert_eq!(config(json!({key: list})).valid_attachments(), std::slice::from_ref(&one), "{key}");
+    }
+    assert!(config(json!({})).valid_attachments().is_empty());
+}
+
+#[test]
+fn the_runtime_s_resolver_wins_over_the_configuration_s() {
+    let dns = json!({"nameservers": ["10.0.0.1"]});
+    let runtime = json!({"dns": {"servers": ["10.0.0.2"], "searches": ["x"]}});
+    let both = config(json!({"dns": dns, "runtimeConfig": runtime})).dns().unwrap();
+    assert_eq!((both.nameservers, both.search), (vec!["10.0.0.2".to_owned()], vec!["x".to_owned()]));
+    assert_eq!(config(json!({"dns": dns})).dns().unwrap().nameservers, ["10.0.0.1"]);
+    assert_eq!(config(json!({"dns": {}})).dns(), None);
+}

@@ -1,0 +1,265 @@
+//! A network as podman keeps it, and what it is on the switch.
+//!
+//! podman chooses no subnet for a plugin's network: where none is given the switch does, and `create` says which. Options are
+//! checked at `create`; podman does not. `podman network rm` does not tell its plugin: the switch's network stays.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use anyhow::{Context, bail};
+use ipnet::IpNet;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tapswitch_netns::Route;
+
+use crate::daemon::api::types::{NetworkCreate, NetworkInfo, Subnet4, Subnet6, UplinkKind};
+use crate::daemon::name::{Name, printable};
+use crate::plugin::switch::Switch;
+
+/// What `-o` takes.
+const OPTIONS: [&str; 5] = ["mtu", "icc", "uplink", "host_access", "network"];
+
+/// The parts of a network that mean something here.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Network {
+    name: String,
+    #[serde(default)]
+    subnets: Option<Vec<SubnetSpec>>,
+    #[serde(default)]
+    routes: Option<Vec<RouteSpec>>,
+    #[serde(default)]
+    ipv6_enabled: bool,
+    #[serde(default)]
+    internal: bool,
+    #[serde(default)]
+    options: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    ipam_options: Option<BTreeMap<String, String>>,
+    /// Resolvers that were asked for by hand.
+    #[serde(default)]
+    pub(super) network_dns_servers: Option<Vec<IpAddr>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct SubnetSpec {
+    subnet: IpNet,
+    #[serde(default)]
+    gateway: Option<IpAddr>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct RouteSpec {
+    destination: IpNet,
+    #[serde(default)]
+    gateway: Option<IpAddr>,
+    #[serde(default)]
+    metric: Option<u32>,
+    #[serde(default)]
+    route_type: Option<String>,
+}
+
+/// `create`: the network with what was left open, made on the switch.
+///
+/// # Errors
+/// An option that is not had, a subnet that cannot be, no daemon.
+pub(super) fn create(switch: &Switch, asked: Map<String, Value>) -> anyhow::Result<Value> {
+    let network = Network::deserialize(Value::Object(asked.clone())).context("read the network")?;
+    network.check()?;
+    let wanted = network.wanted()?;
+    let info = switch.ensure(&wanted).with_context(|| format!("create network {}", network.name))?;
+    Ok(completed(asked, &network, &info))
+}
+
+/// `asked` with subnets and their gateways, as podman keeps it from now on.
+fn completed(mut asked: Map<String, Value>, network: &Network, info: &NetworkInfo) -> Value {
+    let v6 = info.subnet6.zip(info.gateway6);
+    match asked.get_mut("subnets").and_then(Value::as_array_mut).filter(|given| !given.is_empty()) {
+        Some(given) => {
+            for subnet in given.iter_mut().filter(|subnet| subnet["gateway"].is_null()) {
+                let is_v6 = subnet["subnet"].as_str().is_some_and(|text| text.contains(':'));
+                let gateway =
+                    if is_v6 { v6.map(|(_, gateway)| IpAddr::from(gateway)) } else { Some(info.gateway.into()) };
+                subnet["gateway"] = json!(gateway);
+            }
+        }
+        None if network.leased_here() => {}
+        None => {
+            let v4 = json!({"subnet": info.subnet, "gateway": info.gateway});
+            let v6 = v6.map(|(subnet, gateway)| json!({"subnet": subnet, "gateway": gateway}));
+            asked.insert("subnets".into(), std::iter::once(v4).chain(v6).collect());
+            asked.insert("ipv6_enabled".into(), info.subnet6.is_some().into());
+        }
+    }
+    // The switch answers for names; podman's own resolver is not told of a plugin's containers.
+    asked.insert("dns_enabled".into(), false.into());
+    Value::Object(asked)
+}
+
+impl Network {
+    /// The switch's network.
+    ///
+    /// # Errors
+    /// A value that cannot be. Unknown options are for [`Network::check`].
+    pub(super) fn wanted(&self) -> anyhow::Result<NetworkCreate> {
+        let name = self.option("network").unwrap_or(&self.name);
+        let name: Name = name.parse().context("network")?;
+        let mut wanted = NetworkCreate {
+            name: name.to_string(),
+            ipv6: if self.ipv6_enabled { Subnet6::Auto } else { Subnet6::Off },
+            mtu: self.option("mtu").map(|text| read("mtu", text)).transpose()?,
+            icc: self.option("icc").map(|text| read("icc", text)).transpose()?,
+            host_access: self.option("host_access").map(|text| read("host_access", text)).transpose()?,
+            uplink: self.option("uplink").map(uplink).transpose()?,
+            ..NetworkCreate::default()
+        };
+        if self.internal {
+            if wanted.uplink.is_some_and(|uplink| uplink != UplinkKind::None) {
+                bail!("an internal network has no way out, and option uplink asks for one");
+            }
+            wanted.uplink = Some(UplinkKind::None);
+        }
+        for spec in self.subnets.iter().flatten() {
+            spec.enter(&mut wanted)?;
+        }
+        Ok(wanted)
+    }
+
+    /// Whether podman leaves the addresses to us.
+    fn leased_here(&self) -> bool {
+        self.ipam_driver() == Some("none")
+    }
+
+    fn ipam_driver(&self) -> Option<&str> {
+        self.ipam_options.as_ref()?.get("driver").map(String::as_str)
+    }
+
+    fn option(&self, key: &str) -> Option<&str> {
+        self.options.as_ref()?.get(key).map(String::as_str)
+    }
+
+    /// Refuses what is not had here.
+    fn check(&self) -> anyhow::Result<()> {
+        if let Some(unknown) = self.options.iter().flat_map(BTreeMap::keys).find(|key| !OPTIONS.contains(&key.as_str()))
+        {
+            bail!("option {}: there are {}", printable(unknown), OPTIONS.join(", "));
+        }
+        if let Some(driver) = self.ipam_driver().filter(|driver| !matches!(*driver, "" | "host-local" | "none")) {
+            bail!("ipam driver {}: there are host-local and none", printable(driver));
+        }
+        for route in self.routes.iter().flatten() {
+            let plain = route.route_type.as_deref().is_none_or(|kind| kind == "unicast");
+            if !plain || route.metric.is_some() {
+                bail!("route to {}: only unicast routes without a metric are had", route.destination);
+            }
+        }
+        Ok(())
+    }
+
+    /// Routes beside the default one.
+    pub(super) fn routes(&self, info: &NetworkInfo) -> Vec<Route> {
+        let by = |to: &IpNet| match to {
+            IpNet::V4(_) => Some(info.gateway.into()),
+            IpNet::V6(_) => info.gateway6.map(IpAddr::from),
+        };
+        let specs = self.routes.iter().flatten();
+        specs.map(|r| Route { to: r.destination.trunc(), gateway: r.gateway.or_else(|| by(&r.destination)) }).collect()
+    }
+}
+
+impl SubnetSpec {
+    fn enter(&self, wanted: &mut NetworkCreate) -> anyhow::Result<()> {
+        match (self.subnet, self.gateway) {
+            (IpNet::V4(net), None | Some(IpAddr::V4(_))) if wanted.subnet == Subnet4::Auto => {
+                wanted.subnet = Subnet4::Given(net);
+                wanted.gateway = if let Some(IpAddr::V4(gateway)) = self.gateway { Some(gateway) } else { None };
+            }
+            (IpNet::V6(net), None | Some(IpAddr::V6(_))) if !matches!(wanted.ipv6, Subnet6::Given(_)) => {
+                wanted.ipv6 = Subnet6::Given(net);
+                wanted.gateway6 = if let Some(IpAddr::V6(gateway)) = self.gateway { Some(gateway) } else { None };
+            }
+            _ => bail!("subnet {}: a network has one of a family, with a gateway of that family", self.subnet),
+        }
+        Ok(())
+    }
+}
+
+fn read<T: std::str::FromStr>(key: &str, text: &str) -> anyhow::Result<T> {
+    text.parse().map_err(|_| anyhow::anyhow!("option {key}: `{}` cannot be", printable(text)))
+}
+
+fn uplink(text: &str) -> anyhow::Result<UplinkKind> {
+    match text {
+        "user" => Ok(UplinkKind::User),
+        "host" => Ok(UplinkKind::Host),
+        "none" => Ok(UplinkKind::None),
+        _ => bail!("option uplink: `{}` is none of user, host and none", printable(text)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::switch::tests::web;
+
+    fn network(json: Value) -> Network {
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn a_network_of_one_subnet_is_the_switch_s() {
+        let wanted = network(json!({
+            "name": "nv1", "subnets": [{"subnet": "10.95.0.0/24"}], "ipv6_enabled": false, "internal": true,
+            "options": {"mtu": "1400", "icc": "false"},
+        }))
+        .wanted()
+        .unwrap();
+        assert_eq!(wanted.subnet, Subnet4::Given("10.95.0.0/24".parse().unwrap()));
+        assert_eq!((wanted.ipv6, wanted.uplink), (Subnet6::Off, Some(UplinkKind::None)));
+        assert_eq!((wanted.mtu, wanted.icc), (Some(1400), Some(false)));
+    }
+
+    #[test]
+    fn what_is_not_had_is_named() {
+        for (more, needle) in [
+            (json!({"options": {"x": "y"}}), "option x"),
+            (json!({"options": {"mtu": "many"}}), "mtu"),
+            (json!({"options": {"uplink": "moon"}}), "moon"),
+            (json!({"options": {"uplink": "user"}, "internal": true}), "internal"),
+            (json!({"ipam_options": {"driver": "dhcp"}}), "dhcp"),
+            (json!({"routes": [{"destination": "10.1.0.0/16", "metric": 5}]}), "10.1.0.0/16"),
+            (json!({"routes": [{"destination": "10.1.0.0/16", "route_type": "blackhole"}]}), "unicast"),
+            (json!({"subnets": [{"subnet": "10.1.0.0/16"}, {"subnet": "10.2.0.0/16"}]}), "10.2.0.0/16"),
+            (json!({"subnets": [{"subnet": "10.1.0.0/16", "gateway": "fd00::1"}]}), "gateway"),
+        ] {
+            let mut object = json!({"name": "nv1"});
+            object.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let network = network(object);
+            let error = network.check().and_then(|()| network.wanted().map(drop)).unwrap_err();
+            assert!(format!("{error:#}").contains(needle), "{error:#}");
+        }
+    }
+
+    #[test]
+    fn what_was_left_open_is_filled_in_and_nothing_else_changed() {
+        let asked =
+            json!({"name": "web", "id": "70d0", "driver": "tapswitch", "dns_enabled": true, "labels": {"a": "b"}});
+        let object = asked.as_object().unwrap().clone();
+        let completed = completed(object, &network(asked.clone()), &web());
+        let mut wanted = asked;
+        wanted["subnets"] = json!([{"subnet": "10.94.0.0/24", "gateway": "10.94.0.1"}]);
+        wanted["dns_enabled"] = false.into();
+        wanted["ipv6_enabled"] = false.into();
+        assert_eq!(completed, wanted);
+    }
+
+    #[test]
+    fn a_given_subnet_gets_its_gateway() {
+        let asked =
+            json!({"name": "web", "subnets": [{"subnet": "10.94.0.0/24", "lease_range": {"start_ip": "10.94.0.9"}}]});
+        let completed = completed(asked.as_object().unwrap().clone(), &network(asked.clone()), &web());
+        assert_eq!(
+            completed["subnets"],
+            json!([{"subnet": "10.94.0.0/24", "gateway": "10.94.0.1", "lease_range": {"start_ip": "10.94.0.9"}}])
+        );
+    }
+}
