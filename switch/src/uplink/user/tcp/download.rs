@@ -94,7 +94,9 @@ impl Download {
 
     /// The SYN is acknowledged; `window` is that of a SYN, and not scaled, or of a later segment.
     pub(super) fn open(&mut self, window: u16, is_syn: bool) {
-        self.una = self.next;
+        // A SYN that was sent again has set the next back.
+        (self.una, self.next) = (self.max, self.max);
+        self.recovery = None;
         self.edge = self.una + (u32::from(window) << if is_syn { 0 } else { self.scale });
         (self.due, self.retries, self.unanswered) = (None, 0, 0);
     }

@@ -172,3 +172,14 @@ fn what_was_never_sent_cannot_be_acknowledged() {
     assert!(download.acknowledge(Seq(start.0.wrapping_sub(5)), 9, None, true, Instant(0)));
     assert_eq!(download.want(1000, MSS), Some(Want::New { seq: start, len: 1000 }));
 }
+
+#[test]
+fn a_syn_that_was_sent_twice_counts_for_no_payload() {
+    let mut download = Download::new(FIRST);
+    download.arm(Instant(0));
+    assert_eq!(download.expire(Instant(1)), Expired::Resend);
+    download.open(1000, false);
+    assert!(download.acknowledge(FIRST + 1, 1000, None, true, Instant(2)));
+    assert!(!download.has_acked());
+    assert_eq!(download.want(1000, MSS), Some(Want::New { seq: FIRST + 1, len: 1000 }));
+}
