@@ -25,7 +25,6 @@ const SILENT: [IpAddr; 2] = [v4(203, 0, 113, 66), v6(7, 0x66)];
 /// One to which the last router knows no way, and says so.
 const UNREACHABLE: [IpAddr; 2] = [v4(203, 0, 113, 99), v6(7, 0x99)];
 /// The far namespace's own on the cable, from which it asks the host.
-const NEAR: [IpAddr; 2] = [v4(198, 51, 100, 1), v6(0x100, 1)];
 /// The host's own.
 const HOST: [IpAddr; 2] = [v4(198, 51, 100, 2), v6(0x100, 2)];
 
@@ -49,6 +48,7 @@ impl Internet {
         let far = Container::of_the_machine();
         let host = format!(
             "ip link add wan type veth peer name wan netns {}
+             echo 0 >/proc/sys/net/ipv6/conf/wan/accept_dad
              ip address add 198.51.100.2/24 dev wan; ip address add 2001:db8:100::2/64 dev wan nodad; ip link set wan up
              echo 0 2147483647 >/proc/sys/net/ipv4/ping_group_range",
             far.pid()
@@ -102,11 +102,6 @@ impl Internet {
         HOST
     }
 
-    /// From which far hosts ask the host's.
-    pub fn near_addresses(&self) -> [IpAddr; 2] {
-        NEAR
-    }
-
     /// `tapswitch-probe VERB ADDR.. WORDS` at both addresses of the far host, ready.
     #[track_caller]
     pub fn serve(&self, verb: &str, port: u16, words: &[&str]) -> Background {
@@ -117,8 +112,11 @@ impl Internet {
     }
 }
 
-/// The far host's own packets have its address, not the router's. Forwarding is what makes it tell of routes it has not. Its answers are not limited to one a second.
+/// The far host's own packets have its address, not the router's. Forwarding is what makes it tell of routes it has not. Its
+/// answers are not limited to one a second. Without duplicate detection of its link-local address, from which it asks for
+/// neighbours, it need not wait for that before its first packet.
 const FAR_SETUP: &str = "
+    echo 0 >/proc/sys/net/ipv6/conf/wan/accept_dad
     ip link set lo up; ip link set wan up
     echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
     echo 0 >/proc/sys/net/ipv4/icmp_ratelimit; echo 0 >/proc/sys/net/ipv6/icmp/ratelimit

@@ -110,10 +110,11 @@ impl Background {
     pub fn wait_for_line(&mut self, start: &str, deadline: Duration) -> String {
         let begin = Instant::now();
         loop {
+            // Asked before the lines are looked at: the last of them may come after the end.
+            let ended = self.child.try_wait().expect("we may wait for our child").is_some() && self.stdout.is_whole();
             if let Some(line) = self.stdout.so_far.lock().iter().find(|line| line.starts_with(start)) {
                 return line.clone();
             }
-            let ended = self.child.try_wait().expect("we may wait for our child").is_some();
             assert!(
                 !ended && begin.elapsed() < deadline,
                 "{}: no line `{start}`: {:?} {:?}",

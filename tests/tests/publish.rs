@@ -19,7 +19,7 @@ as_root_and_user! {
         let switch = internet.switch(&["--icc", "false"]);
         let web = Container::with(&switch, "web", &["-p", "8080:80"]);
         let mut seen = serve(&web, "peer");
-        for (host, far) in internet.host_addresses().into_iter().zip(internet.near_addresses()) {
+        for (host, far) in internet.host_addresses().into_iter().zip(internet.addresses()) {
             let said = Probe::ask(internet.far(), "read", host, OUTSIDE, &[]);
             assert_eq!(said, format!("ready\nyou are {far}\nend"));
             seen.wait_for_line(&format!("peer {far}"), SOON);
@@ -33,7 +33,7 @@ as_root_and_user! {
         let switch = internet.switch(&["--icc", "false"]);
         let web = Container::with(&switch, "web", &["-p", "8080:80/udp"]);
         let mut seen = serve(&web, "peer-udp");
-        for (host, far) in internet.host_addresses().into_iter().zip(internet.near_addresses()) {
+        for (host, far) in internet.host_addresses().into_iter().zip(internet.addresses()) {
             for bytes in ["1", "1472", "9000"] {
                 assert_eq!(Probe::ask(internet.far(), "ask-udp", host, OUTSIDE, &[bytes]), "answered", "{bytes}");
             }
