@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
@@ -18,6 +19,12 @@ use crate::tap::Tap;
 
 /// Its name in the scratch namespace, where others may be on their way: the kernel puts a free number.
 const NAME_IN_SCRATCH: &str = "tapswitch%d";
+
+/// How long a device may be held by one that is about to end: what a killed process takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Between two attempts at a held device.
+const INTERVAL: Duration = Duration::from_millis(5);
 
 /// Makes a TAP in `scratch`, moves it into `target` and configures it there as `spec` says.
 ///
@@ -63,6 +70,8 @@ pub(crate) fn bear(target: &Namespace, scratch: &Scratch, spec: &DeviceSpec) -> 
 /// Attaches again to the persistent TAP that `spec` describes in `target`.
 ///
 /// The descriptor keeps the target's namespace alive: its death shows no more (see [`birth`]). Leaves the process in `target`.
+/// A holder that was killed a moment ago still has the device until the kernel has taken its process apart: that is waited
+/// for.
 ///
 /// # Errors
 ///
@@ -75,7 +84,7 @@ pub fn reattach(target: &Namespace, spec: &DeviceSpec) -> Result<Tap> {
     if before.address != spec.mac {
         return Err(not_ours());
     }
-    let tap = Tap::open(&spec.ifname, spec.offload).map_err(|error| match error {
+    let tap = open_when_free(spec).map_err(|error| match error {
         // The driver's answers to a device that is no TAP, or one made with other flags.
         Error::Tap { os: Os(errno), .. } if errno == Errno::EINVAL as i32 => not_ours(),
         error => error,
@@ -83,6 +92,19 @@ pub fn reattach(target: &Namespace, spec: &DeviceSpec) -> Result<Tap> {
     // Had it gone meanwhile, the kernel would have made a new one.
     let after = find(&mut netlink, &spec.ifname)?;
     if before.index != after.index { Err(Error::NoDevice { ifname: spec.ifname.clone() }) } else { Ok(tap) }
+}
+
+/// Opens the device, once whoever holds it has let go.
+fn open_when_free(spec: &DeviceSpec) -> Result<Tap> {
+    let start = Instant::now();
+    loop {
+        match Tap::open(&spec.ifname, spec.offload) {
+            Err(Error::Tap { os: Os(errno), .. }) if errno == Errno::EBUSY as i32 && start.elapsed() < PATIENCE => {
+                std::thread::sleep(INTERVAL);
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 /// Sets the MTU of the device `ifname` in `target`. Leaves the process in `target`.
