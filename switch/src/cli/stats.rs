@@ -17,7 +17,7 @@ use crate::daemon::name::{Name, Target};
   tapswitch stats --json | jq .total.rx_drops
 
 RX is what the switch received from the container: each frame was sent to one port (unicast), flooded, answered by the \
-switch, or dropped for a reason. TX is what was decided for it: each copy was sent or dropped for a reason.")]
+switch, taken by the switch itself (local: for the names, or to leave by a socket), or dropped for a reason. TX is what was decided for it: each copy was sent or dropped for a reason.")]
 pub(super) struct Args {
     /// This endpoint only
     #[arg(value_name = "X")]

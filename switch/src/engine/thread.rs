@@ -2,8 +2,8 @@
 //!
 //! Waiting is adaptive. While frames come, turns follow each other; the poll is only looked at now and then for ports that
 //! became readable. When a turn finds nothing, the poll is looked at again and again for a while after a small frame (`spin`);
-//! after a bulk frame there is no spinning, which would take the core from the receiver. Then the thread sleeps in the poll,
-//! without a timeout: an idle switch costs nothing.
+//! after a bulk frame there is no spinning, which would take the core from the receiver. Then the thread sleeps in the poll
+//! until a timer of its [`Local`] is due; without one it has no timeout: an idle switch costs nothing.
 
 use std::io;
 use std::sync::Arc;

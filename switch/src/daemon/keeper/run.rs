@@ -56,7 +56,7 @@ struct Keeper<'a, F> {
     config: Config,
     switch_main: F,
     ready: &'a mut Ready,
-    /// The host's, where nothing of ours is ever made.
+    /// The host's, where nothing of ours is made but the uplink `host`'s.
     own: NamespaceId,
     signals: SignalFd,
     listeners: Listeners,
