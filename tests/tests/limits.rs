@@ -11,7 +11,7 @@ const WATCH: Duration = Duration::from_secs(5);
 /// Share of a core.
 const MOST_CPU: f64 = 0.005;
 /// Both processes together.
-const MOST_RSS_KB: u64 = 32 * 1024;
+const MOST_MEMORY_KB: u64 = 32 * 1024;
 /// Four times the budget of a second, which is 500 full-sized copies: one program sends them in far less, on a loaded
 /// machine too.
 const BROADCASTS: &str = "2000";
@@ -36,10 +36,10 @@ as_root_and_user! {
         std::thread::sleep(WATCH);
         let used: f64 = processes.map(cpu_seconds).iter().sum::<f64>() - before.iter().sum::<f64>();
         let share = used / start.elapsed().as_secs_f64();
-        let rss: u64 = processes.map(rss_kb).iter().sum();
-        println!("{PORTS} idle ports: {:.2} % of a core, {rss} kB in both processes", share * 100.0);
+        let memory: u64 = processes.map(memory_kb).iter().sum();
+        println!("{PORTS} idle ports: {:.2} % of a core, {memory} kB in both processes", share * 100.0);
         assert!(share < MOST_CPU, "{:.2} % of a core", share * 100.0);
-        assert!(rss <= MOST_RSS_KB, "{rss} kB");
+        assert!(memory <= MOST_MEMORY_KB, "{memory} kB");
     }
 }
 
@@ -70,8 +70,10 @@ fn cpu_seconds(pid: u32) -> f64 {
     ticks / per_second as f64
 }
 
-fn rss_kb(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a process has memory");
+/// What a process has in memory, its share of what others have too: the program itself, which is large in this profile, is
+/// there once for both.
+fn memory_kb(pid: u32) -> u64 {
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("the process runs");
+    let line = rollup.lines().find(|line| line.starts_with("Pss:")).expect("a process has memory");
     line.split_whitespace().nth(1).and_then(|kb| kb.parse().ok()).expect("a number")
 }
