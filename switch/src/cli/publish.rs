@@ -40,7 +40,8 @@ pub(super) struct PublishArgs {
   tapswitch unpublish dns 53/udp
   tapswitch unpublish web 127.0.0.1:8080
 
-The ports are free when the command returns. Connections that are open go on.")]
+The ports are free when the command returns. Connections that are open end, unless another
+published port leads to the same one.")]
 pub(super) struct UnpublishArgs {
     /// The endpoint
     #[arg(value_name = "X")]

@@ -26,7 +26,7 @@ use super::timers::Timers;
 use crate::engine::Ready;
 use crate::forwarding::{DropReason, Instant, PortId};
 use crate::frame::Layer4;
-use crate::uplink::Transport;
+use crate::uplink::{Publication, Transport};
 use calls::answer_failure;
 
 /// Bytes read from one socket in one turn.
@@ -108,8 +108,13 @@ impl Tcp {
             if home != flow.home {
                 flow.move_to(home);
             }
-            let may = |far| cx.plan().destination(home.place.network, Some(Transport::Tcp), far).is_ok();
-            if flow.is_outbound && !may(flow.ends.far) {
+            let may = if flow.is_outbound {
+                cx.plan().destination(home.place.network, Some(Transport::Tcp), flow.ends.far).is_ok()
+            } else {
+                let published = |p: &Publication| p.transport == Transport::Tcp && p.container == flow.ends.near.port();
+                cx.plan().published_of(home.port).any(|p| published(p))
+            };
+            if !may {
                 self.end(cx, at, End::Reset);
             }
         }
