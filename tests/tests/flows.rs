@@ -16,29 +16,13 @@ const TRANSFER: Duration = Duration::from_secs(120);
 
 as_root_and_user! {
     fn ten_thousand_connections_in_a_row_lose_none_and_leave_nothing(who: Who) {
-        let internet = Internet::new(who);
-        let _echo = internet.serve("echo", ECHO, &[]);
-        let switch = internet.switch(&[]);
-        let web = Container::new(&switch, "web");
-        let before = descriptors(&switch);
-        for far in internet.addresses() {
-            assert_eq!(finished(&web, "churn", far, &["5000"]), "lost 0", "{}", switch.total());
-        }
-        eventually("every descriptor to be closed", Duration::from_secs(10), || descriptors(&switch) <= before);
+        every_connection_is_served_and_none_left(who, "churn", "5000");
     }
 }
 
 as_root_and_user! {
     fn a_thousand_connections_at_once_lose_none_and_leave_nothing(who: Who) {
-        let internet = Internet::new(who);
-        let _echo = internet.serve("echo", ECHO, &[]);
-        let switch = internet.switch(&[]);
-        let web = Container::new(&switch, "web");
-        let before = descriptors(&switch);
-        for far in internet.addresses() {
-            assert_eq!(finished(&web, "together", far, &["1000"]), "lost 0", "{}", switch.total());
-        }
-        eventually("every descriptor to be closed", Duration::from_secs(10), || descriptors(&switch) <= before);
+        every_connection_is_served_and_none_left(who, "together", "1000");
     }
 }
 
@@ -291,6 +275,20 @@ fn wait_until_quiet(switch: &Switch, endpoint: &str) {
         // Window probes and acknowledgements go on.
         sent() < before + 10_000
     });
+}
+
+/// So many connections to each far address, in the way of the probe's `verb`.
+#[track_caller]
+fn every_connection_is_served_and_none_left(who: Who, verb: &str, count: &str) {
+    let internet = Internet::new(who);
+    let _echo = internet.serve("echo", ECHO, &[]);
+    let switch = internet.switch(&[]);
+    let web = Container::new(&switch, "web");
+    let before = descriptors(&switch);
+    for far in internet.addresses() {
+        assert_eq!(finished(&web, verb, far, &[count]), "lost 0", "{}", switch.total());
+    }
+    eventually("every descriptor to be closed", Duration::from_secs(10), || descriptors(&switch) <= before);
 }
 
 /// How many descriptors the switch has open.

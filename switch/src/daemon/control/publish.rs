@@ -6,6 +6,8 @@
 //! endpoint may go: then they are closed again. The keeper closes a socket after every worker let go of it, and whoever
 //! waits is answered after that: on return the port is free.
 
+mod conflict;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -26,6 +28,7 @@ use crate::daemon::refusal::{Outcome, Refusal};
 use crate::daemon::state::{EndpointRecord, PublicationRecord};
 use crate::forwarding::PortId;
 use crate::uplink::{Publication, Transport};
+use conflict::{overlap, refusal, shown};
 
 /// Most specs of one request.
 const MAX_SPECS: usize = 256;
@@ -93,7 +96,7 @@ impl Control {
         let during = format!("publish {}", printable(&request.endpoint));
         let planned = || {
             let at = self.endpoint_to_publish(&request.endpoint)?;
-            let specs = parse_specs(&request.publish)?;
+            let specs = parse_each(&request.publish)?;
             let (before, todo) = self.plan_binding(Some(&at), &specs)?;
             Ok((at, before, todo))
         };
@@ -114,7 +117,7 @@ impl Control {
 
     /// What an attachment asks to be published, checked as far as it can be before the endpoint is there.
     pub(super) fn publish_at_attach(&self, specs: &[String]) -> Outcome<Vec<PublishSpec>> {
-        let specs = parse_specs(specs)?;
+        let specs = parse_each(specs)?;
         self.plan_binding(None, &specs)?;
         Ok(specs)
     }
@@ -435,10 +438,6 @@ impl Bind {
     }
 }
 
-fn parse_specs(texts: &[String]) -> Outcome<Vec<PublishSpec>> {
-    parse_each(texts)
-}
-
 fn parse_each<T: std::str::FromStr<Err: std::fmt::Display>>(texts: &[String]) -> Outcome<Vec<T>> {
     if texts.len() > MAX_SPECS {
         return Err(Refusal::Malformed(format!("{} at once; {MAX_SPECS} is the most", texts.len())));
@@ -474,84 +473,4 @@ fn record_of(p: &Publication) -> PublicationRecord {
 
 fn key_of(p: &Publication) -> SocketKey {
     SocketKey { transport: p.transport, address: p.host }
-}
-
-/// Whether the two cannot both be bound.
-fn overlap(a: SocketKey, b: SocketKey) -> bool {
-    let (x, y) = (a.address, b.address);
-    a.transport == b.transport
-        && x.port() == y.port()
-        && x.is_ipv4() == y.is_ipv4()
-        && (x.ip() == y.ip() || x.ip().is_unspecified() || y.ip().is_unspecified())
-}
-
-/// A port, with its address where that says more.
-fn shown(key: SocketKey) -> String {
-    if key.address.ip().is_unspecified() {
-        format!("{}/{}", key.address.port(), key.transport)
-    } else {
-        format!("{}/{}", key.address, key.transport)
-    }
-}
-
-/// Why a socket could not be bound, and what to do about it.
-fn refusal(key: SocketKey, errno: Errno, holder: Option<Holder>) -> Refusal {
-    let port = shown(key);
-    match errno {
-        Errno::EADDRINUSE => Refusal::Conflict(format!("port {port} is in use by {}", who(holder, key.transport))),
-        Errno::EACCES => Refusal::Impossible(format!(
-            "port {port} is privileged: an ordinary user has those from {} on; publish such a one, or have root lower sysctl \
-             net.ipv4.ip_unprivileged_port_start",
-            first_unprivileged()
-        )),
-        Errno::EADDRNOTAVAIL => Refusal::Impossible(format!("{} is no address of this host", key.address.ip())),
-        Errno::EAFNOSUPPORT => Refusal::Impossible(format!("{}: this host has no IPv6", key.address.ip())),
-        Errno::EMFILE | Errno::ENFILE => {
-            Refusal::Failed(format!("port {port}: too many ports are published, or too many files open"))
-        }
-        other => Refusal::Failed(format!("port {port}: {}", other.desc().to_lowercase())),
-    }
-}
-
-fn who(holder: Option<Holder>, transport: Transport) -> String {
-    let flag = if transport == Transport::Tcp { "-ltnp" } else { "-lunp" };
-    match holder {
-        Some(Holder { process: Some((name, pid)), .. }) => format!("{} (pid {pid})", printable(&name)),
-        Some(Holder { uid, .. }) => format!("a process of user {uid} (`ss {flag}` as root names it)"),
-        None => format!("another process (`ss {flag}` as root names it)"),
-    }
-}
-
-fn first_unprivileged() -> String {
-    let read = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
-    read.map_or_else(|_| "1024".into(), |text| text.trim().to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn key(address: &str) -> SocketKey {
-        SocketKey { transport: Transport::Tcp, address: address.parse().unwrap() }
-    }
-
-    #[test]
-    fn all_addresses_overlap_each_of_their_family() {
-        assert!(overlap(key("0.0.0.0:80"), key("127.0.0.1:80")) && overlap(key("[::1]:80"), key("[::]:80")));
-        assert!(!overlap(key("0.0.0.0:80"), key("[::]:80")) && !overlap(key("0.0.0.0:80"), key("0.0.0.0:81")));
-        assert!(!overlap(key("127.0.0.1:80"), key("127.0.0.2:80")));
-        let udp = SocketKey { transport: Transport::Udp, address: "[::]:80".parse().unwrap() };
-        assert!(!overlap(udp, key("[::]:80")));
-    }
-
-    #[test]
-    fn a_refusal_says_who_has_the_port_or_what_to_do() {
-        let of = |errno, holder| refusal(key("0.0.0.0:80"), errno, holder).to_string();
-        let nginx = Holder { uid: 0, process: Some(("nginx".into(), 4711)) };
-        assert_eq!(of(Errno::EADDRINUSE, Some(nginx)), "port 80/tcp is in use by nginx (pid 4711)");
-        let hidden = Holder { uid: 7, process: None };
-        assert!(of(Errno::EADDRINUSE, Some(hidden)).contains("a process of user 7 (`ss -ltnp` as root"));
-        assert!(of(Errno::EACCES, None).contains("sysctl net.ipv4.ip_unprivileged_port_start"));
-        assert!(refusal(key("192.0.2.1:80"), Errno::EADDRNOTAVAIL, None).to_string().starts_with("192.0.2.1 is no"));
-    }
 }

@@ -19,6 +19,11 @@ impl Pending {
     pub(crate) fn all() -> Self {
         Pending { data: true, errors: true, queued: false }
     }
+
+    /// It was taken out of the queue.
+    pub(crate) fn taken(&mut self) {
+        self.queued = false;
+    }
 }
 
 /// Indices of flows with something pending.
@@ -49,12 +54,5 @@ impl ReadyQueue {
     /// The next one; who looks at it calls [`Pending::taken`].
     pub(crate) fn pop(&mut self) -> Option<usize> {
         self.0.pop_front()
-    }
-}
-
-impl Pending {
-    /// It was taken out of the queue.
-    pub(crate) fn taken(&mut self) {
-        self.queued = false;
     }
 }
