@@ -73,6 +73,7 @@ impl Control {
                 self.bind_answered(job, fd.map(|fd| (socket, fd)).ok_or(failed));
             }
             ToSwitch::NotBound { job, errno, holder } => self.bind_answered(job, Err(NotBound { errno, holder })),
+            ToSwitch::Moved { .. } => {}
             ToSwitch::Stop => self.ending = Some(Ending::Stopped),
             ToSwitch::Kept { .. } | ToSwitch::KeptSocket { .. } | ToSwitch::KeptAll => {
                 tracing::warn!("the keeper handed over a device out of turn")

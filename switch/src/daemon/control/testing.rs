@@ -220,6 +220,11 @@ fn play(socket: &OwnedFd, keeper: &Keeper, mut judge: Judge) {
         let (job, device) = match said {
             ToKeeper::Attach { job, endpoint, device } => (job, Some(("attach", endpoint, device.ifname))),
             ToKeeper::AttachHost { job, endpoint, device } => (job, Some(("attach host", endpoint, device.ifname))),
+            ToKeeper::AttachDown { job, endpoint, device, .. } => (job, Some(("attach down", endpoint, device.ifname))),
+            ToKeeper::Follow { job, endpoint, wait, .. } => {
+                keeper.heard.lock().push(format!("follow {}{}", endpoint.0, if wait { "" } else { " now" }));
+                (job, None)
+            }
             ToKeeper::Route { job, ifname, subnets } => {
                 keeper.heard.lock().push(format!("route {ifname} {subnets:?}"));
                 (job, None)

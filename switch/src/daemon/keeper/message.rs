@@ -1,6 +1,6 @@
 //! What keeper and switch say to each other: JSON in one SOCK_SEQPACKET message, with at most one descriptor.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -64,6 +64,31 @@ pub enum ToKeeper {
         endpoint: EndpointKey,
         /// The device.
         device: DeviceSpec,
+    },
+    /// Make a device that is down and has no addresses in the namespace of process `pid`, an engine that takes it to a
+    /// container itself. Answered by `Attached` or `Failed`.
+    AttachDown {
+        /// Pairs the answer.
+        job: JobId,
+        /// Label of the kept descriptor.
+        endpoint: EndpointKey,
+        /// The engine.
+        pid: i32,
+        /// The device; its addresses and gateways are for the engine.
+        device: DeviceSpec,
+    },
+    /// Tell by `Moved` where such a device is. Answered by `Done` at once.
+    Follow {
+        /// Pairs the answer.
+        job: JobId,
+        /// Whose device.
+        endpoint: EndpointKey,
+        /// The engine's namespace: a device there is with no container.
+        engine: NamespaceId,
+        /// Tell only once it has left there and is up. One that never does is not told of.
+        wait: bool,
+        /// The network's gateway, which answers names.
+        gateway: IpAddr,
     },
     /// Have the host's kernel route for what is behind its own device. Answered by `Done`, or by `Failed` with what does not work
     /// of it.
@@ -173,6 +198,20 @@ pub enum ToSwitch {
         errno: i32,
         /// Who has the port, where that is why and somebody is seen.
         holder: Option<Holder>,
+    },
+    /// Where a device is that an engine takes to its containers.
+    Moved {
+        /// Whose device.
+        endpoint: EndpointKey,
+        /// Where it is.
+        namespace: NamespaceId,
+        /// Its name there.
+        ifname: String,
+        /// Where the container's names are to be asked of, where nobody answers at its resolver's address: four descriptors
+        /// come with the message, in the order of [`NameSockets`].
+        ///
+        /// [`NameSockets`]: tapswitch_netns::NameSockets
+        names: Option<SocketAddr>,
     },
     /// At the start: a socket that the keeper kept; its descriptor comes with the message.
     KeptSocket {

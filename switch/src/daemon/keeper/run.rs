@@ -248,6 +248,9 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
                 let work = self.attach_host_work(&endpoint, device);
                 self.submit(job, work.map_err(|error| format!("attach {}: {error}", endpoint.0)));
             }
+            ToKeeper::AttachDown { job, .. } | ToKeeper::Follow { job, .. } => {
+                self.submit(job, Err("not yet".into()));
+            }
             ToKeeper::Route { job, ifname, subnets } => {
                 let work = match self.kept.is_hosts(&ifname) {
                     true => Ok(Work::Route { ifname, subnets }),
