@@ -8,6 +8,7 @@ use super::publish::Closed;
 use super::resolve::{self, Place};
 use super::{Control, DockerEndpoint, Reply};
 use crate::daemon::api::types::EndpointInfo;
+use crate::daemon::docker::DockerId;
 use crate::daemon::endpoint;
 use crate::daemon::host_access;
 use crate::daemon::keeper::message::ToKeeper;
@@ -24,6 +25,8 @@ pub(super) enum Then {
     Nothing,
     /// Who detached it.
     Confirm(Reply<()>),
+    /// Docker, which removes the network.
+    RemoveNetwork(DockerId, Reply<()>),
     /// Docker, which makes another endpoint in its place.
     Replace(Box<DockerEndpoint>, Reply<EndpointInfo>),
     /// Who attached it, in vain, and why.
@@ -135,6 +138,7 @@ impl Control {
         match then {
             Then::Nothing => {}
             Then::Confirm(reply) => reply.send(outcome),
+            Then::RemoveNetwork(id, reply) => self.remove_docker_network(&id, reply),
             Then::Replace(request, reply) => self.create_docker_endpoint(&request, reply),
             Then::Refuse(reply, refusal) => reply.send(Err(refusal)),
         }

@@ -22,7 +22,9 @@ use super::detach::Then;
 use super::jobs::Job;
 use super::resolve::Place;
 use super::{Control, Reply};
-use crate::daemon::api::types::{AttachRequest, EndpointInfo, NetworkCreate, NetworkInfo, PublicationInfo, UplinkKind};
+use crate::daemon::api::types::{
+    AttachRequest, EndpointInfo, NetworkCreate, NetworkInfo, PublicationInfo, Subnet4, UplinkKind,
+};
 use crate::daemon::docker::{DockerId, PREFIX};
 use crate::daemon::endpoint::{self, Endpoint};
 use crate::daemon::keeper::message::{EndpointKey, ToKeeper};
@@ -42,8 +44,6 @@ pub(crate) struct DockerNetwork {
     pub id: DockerId,
     /// All else; without a name it is called by its id.
     pub wanted: NetworkCreate,
-    /// Its range is a pool of ours.
-    pub ours: bool,
     /// Where ports are published that name no address of the host.
     pub bind: Option<Ipv4Addr>,
 }
@@ -91,24 +91,40 @@ impl Control {
     /// Makes a network. One that is there with that id is well; one that Docker must have forgotten, since it gives its range to
     /// another, goes.
     pub(crate) fn create_docker_network(&mut self, request: DockerNetwork, reply: Reply<NetworkInfo>) {
-        let DockerNetwork { id, mut wanted, ours, bind } = request;
+        let DockerNetwork { id, mut wanted, bind } = request;
         if let Some(network) = self.networks.values().find(|n| has_id(n, &id)) {
             return reply.send(Ok(network.info()));
         }
         if wanted.name.is_empty() {
             wanted.name = id.as_name("docker-").to_string();
         }
-        self.remove_forgotten(&wanted);
+        let pool = match wanted.subnet {
+            Subnet4::Given(net) => self.pools.of(net.into()),
+            Subnet4::Auto | Subnet4::Auto2013 => None,
+        };
+        let ours = pool.is_some();
+        match pool {
+            Some(pool) => wanted.range = pool.range,
+            None => self.remove_forgotten(&wanted),
+        }
         self.make_network_of(&wanted, Some(DockerNetworkRecord { id, ours, bind }), reply);
     }
 
-    /// Removes a network; one that is gone is removed.
-    ///
-    /// # Errors
-    /// It has endpoints.
-    pub(crate) fn remove_docker_network(&mut self, id: &DockerId) -> Outcome<()> {
-        let name = self.networks.values().find(|n| has_id(n, id)).map(|n| n.record.name.clone());
-        name.map_or(Ok(()), |name| self.remove_network(&name))
+    /// Removes a network; `reply` comes when it is gone. One that is not there is gone. Docker knows of no endpoint on it any
+    /// more: those of its that there are it has forgotten.
+    pub(crate) fn remove_docker_network(&mut self, id: &DockerId, reply: Reply<()>) {
+        let Some(network) = self.networks.values().find(|n| has_id(n, id)) else { return reply.send(Ok(())) };
+        let name = network.record.name.clone();
+        let mut forgotten: Vec<Place> =
+            network.visible().filter(|e| e.record.docker.is_some()).map(Endpoint::place).collect();
+        match forgotten.pop() {
+            None => reply.send(self.remove_network(&name)),
+            Some(last) => {
+                tracing::info!("network {name}: Docker has forgotten {last}");
+                let others = forgotten.into_iter().map(|at| (at, Then::Nothing));
+                self.withdraw(others.chain([(last, Then::RemoveNetwork(id.clone(), reply))]).collect(), true);
+            }
+        }
     }
 
     /// Makes an endpoint; `reply` comes when its device waits in dockerd's namespace. Asked again the answer is the same.

@@ -95,7 +95,10 @@ impl Control {
         let host = network.endpoints.values().find(|e| e.is_host()).map(|e| e.record.name.clone());
         let host = host.map(|host| (Place { network: name.clone(), name: host }, Then::Nothing));
         self.withdraw(host.into_iter().collect(), true);
-        self.networks.remove(name);
+        let removed = self.networks.remove(name);
+        for pool in removed.iter().flat_map(Network::subnets) {
+            self.pools.remove(pool)?;
+        }
         self.devices.retain(|_, place| place.network != *name);
         self.networks_changed();
         self.look_for_collisions();

@@ -59,6 +59,11 @@ impl Pools {
         self.pools.keys().map(|subnet| OwnNetwork { name: NetworkName::new(NAME), subnet: *subnet })
     }
 
+    /// The pool of this subnet.
+    pub(super) fn of(&self, subnet: IpNet) -> Option<PoolRecord> {
+        self.pools.get(&subnet).copied()
+    }
+
     fn insert(&mut self, pool: PoolRecord) -> Outcome<()> {
         if self.pools.len() >= MAX_POOLS {
             return Err(Refusal::Failed(format!("there are {MAX_POOLS} pools, which is the most")));
@@ -68,16 +73,19 @@ impl Pools {
         Ok(())
     }
 
-    fn remove(&mut self, subnet: IpNet) -> Outcome<()> {
-        self.dir.remove(&key(subnet)).map_err(failed)?;
-        self.pools.remove(&subnet);
+    /// Removes one, if it is there.
+    pub(super) fn remove(&mut self, subnet: IpNet) -> Outcome<()> {
+        if self.pools.contains_key(&subnet) {
+            self.dir.remove(&key(subnet)).map_err(failed)?;
+            self.pools.remove(&subnet);
+        }
         Ok(())
     }
 }
 
 impl Control {
-    /// A range for a network of Docker's: this one, or a new one that overlaps nothing. The same one asked for twice is given
-    /// twice, until it is a network's.
+    /// A range for a network of Docker's: this one, or a new one that overlaps nothing. This one again is the same; a second
+    /// network there is refused when it is made.
     ///
     /// # Errors
     /// It cannot be, or overlaps what it must not, or none is left.
@@ -89,14 +97,8 @@ impl Control {
         };
         let subnet = subnet_of(subnet, range)?;
         let pool = PoolRecord { subnet, range };
-        if self.pools.pools.get(&subnet) == Some(&pool) && self.network_at(subnet).is_none() {
+        if self.pools.of(subnet) == Some(pool) {
             return Ok(subnet);
-        }
-        if let Some(network) = self.network_at(subnet) {
-            let name = &network.record.name;
-            return Err(Refusal::Conflict(format!(
-                "pool {subnet} is network {name}'s; if Docker knows that no more, `tapswitch network rm {name}`"
-            )));
         }
         let mut occupied = std::mem::take(&mut self.host);
         occupied.networks = self.networks.values().flat_map(Network::own_networks).collect();
@@ -108,9 +110,13 @@ impl Control {
         Ok(subnet)
     }
 
-    /// Docker wants a range no more. One that is a network's goes with it.
+    /// Docker wants a range no more. One that is a network's goes with that, of which Docker speaks next.
+    ///
+    /// # Errors
+    /// Its file stays.
     pub(crate) fn release_pool(&mut self, subnet: IpNet) -> Outcome<()> {
-        self.pools.remove(subnet)
+        let used = self.networks.values().any(|network| network.subnets().any(|own| own == subnet));
+        if used { Ok(()) } else { self.pools.remove(subnet) }
     }
 
     /// An address of a pool, with its prefix length: this one, or the lowest that is free. An endpoint that asks again gets
@@ -119,7 +125,7 @@ impl Control {
     /// # Errors
     /// There is no such pool, or the address is taken, or none is left.
     pub(crate) fn request_address(&mut self, of: IpNet, given: Option<IpAddr>, purpose: Purpose) -> Outcome<IpNet> {
-        let pool = *self.pools.pools.get(&of).ok_or_else(|| unknown_pool(of))?;
+        let pool = self.pools.of(of).ok_or_else(|| unknown_pool(of))?;
         let address = match purpose {
             Purpose::Gateway => gateway(&pool, given)?,
             Purpose::Other => given.filter(|address| of.contains(address)).ok_or_else(|| {
@@ -181,10 +187,6 @@ impl Control {
             IpNet::V4(_) => Ok(lease.ipv4.into()),
             IpNet::V6(_) => Ok(lease.ipv6.expect("the network has this subnet").into()),
         }
-    }
-
-    fn network_at(&self, subnet: IpNet) -> Option<&Network> {
-        self.networks.values().find(|network| network.subnets().any(|own| own == subnet))
     }
 
     /// A range that overlaps nothing.

@@ -38,7 +38,7 @@ pub(super) async fn create_network(control: &Handle, request: CreateNetwork) -> 
 }
 
 pub(super) async fn delete_network(control: &Handle, request: OfNetwork) -> Answer {
-    control.call(move |c| c.remove_docker_network(&request.network)).await.map_err(refused)?;
+    control.ask(move |c, reply| c.remove_docker_network(&request.network, reply)).await.map_err(refused)?;
     Ok(json!({}))
 }
 

@@ -16,7 +16,7 @@ use crate::daemon::refusal::{Outcome, Refusal};
 use crate::frame::Mac;
 
 /// Our address space.
-pub(super) const LOCAL: &str = "tapswitch";
+const LOCAL: &str = "tapswitch";
 /// Must be another than the local one, and is nobody's.
 const GLOBAL: &str = "tapswitch-global";
 /// Before the subnet, in a pool's id.
@@ -89,12 +89,8 @@ fn purpose(request: &Address) -> Outcome<Purpose> {
 /// Range, part of it to give addresses from, and family.
 fn wanted_pool(request: &RequestPool) -> Outcome<(Option<IpNet>, Option<Ipv4Net>, bool)> {
     let impossible = |text: String| Refusal::Impossible(text);
-    if !request.address_space.is_empty() && request.address_space != LOCAL {
-        let space = printable(&request.address_space);
-        return Err(impossible(format!("address space `{space}`: {LOCAL} alone is had, which is one host's")));
-    }
     if let Some(option) = request.options.keys().next() {
-        return Err(impossible(format!("option {}: there are none", printable(option))));
+        tracing::warn!("docker: option {} of a pool is not known", printable(option));
     }
     if request.pool.is_some_and(|pool| matches!(pool, IpNet::V6(_)) != request.v6) {
         return Err(impossible("the pool is of the other family".into()));
@@ -138,8 +134,6 @@ mod tests {
     fn what_a_pool_cannot_be_is_refused_by_name() {
         assert_eq!(pool(json!({"AddressSpace": LOCAL, "Pool": "", "V6": true})), Ok((None, None, true)));
         for (request, needle) in [
-            (json!({"AddressSpace": GLOBAL}), "tapswitch-global"),
-            (json!({"Options": {"a": "b"}}), "option a"),
             (json!({"Pool": "10.9.0.0/24", "V6": true}), "family"),
             (json!({"SubPool": "10.9.0.0/28"}), "subnet"),
             (json!({"Pool": "fd00::/64", "SubPool": "fd00::/80", "V6": true}), "fd00::/80"),

@@ -18,6 +18,8 @@ mod ipam;
 mod options;
 mod relay;
 mod router;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub(crate) use id::DockerId;

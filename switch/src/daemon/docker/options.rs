@@ -10,8 +10,7 @@
 //! | `uplink` | user, host or none |
 //! | `host_access` | host access |
 //!
-//! Of one thing said twice the two must agree. Other keys with a dot are somebody else's and are passed over, as Docker's own
-//! driver does; one without is an error.
+//! Of one thing said twice the two must agree. Other keys are named in the log and passed over, as Docker's own driver does.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -19,8 +18,8 @@ use std::str::FromStr;
 
 use serde_json::Value;
 
+use super::wire;
 use super::wire::{CreateNetwork, IpamData, v4, v6};
-use super::{ipam, wire};
 use crate::daemon::api::types::{NetworkCreate, Subnet4, Subnet6, UplinkKind};
 use crate::daemon::control::DockerNetwork;
 use crate::daemon::name::{Name, printable};
@@ -31,7 +30,12 @@ const GENERIC: &str = "com.docker.network.generic";
 const INTERNAL: &str = "com.docker.network.internal";
 const ENABLE_IPV4: &str = "com.docker.network.enable_ipv4";
 const ENABLE_IPV6: &str = "com.docker.network.enable_ipv6";
-const OURS: [&str; 4] = ["icc", "mtu", "uplink", "host_access"];
+const ICC: &str = "com.docker.network.bridge.enable_icc";
+const MTU: &str = "com.docker.network.driver.mtu";
+const NAME: &str = "com.docker.network.bridge.name";
+const BIND: &str = "com.docker.network.bridge.host_binding_ipv4";
+const MODES: [&str; 2] = ["com.docker.network.bridge.gateway_mode_ipv4", "com.docker.network.bridge.gateway_mode_ipv6"];
+const KNOWN: [&str; 10] = [ICC, MTU, NAME, BIND, MODES[0], MODES[1], "icc", "mtu", "uplink", "host_access"];
 
 /// The network that `request` asks for.
 ///
@@ -45,8 +49,8 @@ pub(super) fn network(request: CreateNetwork) -> Outcome<DockerNetwork> {
     let ipv4 = one(&request.ipv4, "IPv4")?.ok_or_else(|| impossible("a network without an IPv4 range is not had"))?;
     let ipv6 = one(&request.ipv6, "IPv6")?.filter(|_| options.flag(ENABLE_IPV6) != Some(false));
     let uplink = options.uplink()?;
-    let bind: Option<Ipv4Addr> = options.of("com.docker.network.bridge.host_binding_ipv4", None)?;
-    let name: Option<Name> = options.of("com.docker.network.bridge.name", None)?;
+    let bind: Option<Ipv4Addr> = options.of(BIND, None)?;
+    let name: Option<Name> = options.of(NAME, None)?;
     Ok(DockerNetwork {
         wanted: NetworkCreate {
             name: name.map(|name| name.to_string()).unwrap_or_default(),
@@ -55,13 +59,12 @@ pub(super) fn network(request: CreateNetwork) -> Outcome<DockerNetwork> {
             range: None,
             ipv6: ipv6.map_or(Ok(Subnet6::Off), subnet6)?,
             gateway6: ipv6.and_then(|data| v6(data.gateway)),
-            icc: options.of("com.docker.network.bridge.enable_icc", Some("icc"))?,
-            mtu: options.of("com.docker.network.driver.mtu", Some("mtu"))?,
+            icc: options.of(ICC, Some("icc"))?,
+            mtu: options.of(MTU, Some("mtu"))?,
             uplink,
             host_access: options.of("host_access", None)?,
             ..NetworkCreate::default()
         },
-        ours: ipv4.address_space == ipam::LOCAL,
         bind: bind.filter(|bind| !bind.is_unspecified()),
         id: request.network,
     })
@@ -84,9 +87,8 @@ impl<'a> Options<'a> {
         let mut given = BTreeMap::new();
         for (key, value) in generic.into_iter().flatten() {
             let text = value.as_str().ok_or_else(|| impossible(&format!("option {}: not text", printable(key))))?;
-            if !key.contains('.') && !OURS.contains(&key.as_str()) {
-                let text = format!("option {}: there are {}, and docs/docker.md's", printable(key), OURS.join(", "));
-                return Err(impossible(&text));
+            if !KNOWN.contains(&key.as_str()) {
+                tracing::warn!("docker: network {}: option {} is not known", request.network.short(), printable(key));
             }
             given.insert(key.as_str(), text);
         }
@@ -114,9 +116,8 @@ impl<'a> Options<'a> {
     }
 
     fn uplink(&self) -> Outcome<Option<UplinkKind>> {
-        let modes = ["com.docker.network.bridge.gateway_mode_ipv4", "com.docker.network.bridge.gateway_mode_ipv6"];
         let mut asked: Vec<(&str, UplinkKind)> = Vec::new();
-        for key in modes.into_iter().chain(["uplink"]) {
+        for key in MODES.into_iter().chain(["uplink"]) {
             if let Some(text) = self.given.get(key) {
                 asked.push((key, uplink(key, text)?));
             }
@@ -199,7 +200,7 @@ mod tests {
         let network = with(json!({})).unwrap();
         assert_eq!(network.wanted.subnet, Subnet4::Given("10.91.0.0/24".parse().unwrap()));
         assert_eq!((network.wanted.gateway, network.wanted.ipv6), ("10.91.0.1".parse().ok(), Subnet6::Off));
-        assert_eq!((network.wanted.name.as_str(), network.ours, network.bind), ("", false, None));
+        assert_eq!((network.wanted.name.as_str(), network.bind), ("", None));
     }
 
     #[test]
@@ -211,6 +212,7 @@ mod tests {
             "com.docker.network.bridge.host_binding_ipv4": "127.0.0.1",
             "com.docker.network.bridge.gateway_mode_ipv4": "routed",
             "somebody.else": "x",
+            "k": "v",
         }))
         .unwrap();
         let ours = with(json!({"icc": "false", "mtu": "1400", "uplink": "host"})).unwrap();
@@ -232,7 +234,6 @@ mod tests {
         for (options, needle) in [
             (json!({"mtu": "many"}), "mtu"),
             (json!({"mtu": "1400", "com.docker.network.driver.mtu": "1500"}), "contradict"),
-            (json!({"mut": "1400"}), "mut"),
             (json!({"uplink": "moon"}), "moon"),
             (json!({"uplink": "nat"}), "nat"),
             (json!({"com.docker.network.bridge.gateway_mode_ipv4": "user"}), "isolated"),

@@ -10,7 +10,7 @@ use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{driver, ipam};
 use crate::daemon::api::{Peer, Problem, body};
@@ -85,7 +85,10 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     if bytes.is_empty() {
         return Err(bad("the request has no body".into()));
     }
-    serde_json::from_slice(bytes).map_err(|e| bad(format!("read the request's JSON: {e}")))
+    // An array would do for a struct.
+    let object: Map<String, Value> =
+        serde_json::from_slice(bytes).map_err(|e| bad(format!("read the request's JSON: {e}")))?;
+    serde_json::from_value(object.into()).map_err(|e| bad(format!("read the request's JSON: {e}")))
 }
 
 /// A refusal as dockerd is to see it. Not as 404, which it takes for "this is not implemented, and well".

@@ -29,8 +29,6 @@ pub(super) struct CreateNetwork {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct IpamData {
-    #[serde(default)]
-    pub address_space: String,
     pub pool: IpNet,
     /// With the pool's length.
     #[serde(default, deserialize_with = "empty_is_none")]
@@ -126,8 +124,6 @@ pub(super) struct PortBinding {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct RequestPool {
-    #[serde(default)]
-    pub address_space: String,
     #[serde(default, deserialize_with = "empty_is_none")]
     pub pool: Option<IpNet>,
     #[serde(default, deserialize_with = "empty_is_none")]
