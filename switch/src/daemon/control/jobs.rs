@@ -57,20 +57,20 @@ impl Control {
     /// Takes what the keeper said.
     pub(super) fn hear(&mut self, from: FromKeeper) {
         match from {
-            FromKeeper::Said(said, fd) => self.heed(said, fd),
+            FromKeeper::Said(said, fds) => self.heed(said, fds),
             FromKeeper::Gone => self.keeper_gone(),
         }
     }
 
-    fn heed(&mut self, said: ToSwitch, fd: Option<OwnedFd>) {
+    fn heed(&mut self, said: ToSwitch, mut fds: Vec<OwnedFd>) {
         match said {
-            ToSwitch::Attached { job, tap: info, .. } => self.answered(job, Ok(Some((fd, info)))),
+            ToSwitch::Attached { job, tap: info, .. } => self.answered(job, Ok(Some((fds.pop(), info)))),
             ToSwitch::Done { job } => self.answered(job, Ok(None)),
             ToSwitch::Failed { job, error, gone: false } => self.answered(job, Err(Refusal::Failed(error))),
             ToSwitch::Failed { job, error, gone: true } => self.answered(job, Err(Refusal::Unknown(error))),
             ToSwitch::Bound { job, socket } => {
                 let failed = NotBound { errno: nix::errno::Errno::EBADF as i32, holder: None };
-                self.bind_answered(job, fd.map(|fd| (socket, fd)).ok_or(failed));
+                self.bind_answered(job, fds.pop().map(|fd| (socket, fd)).ok_or(failed));
             }
             ToSwitch::NotBound { job, errno, holder } => self.bind_answered(job, Err(NotBound { errno, holder })),
             ToSwitch::Moved { .. } => {}
