@@ -184,13 +184,17 @@ mod tests {
 
     #[test]
     fn a_descriptor_too_many_is_refused_and_none_is_left_open() {
-        let one = |socket| recv::<u64>(socket).map(drop);
-        let several = |socket| recv_with::<u64>(socket).map(drop);
+        fn one(socket: BorrowedFd<'_>) -> io::Result<()> {
+            recv::<u64>(socket).map(drop)
+        }
+        fn several(socket: BorrowedFd<'_>) -> io::Result<()> {
+            recv_with::<u64>(socket).map(drop)
+        }
         too_many_are_refused(one, &[2, 3, DESCRIPTORS_MAX, SCM_MAX_FD]);
         too_many_are_refused(several, &[DESCRIPTORS_MAX + 1, SCM_MAX_FD]);
     }
 
-    fn too_many_are_refused(receive: impl Fn(BorrowedFd<'_>) -> io::Result<()>, counts: &[usize]) {
+    fn too_many_are_refused(receive: fn(BorrowedFd<'_>) -> io::Result<()>, counts: &[usize]) {
         let (a, b) = pair().unwrap();
         for &count in counts {
             let (read, write) = nix::unistd::pipe().unwrap();

@@ -6,9 +6,9 @@
 //! the connection is refused, and so is every name. Then sockets are made at port 53 for a process outside to serve, and
 //! it is looked who can answer: Docker's own resolver where it serves all the same, else the network's gateway.
 //!
-//! A Docker that could not make its rules leaves the resolver's sockets open with nobody behind them. So the resolver is
-//! asked: what is no question at all is answered by any server at once and from no memory (RFC 1035 section 4.1.1,
-//! format error).
+//! A Docker that could not make its rules serves its resolver all the same (20.10), or leaves the sockets open with nobody behind
+//! them (its later resolver.go). So the resolver is asked: what holds no question is answered by a server at once, without asking
+//! anybody (RFC 1035 section 4.1.1, format error).
 //!
 //! The sockets keep the container's namespace alive: its death does not show until they are closed.
 

@@ -19,7 +19,7 @@ pub(crate) const PREFIX: &str = "tsd";
 
 /// Each is a process that sleeps: containers that an engine starts at once on a large host.
 const RUNNING_MAX: usize = 64;
-/// A new switch asks for the devices of every engine at once; all there can be of one network, and some.
+/// A new switch asks for the devices of all its engines at once; there are at most 4000 endpoints.
 const QUEUED_MAX: usize = 4096;
 /// What an engine may take from telling of a container to its device being up.
 const WAIT_LIMIT: Duration = Duration::from_secs(60);
