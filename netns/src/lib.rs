@@ -44,7 +44,7 @@ pub use descriptors::close_all_but;
 pub use device::{DeviceSpec, MTU_MAX, MTU_MIN, OffloadMode};
 pub use error::{Error, Os, Result};
 pub use host::birth_on_host;
-pub use names::NameSockets;
+pub use names::{NameSockets, NameUpstream};
 pub use namespace::{Namespace, NamespaceId, UserNamespace};
 pub use resolve::Found;
 pub use routes::{DeviceState, Route, add_routes};

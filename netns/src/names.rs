@@ -3,6 +3,17 @@
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
+use serde::{Deserialize, Serialize};
+
+/// Who knows the names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameUpstream {
+    /// Asked by datagrams.
+    pub udp: SocketAddr,
+    /// Asked by connections.
+    pub tcp: SocketAddr,
+}
+
 /// Sockets made in a container's namespace, for its names to be answered by a process outside it.
 #[derive(Debug)]
 pub struct NameSockets {
@@ -10,10 +21,10 @@ pub struct NameSockets {
     pub queries: OwnedFd,
     /// TCP, listening there.
     pub listener: OwnedFd,
-    /// UDP, connected to [`NameSockets::upstream`].
+    /// UDP, connected to [`NameUpstream::udp`].
     pub relay: OwnedFd,
-    /// TCP, neither bound nor connected: to connect to [`NameSockets::upstream`] with, one connection after the other.
+    /// TCP, neither bound nor connected: to connect to [`NameUpstream::tcp`] with, one connection after the other.
     pub stream: OwnedFd,
-    /// Who knows the names: the engine's own resolver, at another port, or the network's gateway.
-    pub upstream: SocketAddr,
+    /// The engine's own resolver, at another port, or the network's gateway.
+    pub upstream: NameUpstream,
 }

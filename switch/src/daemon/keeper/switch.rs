@@ -52,12 +52,13 @@ impl Switch {
     ) -> Result<Switch> {
         let failed = |error: io::Error| Error::system("start the switch process", error);
         let (ours, theirs) = message::pair().map_err(failed)?;
-        let (api, attach, takeover) = listeners.duplicate().map_err(failed)?;
+        let Listeners { api, attach, takeover, docker, .. } = listeners.duplicate().map_err(failed)?;
         fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|errno| failed(errno.into()))?;
         let start = SwitchStart {
             keeper: theirs,
             api,
             attach,
+            docker,
             takeover,
             restarts,
             run_dir: config.run_dir.clone(),
@@ -175,7 +176,9 @@ fn gone(message: &ToSwitch) -> Option<ToSwitch> {
 /// The switch process's life.
 fn become_switch(start: SwitchStart, switch_main: &impl Fn(SwitchStart) -> i32) -> ! {
     let life = catch_unwind(AssertUnwindSafe(|| {
-        let keep = [start.keeper.as_fd(), start.api.as_fd(), start.attach.as_fd(), start.takeover.as_fd()];
+        let docker = start.docker.as_ref().map(AsFd::as_fd);
+        let always = [start.keeper.as_fd(), start.api.as_fd(), start.attach.as_fd(), start.takeover.as_fd()];
+        let keep: Vec<_> = always.into_iter().chain(docker).collect();
         match renounce(c"tapswitch", &keep) {
             Ok(()) => switch_main(start),
             Err(error) => {
