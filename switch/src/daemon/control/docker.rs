@@ -16,7 +16,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use tapswitch_netns::NamespaceId;
+use tapswitch_netns::{NameSockets, NamespaceId};
 
 use super::detach::Then;
 use super::jobs::Job;
@@ -254,7 +254,7 @@ impl Control {
         }
     }
 
-    /// Names at the resolver of a container are to be asked of somebody else, or could not be.
+    /// Whoever knows a container's names is gone: looks who does now.
     pub(crate) fn renew_names(&mut self, endpoint: &EndpointKey) {
         let at = self.networks.values().flat_map(|n| n.visible()).find(|e| e.key() == *endpoint).map(Endpoint::place);
         if let Some(at) = at
@@ -286,7 +286,7 @@ impl Control {
         endpoint: &EndpointKey,
         namespace: NamespaceId,
         ifname: &str,
-        names: Option<crate::daemon::docker::NameRelay>,
+        names: Option<NameSockets>,
     ) {
         let found = self.networks.values().flat_map(|n| n.visible()).find(|e| e.key() == *endpoint);
         let Some((at, docker)) = found.and_then(|e| Some((e.place(), e.record.docker.clone()?))) else { return };

@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use tapswitch_netns::{NamespaceId, TapInfo};
+use tapswitch_netns::{NameSockets, NamespaceId, TapInfo};
 
 use super::detach::Then;
 use super::publish::{Binding, Closed, NotBound, closed};
@@ -66,26 +66,27 @@ impl Control {
     /// Takes what the keeper said.
     pub(super) fn hear(&mut self, from: FromKeeper) {
         match from {
-            FromKeeper::Said(said, fd) => self.heed(said, fd),
+            FromKeeper::Said(said, fds) => self.heed(said, fds),
             FromKeeper::Gone => self.keeper_gone(),
         }
     }
 
-    fn heed(&mut self, said: ToSwitch, fd: Option<OwnedFd>) {
+    fn heed(&mut self, said: ToSwitch, mut fds: Vec<OwnedFd>) {
         match said {
             ToSwitch::Attached { job, tap: info, namespace } => {
-                self.answered(job, Ok(Some(Made { fd, info, namespace })))
+                self.answered(job, Ok(Some(Made { fd: fds.pop(), info, namespace })));
             }
             ToSwitch::Done { job } => self.answered(job, Ok(None)),
             ToSwitch::Failed { job, error, gone: false } => self.answered(job, Err(Refusal::Failed(error))),
             ToSwitch::Failed { job, error, gone: true } => self.answered(job, Err(Refusal::Unknown(error))),
             ToSwitch::Bound { job, socket } => {
                 let failed = NotBound { errno: nix::errno::Errno::EBADF as i32, holder: None };
-                self.bind_answered(job, fd.map(|fd| (socket, fd)).ok_or(failed));
+                self.bind_answered(job, fds.pop().map(|fd| (socket, fd)).ok_or(failed));
             }
             ToSwitch::NotBound { job, errno, holder } => self.bind_answered(job, Err(NotBound { errno, holder })),
-            ToSwitch::Moved { endpoint, namespace, ifname, .. } => {
-                self.device_moved(&endpoint, namespace, &ifname, None)
+            ToSwitch::Moved { endpoint, namespace, ifname, names } => {
+                let names = names.and_then(|upstream| NameSockets::from_parts(upstream, fds));
+                self.device_moved(&endpoint, namespace, &ifname, names);
             }
             ToSwitch::Stop => self.ending = Some(Ending::Stopped),
             ToSwitch::Kept { .. } | ToSwitch::KeptSocket { .. } | ToSwitch::KeptAll => {

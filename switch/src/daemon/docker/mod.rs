@@ -23,8 +23,8 @@ mod tests;
 mod wire;
 
 pub(crate) use id::DockerId;
-pub(crate) use relay::{NameRelay, Relaying, Relays, relays};
+pub(crate) use relay::{Relaying, Relays, relays};
 pub(crate) use router::router;
 
 /// Before the names of devices that dockerd takes to its containers: with 12 digits behind it as long as a name may be.
-pub(crate) const PREFIX: &str = "tsd";
+pub(crate) use super::keeper::ENGINE_PREFIX as PREFIX;

@@ -6,14 +6,18 @@
 //! answers back, byte for byte. Where dockerd has no resolver there either, the network's gateway is asked, which knows our
 //! own names and the host's resolvers.
 //!
-//! dockerd's resolver moves to another port when dockerd is restarted under running containers: the old one refuses then, and
-//! the keeper looks again ([`Control::renew_names`](crate::daemon::control::Control)). What is asked meanwhile is lost, and
-//! asked again by the client.
+//! dockerd's resolver moves to other ports when dockerd is restarted under running containers: the old ones refuse then. The
+//! sockets are closed, and the keeper looks again, and makes others ([`Control::renew_names`]); while dockerd is gone, that is
+//! done again now and then, by when the gateway is asked. What is asked at that moment is lost, and asked again by the client.
+//!
+//! The sockets keep the container's namespace alive: they are closed when the container leaves.
 //!
 //! Limits, each container: [`MAX_WAITING`] questions, one connection at a time for [`CONNECTION`], [`MAX_MESSAGE`] bytes a
 //! datagram. Threads: one task a container, in the api thread.
+//!
+//! [`Control::renew_names`]: crate::daemon::control::Control::renew_names
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -34,18 +38,10 @@ const MAX_WAITING: usize = 256;
 const MAX_MESSAGE: usize = 8192;
 /// Longest connection: some questions in a row.
 const CONNECTION: Duration = Duration::from_secs(10);
-/// Between two looks for dockerd's resolver, where it is gone, and at the most.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
-const LOOK_SELDOM: Duration = Duration::from_secs(60);
+/// Between two looks for a dockerd that is gone: what one takes to start.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Bytes of a DNS header, RFC 1035 4.1.1; the first two are the id.
 const HEADER: usize = 12;
-
-/// Sockets in a container, for names to be answered there.
-#[derive(Debug)]
-pub(crate) struct NameRelay {
-    /// The sockets.
-    pub sockets: NameSockets,
-}
 
 /// Has containers' names answered.
 #[derive(Clone, Debug)]
@@ -65,8 +61,8 @@ impl Relays {
     }
 
     /// Answers by these sockets, and by no earlier ones of that endpoint.
-    pub(crate) fn serve(&self, endpoint: EndpointKey, names: NameRelay) {
-        self.tell(Change::Serve(endpoint, names.sockets));
+    pub(crate) fn serve(&self, endpoint: EndpointKey, sockets: NameSockets) {
+        self.tell(Change::Serve(endpoint, sockets));
     }
 
     /// Closes an endpoint's sockets, if there are any.
@@ -97,20 +93,31 @@ impl Relaying {
     pub(crate) async fn run(mut self, control: Handle) {
         let mut tasks = JoinSet::new();
         let mut running: BTreeMap<EndpointKey, AbortHandle> = BTreeMap::new();
+        // Whose names a dockerd knew: it will know them again.
+        let mut engines: BTreeSet<EndpointKey> = BTreeSet::new();
         loop {
             tokio::select! {
                 change = self.changes.recv() => match change {
                     None => return,
-                    Some(Change::End(endpoint)) => running.remove(&endpoint).into_iter().for_each(|task| task.abort()),
+                    Some(Change::End(endpoint)) => {
+                        engines.remove(&endpoint);
+                        running.remove(&endpoint).into_iter().for_each(|task| task.abort());
+                    }
                     Some(Change::Serve(endpoint, sockets)) => {
-                        let task = tasks.spawn(relay(endpoint.clone(), sockets, control.clone()));
+                        if sockets.upstream.udp.ip().is_loopback() {
+                            engines.insert(endpoint.clone());
+                        }
+                        let look_again = engines.contains(&endpoint);
+                        let task = tasks.spawn(relay(endpoint.clone(), sockets, look_again));
                         running.insert(endpoint, task).into_iter().for_each(|before| before.abort());
                     }
                 },
                 Some(ended) = tasks.join_next() => {
                     running.retain(|_, task| !task.is_finished());
-                    if let Ok(Err(error)) = ended {
-                        tracing::warn!("names of a container: {error}");
+                    // One that was aborted has no more to say.
+                    if let Ok((endpoint, ended)) = ended {
+                        note(&endpoint, &ended);
+                        look(&control, endpoint).await;
                     }
                 }
             }
@@ -118,55 +125,58 @@ impl Relaying {
     }
 }
 
-/// One container's names, until its task is ended.
-async fn relay(endpoint: EndpointKey, sockets: NameSockets, control: Handle) -> io::Result<()> {
-    let NameSockets { queries, listener, relay, stream, upstream } = sockets;
-    let lost = Lost { endpoint, control, by_engine: upstream.udp.ip().is_loopback() };
-    tokio::try_join!(datagrams(queries, relay, &lost), connections(listener, stream, upstream, &lost))?;
-    Ok(())
-}
-
-/// Asks for new sockets once those asked of are gone.
-struct Lost {
-    endpoint: EndpointKey,
-    control: Handle,
-    /// They are dockerd's, which come again.
-    by_engine: bool,
-}
-
-impl Lost {
-    async fn tell(&self) {
-        let endpoint = self.endpoint.clone();
-        let told = self.control.call(move |c| {
-            c.renew_names(&endpoint);
-            Ok(())
-        });
-        if let Err(error) = told.await {
-            tracing::debug!("names of {}: {error}", self.endpoint.0);
-        }
+fn note(endpoint: &EndpointKey, ended: &io::Result<()>) {
+    match ended {
+        Ok(()) => tracing::debug!("the names of {}: looking who knows them", endpoint.0),
+        Err(error) => tracing::warn!("the names of {}: {error}", endpoint.0),
     }
 }
 
-async fn datagrams(queries: OwnedFd, relay: OwnedFd, lost: &Lost) -> io::Result<()> {
+/// Has control look who knows an endpoint's names now.
+async fn look(control: &Handle, endpoint: EndpointKey) {
+    let told = control.call(move |c| {
+        c.renew_names(&endpoint);
+        Ok(())
+    });
+    if let Err(error) = told.await {
+        tracing::debug!("the names of a container: {error}");
+    }
+}
+
+/// One container's names, until whoever knows them is gone, or may be back.
+async fn relay(endpoint: EndpointKey, sockets: NameSockets, look_again: bool) -> (EndpointKey, io::Result<()>) {
+    let NameSockets { queries, listener, relay, stream, upstream } = sockets;
+    let by_engine = upstream.udp.ip().is_loopback();
+    let again = (look_again && !by_engine).then(|| Instant::now() + LOOK_AGAIN);
+    let ended = tokio::select! {
+        ended = datagrams(queries, relay, by_engine, again) => ended,
+        ended = connections(listener, stream, upstream, by_engine) => ended,
+    };
+    (endpoint, ended)
+}
+
+/// Hands questions on and answers back, until dockerd's resolver refuses, or the first question after `again`.
+async fn datagrams(queries: OwnedFd, relay: OwnedFd, by_engine: bool, again: Option<Instant>) -> io::Result<()> {
     let queries = UdpSocket::from_std(queries.into())?;
     let relay = UdpSocket::from_std(relay.into())?;
     let mut waiting = Waiting::default();
     let mut buffers = [vec![0; MAX_MESSAGE], vec![0; MAX_MESSAGE]];
     let [query, answer] = &mut buffers;
-    let mut next_look = Instant::now();
-    let mut pause = LOOK_AGAIN;
     loop {
         let gone = tokio::select! {
             asked = queries.recv_from(query) => {
                 let (length, client) = asked?;
-                match waiting.ask(&mut query[..length], client) {
-                    true => relay.send(&query[..length]).await.is_err_and(|error| is_refused(&error)),
-                    false => false,
+                if again.is_some_and(|again| Instant::now() >= again) {
+                    return Ok(());
                 }
+                let sent = match waiting.ask(&mut query[..length], client) {
+                    true => relay.send(&query[..length]).await,
+                    false => Ok(0),
+                };
+                sent.is_err_and(|error| is_refused(&error))
             }
             answered = relay.recv(answer) => match answered {
                 Ok(length) => {
-                    pause = LOOK_AGAIN;
                     if let Some(client) = waiting.answer(&mut answer[..length]) {
                         // A client that has closed its socket has given up.
                         let _ = queries.send_to(&answer[..length], client).await;
@@ -176,10 +186,8 @@ async fn datagrams(queries: OwnedFd, relay: OwnedFd, lost: &Lost) -> io::Result<
                 Err(error) => is_refused(&error),
             }
         };
-        if gone && lost.by_engine && Instant::now() >= next_look {
-            next_look = Instant::now() + pause;
-            pause = (2 * pause).min(LOOK_SELDOM);
-            lost.tell().await;
+        if gone && by_engine {
+            return Ok(());
         }
     }
 }
@@ -188,8 +196,8 @@ fn is_refused(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::ConnectionRefused
 }
 
-/// Serves connections one after the other, each by the one socket there is.
-async fn connections(listener: OwnedFd, stream: OwnedFd, upstream: NameUpstream, lost: &Lost) -> io::Result<()> {
+/// Serves connections one after the other, each by the one socket there is, until dockerd's resolver refuses.
+async fn connections(listener: OwnedFd, stream: OwnedFd, upstream: NameUpstream, by_engine: bool) -> io::Result<()> {
     let listener = TcpListener::from_std(listener.into())?;
     loop {
         let (mut client, _) = listener.accept().await?;
@@ -199,7 +207,7 @@ async fn connections(listener: OwnedFd, stream: OwnedFd, upstream: NameUpstream,
             tokio::io::copy_bidirectional(&mut client, &mut far).await
         };
         match tokio::time::timeout(CONNECTION, conversation).await {
-            Ok(Err(error)) if is_refused(&error) && lost.by_engine => lost.tell().await,
+            Ok(Err(error)) if is_refused(&error) && by_engine => return Ok(()),
             // The client sees the end of its connection, and asks again.
             Ok(_) | Err(_) => {}
         }
@@ -294,7 +302,7 @@ mod tests {
             waiting.ask(&mut message(2), client(2));
         }
         assert_eq!(waiting.answer(&mut first), None);
-        assert_eq!(waiting.asked.len(), MAX_WAITING - 1 + 1);
+        assert_eq!(waiting.asked.len(), MAX_WAITING);
     }
 
     /// The sockets of a container whose names `udp` and `tcp` answer, and where its clients ask.
@@ -334,7 +342,7 @@ mod tests {
         let (handle, _commands) = crate::daemon::control::channel();
         let (relays, service) = relays();
         let served = tokio::spawn(service.run(handle));
-        relays.serve(EndpointKey("web/a".into()), NameRelay { sockets });
+        relays.serve(EndpointKey("web/a".into()), sockets);
 
         let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         client.send_to(&message(4711), ask_udp).await.unwrap();
