@@ -101,7 +101,7 @@ fn published_ports_are_reached_from_outside_with_the_clients_address_as_root() {
 
     // A port that somebody has: the container does not start, and the next one may have its address.
     let refused = engine.fails("docker run --name late --network web -p 8080:80 lab true");
-    assert!(refused.contains("8080") && refused.contains("in use"), "{refused}");
+    assert!(refused.contains("port 8080/tcp is published by"), "{refused}");
     assert_eq!(engine.json("tapswitch ls").as_array().map(Vec::len), Some(2));
 
     engine.ok("docker stop -t 0 tcp");
@@ -232,11 +232,20 @@ fn pools_and_addresses_are_leased_by_the_plugin_as_root() {
 fn options_reach_the_switch_and_bad_ones_are_refused_as_root() {
     let engine = Engine::start(Setup::default());
     engine.ok(&format!(
-        "{CREATE} -o com.docker.network.bridge.name=web -o com.docker.network.driver.mtu=1400 -o icc=false -o uplink=none \
+        "{CREATE} -o com.docker.network.bridge.name=web -o com.docker.network.driver.mtu=1400 -o icc=false \
          -o com.docker.network.bridge.host_binding_ipv4=127.0.0.1 web1"
     ));
-    let network = engine.json("tapswitch network inspect web");
-    assert_eq!(json!([network["mtu"], network["icc"], network["uplink"]]), json!([1400, false, "none"]));
+    engine.ok(&format!("{CREATE} -o com.docker.network.bridge.name=none -o uplink=none web2"));
+    engine.ok(&format!(
+        "{CREATE} -o com.docker.network.bridge.name=routed -o com.docker.network.bridge.gateway_mode_ipv4=routed web3"
+    ));
+    let options = |name: &str| {
+        let network = engine.json(&format!("tapswitch network inspect {name}"));
+        json!([network["mtu"], network["icc"], network["uplink"]])
+    };
+    assert_eq!(options("web"), json!([1400, false, "user"]));
+    assert_eq!(options("none"), json!([1500, true, "none"]));
+    assert_eq!(options("routed"), json!([1500, true, "host"]));
     engine.ok("docker run -d --name web --network web1 -p 8080:80 lab tapswitch-probe echo 0.0.0.0:80");
     assert!(engine.ok("docker exec web ip link show eth0").contains("mtu 1400"));
     engine.ok("tapswitch-probe dial 127.0.0.1:8080");
@@ -244,11 +253,11 @@ fn options_reach_the_switch_and_bad_ones_are_refused_as_root() {
     assert_eq!(Probe::ask(far, "connect", host, 8080, &[]), "ECONNREFUSED", "host_binding_ipv4 is the loopback");
 
     for option in ["mtu=12", "icc=perhaps", "uplink=moon"] {
-        let refused = engine.fails(&format!("{CREATE} -o {option} web2"));
+        let refused = engine.fails(&format!("{CREATE} -o {option} web4"));
         let key = option.split('=').next().expect("a key");
         assert!(refused.contains(key), "{option}: {refused}");
     }
-    assert_eq!(engine.networks(), ["default", "web"]);
+    assert_eq!(engine.networks(), ["default", "none", "routed", "web"]);
     // As Docker's own driver does with what is another's.
-    engine.ok(&format!("{CREATE} -o no.such.option=1 web2"));
+    engine.ok(&format!("{CREATE} -o no.such.option=1 web4"));
 }
