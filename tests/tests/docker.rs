@@ -106,7 +106,7 @@ fn published_ports_are_reached_from_outside_with_the_clients_address_as_root() {
 
     engine.ok("docker stop -t 0 tcp");
     assert_eq!(Probe::ask(far, "connect", host, 8080, &[]), "ECONNREFUSED");
-    engine.ok("docker start tcp late");
+    engine.ok("docker start tcp");
     eventually("the port to be served again", PATIENCE, || {
         let said = Probe::ask(far, "read", host, 8080, &[]);
         said.contains(&format!("you are {client}"))

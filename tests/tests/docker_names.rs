@@ -116,7 +116,7 @@ fn dig(engine: &Engine, container: &str, words: &str) -> String {
 fn listens(engine: &Engine, container: &str) -> bool {
     let pid = engine.pid(container);
     let sockets = engine.ok(&format!("cat /proc/{pid}/net/udp /proc/{pid}/net/tcp"));
-    // proc(5): the address in the byte order of the machine, the port in that of people.
+    // proc(5): the second field, the address in the byte order of the machine, the port in that of people.
     let address = format!("{:08X}:0035", u32::from_ne_bytes([127, 0, 0, 11]));
-    sockets.contains(&address)
+    sockets.lines().any(|line| line.split_whitespace().nth(1) == Some(&address))
 }

@@ -65,6 +65,9 @@ impl Engine {
         let mut engine = Engine::furnish(setup);
         engine.up();
         engine.start_dockerd();
+        if setup.who == Who::User {
+            engine.link_plugin();
+        }
         engine.import("lab");
         engine
     }
@@ -116,6 +119,16 @@ impl Engine {
         command.env("PATH", path);
         self.dockerd = Some(Background::start(command));
         eventually("the engine to serve", PATIENCE, || self.sh("docker version").code == 0);
+    }
+
+    /// Our socket where a dockerd under RootlessKit looks for it, until that ends.
+    #[track_caller]
+    fn link_plugin(&self) {
+        let inside = "nsenter -U --preserve-credentials -m -t $(cat $XDG_RUNTIME_DIR/docker.pid)";
+        let plugins = "/run/docker/plugins";
+        self.ok(&format!(
+            "{inside} mkdir -p {plugins}; {inside} ln -s $XDG_RUNTIME_DIR/tapswitch/docker.sock {plugins}/tapswitch.sock"
+        ));
     }
 
     /// The image, as `name`.
@@ -195,7 +208,7 @@ impl Engine {
         command.args(["sh", "-ec", script]).current_dir("/").env_clear().env("PATH", PATH);
         if who == Who::User {
             let runtime = format!("/run/user/{USER_ID}");
-            command.env("HOME", "/run/room/home").env("USER", "lab").env("XDG_RUNTIME_DIR", &runtime);
+            command.env("HOME", "/home/lab").env("USER", "lab").env("XDG_RUNTIME_DIR", &runtime);
             command.env("DOCKER_HOST", format!("unix://{runtime}/docker.sock"));
         } else {
             command.env("HOME", "/root");

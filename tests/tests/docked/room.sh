@@ -4,13 +4,14 @@ set -e
 mount --make-rprivate /
 mount -t tmpfs none /run
 mount -t tmpfs none /var/lib
+mount -t tmpfs none /home
 # Another docker in there would be another version's.
 mount -t tmpfs none /usr/local/bin
 touch /usr/local/bin/tapswitch /usr/local/bin/tapswitch-probe
 mount --bind "$TAPSWITCH" /usr/local/bin/tapswitch
 mount --bind "$PROBE" /usr/local/bin/tapswitch-probe
 
-mkdir -p /run/room/etc /run/room/home /run/lock
+mkdir -p /run/room/etc /home/lab /run/lock
 cp -a /etc/. /run/room/etc
 mount --bind /run/room/etc /etc
 rm -rf /etc/docker /etc/resolv.conf
@@ -18,12 +19,12 @@ mkdir /etc/docker
 cp "$RESOLV_CONF" /etc/resolv.conf
 
 # The ordinary user, with subordinate ids for RootlessKit.
-echo "lab:x:$USER_ID:$USER_ID::/run/room/home:/bin/sh" >>/etc/passwd
+echo "lab:x:$USER_ID:$USER_ID::/home/lab:/bin/sh" >>/etc/passwd
 echo "lab:x:$USER_ID:" >>/etc/group
 echo "lab:231072:65536" >/etc/subuid
 cp /etc/subuid /etc/subgid
 mkdir -p -m 700 /run/user/$USER_ID
-chown $USER_ID:$USER_ID /run/room/home /run/user/$USER_ID
+chown $USER_ID:$USER_ID /home/lab /run/user/$USER_ID
 
 # A PATH for the engine with all that it starts, and no iptables, ip6tables, nft or modprobe.
 mkdir -p /run/room/no-netfilter
@@ -36,7 +37,7 @@ done
 root=/run/room/rootfs
 mkdir -p $root/bin $root/usr/bin $root/etc $root/proc $root/sys $root/dev $root/tmp $root/run $root/root
 cp "$BUSYBOX" $root/bin/busybox
-for applet in sh cat echo grep id ifconfig ip ls nc netstat nslookup ping route sleep true wget; do
+for applet in sh cat httpd ip nslookup ping sleep true; do
     ln -s busybox $root/bin/$applet
 done
 echo 'root:x:0:0:root:/root:/bin/sh' >$root/etc/passwd
