@@ -189,7 +189,7 @@ impl Control {
     /// Its file cannot be written.
     pub(crate) fn leave(&mut self, id: &DockerId) -> Outcome<()> {
         let Some(at) = self.docker_endpoint(id) else { return Ok(()) };
-        self.relays.end(&endpoint::key(&at.network, &at.name));
+        self.end_names(&at);
         let record = &self.networks[&at.network].endpoints[&at.name].record;
         let engine = record.docker.as_ref().map_or(NOWHERE, |docker| docker.engine);
         self.moved_to(&at, engine, &device_name(id))
@@ -388,6 +388,22 @@ impl Control {
         self.devices.remove(&(record.namespace, record.ifname.clone()));
         record.namespace = engine;
         self.devices.insert((engine, record.ifname.clone()), at.clone());
+    }
+
+    /// Closes the sockets of a container's names, which go over to another network's endpoint in it, if there is one.
+    pub(super) fn end_names(&self, at: &Place) {
+        let Some(endpoint) = self.networks.get(&at.network).and_then(|n| n.endpoints.get(&at.name)) else { return };
+        if endpoint.record.docker.is_none() {
+            return;
+        }
+        let beside = |e: &&Endpoint| {
+            e.record.docker.is_some()
+                && e.record.netns == endpoint.record.netns
+                && e.place() != *at
+                && e.port().is_some()
+        };
+        let heir = self.networks.values().flat_map(|n| n.visible()).find(beside).map(Endpoint::key);
+        self.relays.end(&endpoint.key(), heir);
     }
 
     fn is_with_engine(&self, at: &Place) -> bool {
