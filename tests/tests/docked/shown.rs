@@ -5,29 +5,33 @@ use serde_json::Value;
 use super::Engine;
 
 /// What containers could leave behind.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub(crate) struct Traces {
     endpoints: Value,
     devices: String,
-    // Of the keeper and of the switch.
-    descriptors: Vec<String>,
+    // How many the keeper and the switch have.
+    descriptors: [u32; 2],
 }
 
 impl Traces {
     #[track_caller]
     pub(crate) fn of(engine: &Engine) -> Traces {
         let status = engine.json("tapswitch status");
-        let count = |field: &str| engine.ok(&format!("ls /proc/{}/fd | wc -l", status[field]));
+        let count = |field: &str| {
+            let text = engine.ok(&format!("ls /proc/{}/fd | wc -l", status[field]));
+            text.parse().expect("wc prints a number")
+        };
         Traces {
             endpoints: engine.json("tapswitch ls"),
             devices: engine.ok("ip -o link | cut -d: -f2"),
-            descriptors: ["keeper_pid", "switch_pid"].map(count).into(),
+            descriptors: ["keeper_pid", "switch_pid"].map(count),
         }
     }
 
-    /// The host's network devices.
-    pub(crate) fn devices(&self) -> &str {
-        &self.devices
+    /// Whether there is no more than `before`. An engine may have one connection to the plugin less.
+    pub(crate) fn are_those(&self, before: &Traces) -> bool {
+        let fewer = self.descriptors.iter().zip(before.descriptors).all(|(now, before)| *now <= before);
+        fewer && self.endpoints == before.endpoints && self.devices == before.devices
     }
 }
 
