@@ -208,7 +208,7 @@ fn pools_and_addresses_are_leased_by_the_plugin_as_root() {
     engine
         .ok(&format!("{CREATE} --subnet 10.90.0.0/24 --ip-range 10.90.0.128/25 --aux-address dhcp=10.90.0.128 ranged"));
     let first = engine.ok("docker run --rm --network ranged lab ip -o -4 address show eth0");
-    assert!(first.contains("10.90.0.129/24") || first.contains("10.90.0.130/24"), "{first}");
+    assert!(first.contains("10.90.0.129/24"), "{first}");
 
     // One container and the gateway: the second is told, and the engine goes on.
     engine.ok(&format!("{CREATE} --subnet 10.91.0.0/30 tiny"));

@@ -105,7 +105,7 @@ fn containers_that_die_with_the_engine_leave_nothing_as_root() {
     let before = Traces::of(&engine);
     for daemon_too in [false, true] {
         for n in 1..=5 {
-            engine.ok(&format!("docker run -d --name c{n} --network web -p 80 lab sleep 1000"));
+            engine.ok(&format!("docker run -d --name c{n} --network web -p 80 --stop-signal KILL lab sleep 1000"));
         }
         if daemon_too {
             engine.kill_daemon(BOTH);
