@@ -51,10 +51,12 @@ pub fn follow(tap: BorrowedFd<'_>, engine: NamespaceId, wait: bool, gateway: IpA
         let there = tun::device_namespace(tap)?;
         there.enter()?;
         let at_home = there.id() == engine;
+        // The container's process starts soon after the device is up, too soon for all that is to be found out by then.
+        let held = if wait && !at_home && there.id() != own { NameSockets::hold() } else { None };
         if let Some((ifname, up)) = watch(tap, there.id(), |up| !wait || (up && !at_home))? {
             // In the engine's own namespace, and in ours, 127.0.0.11 is nobody's resolver.
             let in_container = up && !at_home && there.id() != own;
-            let names = if in_container { NameSockets::make(gateway) } else { Ok(None) };
+            let names = if in_container { NameSockets::make(gateway, held) } else { Ok(None) };
             return Ok(Followed { namespace: there.id(), ifname, names });
         }
     }

@@ -60,13 +60,20 @@ pub struct NameUpstream {
 }
 
 impl NameSockets {
-    /// Makes them in the calling thread's namespace; `None` where somebody answers, or has the port, or lo is down.
-    pub(crate) fn make(gateway: IpAddr) -> Result<Option<NameSockets>> {
+    /// A socket for the queries in the calling thread's namespace, before it is known who answers there: what comes waits in it, so
+    /// that what a container asks first is not refused. Rules that lead elsewhere do so all the same. `None` where it cannot be.
+    pub(crate) fn hold() -> Option<UdpSocket> {
+        UdpSocket::bind((RESOLVER, PORT)).ok()
+    }
+
+    /// Makes them in the calling thread's namespace; `None` where somebody answers, or has the port, or lo is down. `held` is what
+    /// [`hold`](NameSockets::hold) gave.
+    pub(crate) fn make(gateway: IpAddr, held: Option<UdpSocket>) -> Result<Option<NameSockets>> {
         if !lo_is_up()? || somebody_listens() {
             return Ok(None);
         }
         let upstream = engines_resolver().unwrap_or_else(|| NameUpstream::at(gateway));
-        match NameSockets::bind(upstream) {
+        match NameSockets::bind(upstream, held) {
             // A DNS server of the container's own, for datagrams alone.
             Err((_, error)) if error.kind() == ErrorKind::AddrInUse => Ok(None),
             Err((step, error)) => Err(Error::Names { step, os: error.into() }),
@@ -85,10 +92,10 @@ impl NameSockets {
         Some(NameSockets { queries, listener, relay, stream, upstream })
     }
 
-    fn bind(upstream: NameUpstream) -> std::result::Result<NameSockets, (String, io::Error)> {
+    fn bind(upstream: NameUpstream, held: Option<UdpSocket>) -> std::result::Result<NameSockets, (String, io::Error)> {
         let here = SocketAddr::from((RESOLVER, PORT));
         let at_resolver = |error| (format!("bind {here}"), error);
-        let queries = UdpSocket::bind(here).and_then(non_blocking).map_err(at_resolver)?;
+        let queries = held.map_or_else(|| UdpSocket::bind(here), Ok).and_then(non_blocking).map_err(at_resolver)?;
         let listener = TcpListener::bind(here).map_err(at_resolver)?;
         listener.set_nonblocking(true).map_err(at_resolver)?;
         let to_upstream = |error| (format!("connect to {}", upstream.udp), error);
@@ -141,7 +148,7 @@ fn answers(resolver: SocketAddr) -> bool {
 }
 
 /// The port of a socket at the resolver's address, from a text of /proc/net/{tcp,udp}, which writes the address as it lies in
-/// memory; of several, the first.
+/// memory; of several, the first. Port 53 is not the engine's.
 fn port_of_resolver(table: &str, state: Option<&str>) -> Option<u16> {
     let line = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
@@ -186,6 +193,8 @@ mod tests {
         assert_eq!(port_of_resolver(&format!("{header}{other}{connected}"), Some(LISTENS)), None);
         assert_eq!(port_of_resolver(&format!("{header}{connected}"), None), Some(0xa1b2));
         assert_eq!(port_of_resolver("", None), None);
+        let held = format!("   0: {:08X}:0035 00000000:0000 07\n", u32::from_ne_bytes(RESOLVER.octets()));
+        assert_eq!(port_of_resolver(&format!("{header}{held}{listens}"), None), Some(0xa1b2), "not our own");
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub(crate) struct DockerNetwork {
     pub wanted: NetworkCreate,
     /// Where ports are published that name no address of the host.
     pub bind: Option<Ipv4Addr>,
+    /// Addresses that no endpoint is to have.
+    pub aux: Vec<Ipv4Addr>,
 }
 
 /// An endpoint that Docker makes.
@@ -91,7 +93,7 @@ impl Control {
     /// Makes a network. One that is there with that id is well; one that Docker must have forgotten, since it gives its range to
     /// another, goes.
     pub(crate) fn create_docker_network(&mut self, request: DockerNetwork, reply: Reply<NetworkInfo>) {
-        let DockerNetwork { id, mut wanted, bind } = request;
+        let DockerNetwork { id, mut wanted, bind, aux } = request;
         if let Some(network) = self.networks.values().find(|n| has_id(n, &id)) {
             return reply.send(Ok(network.info()));
         }
@@ -110,7 +112,7 @@ impl Control {
                 self.make_way(&wanted);
             }
         }
-        self.make_network_of(&wanted, Some(DockerNetworkRecord { id, ours, bind }), reply);
+        self.make_network_of(&wanted, Some(DockerNetworkRecord { id, ours, bind, aux }), reply);
     }
 
     /// Removes a network; `reply` comes when it is gone. One that is not there is gone. Docker knows of no endpoint on it any

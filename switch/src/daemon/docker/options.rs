@@ -66,6 +66,7 @@ pub(super) fn network(request: CreateNetwork) -> Outcome<DockerNetwork> {
             ..NetworkCreate::default()
         },
         bind: bind.filter(|bind| !bind.is_unspecified()),
+        aux: ipv4.aux.iter().flatten().filter_map(|(_, aux)| v4(Some(*aux))).collect(),
         id: request.network,
     })
 }
@@ -185,7 +186,10 @@ mod tests {
         let request = json!({
             "NetworkID": "e9b9385a34864d7f",
             "Options": options,
-            "IPv4Data": [{"AddressSpace": "LocalDefault", "Pool": "10.91.0.0/24", "Gateway": "10.91.0.1/24"}],
+            "IPv4Data": [{
+                "AddressSpace": "LocalDefault", "Pool": "10.91.0.0/24", "Gateway": "10.91.0.1/24",
+                "AuxAddresses": {"dhcp": "10.91.0.2/24"},
+            }],
             "IPv6Data": null,
         });
         network(serde_json::from_value(request).unwrap())
@@ -201,6 +205,7 @@ mod tests {
         assert_eq!(network.wanted.subnet, Subnet4::Given("10.91.0.0/24".parse().unwrap()));
         assert_eq!((network.wanted.gateway, network.wanted.ipv6), ("10.91.0.1".parse().ok(), Subnet6::Off));
         assert_eq!((network.wanted.name.as_str(), network.bind), ("", None));
+        assert_eq!(network.aux, [Ipv4Addr::new(10, 91, 0, 2)]);
     }
 
     #[test]

@@ -33,6 +33,9 @@ pub(super) struct IpamData {
     /// With the pool's length.
     #[serde(default, deserialize_with = "empty_is_none")]
     pub gateway: Option<IpNet>,
+    /// To be left out, by name; with the pool's length.
+    #[serde(default, rename = "AuxAddresses")]
+    pub aux: Option<BTreeMap<String, IpNet>>,
 }
 
 /// What names a network: `DeleteNetwork`.

@@ -68,6 +68,9 @@ pub(crate) struct DockerNetworkRecord {
     pub ours: bool,
     /// Where ports are published that name no address of the host.
     pub bind: Option<Ipv4Addr>,
+    /// Addresses that no endpoint is to have: Docker leaves them out itself where it gives addresses out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aux: Vec<Ipv4Addr>,
 }
 
 /// The addresses of the host on a network.
