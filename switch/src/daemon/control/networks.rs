@@ -2,6 +2,7 @@
 
 use std::io::Read;
 
+use ipnet::IpNet;
 use tapswitch_ipam::{
     GlobalId, NetworkName, Occupied, Pool, Subnet, SubnetV6, Warning, check, choose, choose_v6, collisions,
 };
@@ -17,7 +18,7 @@ use crate::daemon::keeper::message::ToKeeper;
 use crate::daemon::name::Name;
 use crate::daemon::network::Network;
 use crate::daemon::refusal::{Outcome, Refusal};
-use crate::daemon::state::NetworkRecord;
+use crate::daemon::state::{DockerNetworkRecord, NetworkRecord};
 use crate::daemon::wanted;
 use crate::frame::Mac;
 
@@ -26,7 +27,11 @@ impl Control {
     ///
     /// # Errors
     /// When its name is taken, a value cannot be, its subnet overlaps what it must not, or it cannot be kept.
-    pub(crate) fn create_network(&mut self, wanted: &NetworkCreate) -> Outcome<NetworkInfo> {
+    pub(crate) fn create_network(
+        &mut self,
+        wanted: &NetworkCreate,
+        docker: Option<DockerNetworkRecord>,
+    ) -> Outcome<NetworkInfo> {
         let name = wanted::check(wanted).map_err(Refusal::Impossible)?;
         let creating = format!("create network {name}");
         self.check_uplink(wanted.uplink.unwrap_or_default()).map_err(|e| e.during(&creating))?;
@@ -37,7 +42,9 @@ impl Control {
             let text = format!("there are {MAX_NETWORKS} networks, which is the most");
             return Err(Refusal::Failed(text).during(&creating));
         }
-        let occupied = self.occupied_but(&name);
+        let mut occupied = self.occupied_but(&name);
+        let from_pool = docker.as_ref().is_some_and(|docker| docker.ours);
+        occupied.networks.extend(self.pools.occupied().filter(|pool| !(from_pool && is_given(wanted, pool.subnet))));
         let chosen = subnets(wanted, &name, self.global_id, &occupied);
         self.host = occupied;
         let (subnet, subnet6) = chosen.map_err(|e| e.during(&creating))?;
@@ -56,6 +63,7 @@ impl Control {
             fdb_limit: wanted.fdb_limit.unwrap_or(wanted::DEFAULT_FDB_LIMIT),
             flood_limit: wanted.flood_limit.unwrap_or(wanted::DEFAULT_FLOOD_LIMIT),
             rules: std::collections::BTreeSet::new(),
+            docker,
         };
         let host = host_access::lease(&mut host_access::leases(&record), &record, self.lease_time());
         record.host = host.map_err(|e| lease_refusal(e).during(&creating))?;
@@ -87,7 +95,10 @@ impl Control {
         let host = network.endpoints.values().find(|e| e.is_host()).map(|e| e.record.name.clone());
         let host = host.map(|host| (Place { network: name.clone(), name: host }, Then::Nothing));
         self.withdraw(host.into_iter().collect(), true);
-        self.networks.remove(name);
+        let removed = self.networks.remove(name);
+        for pool in removed.iter().flat_map(Network::subnets) {
+            self.pools.remove(pool)?;
+        }
         self.devices.retain(|_, place| place.network != *name);
         self.networks_changed();
         self.look_for_collisions();
@@ -225,6 +236,19 @@ impl Control {
     }
 }
 
+/// Whether `wanted` asks for a subnet of `network`'s by number.
+pub(super) fn is_its(wanted: &NetworkCreate, network: &Network) -> bool {
+    network.subnets().any(|subnet| is_given(wanted, subnet))
+}
+
+/// Whether `wanted` asks for this subnet by number.
+fn is_given(wanted: &NetworkCreate, subnet: IpNet) -> bool {
+    match subnet {
+        IpNet::V4(net) => wanted.subnet == Subnet4::Given(net),
+        IpNet::V6(net) => wanted.ipv6 == Subnet6::Given(net),
+    }
+}
+
 /// The subnets that `wanted` asks for or leaves to us.
 fn subnets(
     wanted: &NetworkCreate,
@@ -326,6 +350,7 @@ mod tests {
             fdb_limit: 8192,
             flood_limit: 500,
             rules: std::collections::BTreeSet::new(),
+            docker: None,
         }
     }
 

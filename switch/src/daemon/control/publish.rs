@@ -106,6 +106,32 @@ impl Control {
         }
     }
 
+    /// Publishes for the endpoint at `at`; `reply` comes when clients are accepted.
+    pub(super) fn publish_specs(&mut self, at: Place, specs: &[PublishSpec], reply: Reply<Vec<PublicationInfo>>) {
+        let during = format!("publish {at}");
+        match self.keeper.check().and_then(|()| self.plan_binding(Some(&at), specs)) {
+            Ok((before, todo)) => self.bind_all(at, todo, Asker::Publish(reply, before)),
+            Err(refusal) => reply.send(Err(refusal.during(&during))),
+        }
+    }
+
+    /// Takes back all that the endpoint at `at` publishes; `reply` comes when its ports are free.
+    pub(super) fn unpublish_all(&mut self, at: &Place, reply: Reply<()>) {
+        let mut taken_back = || {
+            let endpoint = self.endpoint(at).ok_or_else(|| resolve::unknown_endpoint(at))?;
+            let record = EndpointRecord { published: Vec::new(), ..endpoint.record.clone() };
+            self.keep(at, record)?;
+            let endpoint = self.endpoint_mut(at).ok_or_else(|| resolve::unknown_endpoint(at))?;
+            let closing = std::mem::take(&mut endpoint.publications);
+            self.publish([&at.network]);
+            Ok(closing)
+        };
+        match taken_back() {
+            Ok(closing) => self.close(closing, Closed::Confirm(reply)),
+            Err(refusal) => reply.send(Err(Refusal::during(refusal, &format!("unpublish {at}")))),
+        }
+    }
+
     /// Takes back what `request` says; `reply` comes when its ports are free.
     pub(crate) fn unpublish_ports(&mut self, request: &PublishRequest, reply: Reply<()>) {
         let during = format!("unpublish {}", printable(&request.endpoint));
@@ -391,7 +417,7 @@ impl Control {
     }
 
     /// Writes an endpoint's file and goes by it.
-    fn keep(&mut self, at: &Place, record: EndpointRecord) -> Outcome<()> {
+    pub(super) fn keep(&mut self, at: &Place, record: EndpointRecord) -> Outcome<()> {
         let key = EndpointRecord::file_key(&at.network, &at.name);
         self.live.write(&key, &record).map_err(|e| Refusal::Failed(e.to_string()))?;
         if let Some(endpoint) = self.endpoint_mut(at) {

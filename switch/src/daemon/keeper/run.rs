@@ -14,6 +14,7 @@ use tapswitch_netns::{DeviceSpec, Namespace, NamespaceId};
 
 use super::bind::{SOCKETS_MAX, bound};
 use super::error::{Error, Result};
+use super::follow::{Follow, Followers, PREFIX as ENGINE_PREFIX, Whereabouts};
 use super::holder;
 use super::host_routing;
 use super::job::{Failure, Finished, Jobs, Work, unroute_now};
@@ -56,12 +57,13 @@ struct Keeper<'a, F> {
     config: Config,
     switch_main: F,
     ready: &'a mut Ready,
-    /// The host's, where nothing of ours is made but the uplink `host`'s.
+    /// The host's, where nothing of ours is made but the uplink `host`'s and an engine's.
     own: NamespaceId,
     signals: SignalFd,
     listeners: Listeners,
     switch: Switch,
     jobs: Jobs,
+    followers: Followers,
     kept: KeptDescriptors,
     restarts: u32,
     /// The last few, oldest first.
@@ -101,6 +103,7 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
             listeners,
             switch,
             jobs: Jobs::default(),
+            followers: Followers::default(),
             kept,
             restarts: 0,
             deaths: VecDeque::new(),
@@ -116,11 +119,13 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
             let now = Instant::now();
             let unstarted = self.jobs.start(now);
             self.answer(unstarted);
+            self.followers.start(&self.kept, now);
             self.switch.flush(&self.kept);
             self.wait(now)?;
             let now = Instant::now();
             let ended = self.jobs.collect(now);
             self.answer(ended);
+            self.tell_moved(now);
             self.hear_signals(now)?;
             if !self.hear_switch(now)? {
                 self.leave_host();
@@ -135,10 +140,11 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
         interest.set(PollFlags::POLLOUT, self.switch.waits_for_room());
         let mut fds =
             vec![PollFd::new(self.switch.socket(), interest), PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-        fds.extend(self.jobs.sockets().map(|socket| PollFd::new(socket, PollFlags::POLLIN)));
+        let children = self.jobs.sockets().chain(self.followers.sockets());
+        fds.extend(children.map(|socket| PollFd::new(socket, PollFlags::POLLIN)));
 
         let retry = self.switch.is_blocked().then(|| now + RETRY);
-        let deadline = [self.jobs.deadline(), self.stop, retry].into_iter().flatten().min();
+        let deadline = [self.jobs.deadline(), self.followers.deadline(), self.stop, retry].into_iter().flatten().min();
         match poll(&mut fds, until(deadline, now)) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
             Err(errno) => Err(Error::system("wait for events", errno)),
@@ -216,6 +222,7 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
 
     fn restart(&mut self, now: Instant) -> Result<()> {
         self.jobs.clear();
+        self.followers.clear();
         self.deaths.retain(|&death| now.saturating_duration_since(death) < DEATHS_WITHIN);
         self.deaths.push_back(now);
         if self.deaths.len() >= DEATHS_MAX {
@@ -248,8 +255,12 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
                 let work = self.attach_host_work(&endpoint, device);
                 self.submit(job, work.map_err(|error| format!("attach {}: {error}", endpoint.0)));
             }
-            ToKeeper::AttachDown { job, .. } | ToKeeper::Follow { job, .. } => {
-                self.submit(job, Err("not yet".into()));
+            ToKeeper::AttachDown { job, endpoint, pid, device } => {
+                let work = self.attach_down_work(&endpoint, pid, device);
+                self.submit(job, work.map_err(|error| format!("attach {}: {error}", endpoint.0)));
+            }
+            ToKeeper::Follow { job, endpoint, engine, wait, gateway } => {
+                self.follow(job, Follow { endpoint, engine, wait, gateway });
             }
             ToKeeper::Route { job, ifname, subnets } => {
                 let work = match self.kept.is_hosts(&ifname) {
@@ -259,7 +270,8 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
                 self.submit(job, work);
             }
             ToKeeper::Reattach { job, endpoint, namespace, device } => {
-                let checked = self.refuse_own(namespace).and_then(|()| self.refuse_label(&endpoint));
+                let checked = self.refuse_not_ours(namespace, &device.ifname);
+                let checked = checked.and_then(|()| self.refuse_label(&endpoint));
                 let work = checked.map(|()| Work::Reattach { endpoint: endpoint.clone(), namespace, device });
                 self.submit(job, work.map_err(|error| format!("attach {} again: {error}", endpoint.0)));
             }
@@ -267,7 +279,7 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
                 let held = self.kept.holds(namespace, &ifname);
                 let checked = match held {
                     true if self.kept.is_hosts(&ifname) => Ok(()),
-                    true => self.refuse_own(namespace),
+                    true => self.refuse_not_ours(namespace, &ifname),
                     false => Err("it is no device of ours".into()),
                 };
                 let failed = |error| format!("set MTU of {ifname}: {error}");
@@ -319,6 +331,26 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
         Ok(Work::AttachHost { endpoint: endpoint.clone(), host, device })
     }
 
+    /// Checks the making of a device where an engine looks for it, which may be the host's own namespace.
+    fn attach_down_work(
+        &self,
+        endpoint: &EndpointKey,
+        pid: i32,
+        device: DeviceSpec,
+    ) -> std::result::Result<Work, String> {
+        self.refuse_label(endpoint)?;
+        if !device.ifname.starts_with(ENGINE_PREFIX) {
+            return Err(format!("a device for an engine is named {ENGINE_PREFIX}..., not {}", device.ifname));
+        }
+        let engine = Namespace::of_pid(pid).map_err(|error| error.to_string())?;
+        Ok(Work::AttachDown { endpoint: endpoint.clone(), engine, device })
+    }
+
+    /// On the host itself, a device that an engine has not taken yet is touched, and no other.
+    fn refuse_not_ours(&self, namespace: NamespaceId, ifname: &str) -> std::result::Result<(), String> {
+        if ifname.starts_with(ENGINE_PREFIX) { Ok(()) } else { self.refuse_own(namespace) }
+    }
+
     fn refuse_own(&self, namespace: NamespaceId) -> std::result::Result<(), String> {
         if namespace == self.own {
             return Err("that is the host's own network namespace; give a container's".into());
@@ -352,6 +384,8 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
             let error = format!("attach {}: it was detached meanwhile", endpoint.0);
             self.switch.tell(ToSwitch::Failed { job: cancelled, error, gone: false }, None);
         }
+        // Its child has a descriptor of the device.
+        self.followers.cancel(endpoint);
         let hosts = self.kept.get(endpoint).map(|kept| kept.tap.info.ifname.clone());
         let hosts = hosts.filter(|ifname| endpoint.is_host() && self.kept.is_hosts(ifname));
         let destroyed = self.kept.destroy(endpoint);
@@ -363,6 +397,25 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
             Err(error) => ToSwitch::Failed { job, error: format!("detach {}: {error}", endpoint.0), gone: false },
         };
         self.switch.tell(answer, None);
+    }
+
+    fn follow(&mut self, job: JobId, follow: Follow) {
+        let submitted = match self.kept.get(&follow.endpoint) {
+            Some(_) => self.followers.submit(follow),
+            None => Err(format!("follow {}: it has no device", follow.endpoint.0)),
+        };
+        let answer = match submitted {
+            Ok(()) => ToSwitch::Done { job },
+            Err(error) => ToSwitch::Failed { job, error, gone: false },
+        };
+        self.switch.tell(answer, None);
+    }
+
+    fn tell_moved(&mut self, now: Instant) {
+        for (endpoint, Whereabouts { namespace, ifname, names, .. }, fds) in self.followers.collect(now) {
+            self.kept.moved(&endpoint, namespace, &ifname);
+            self.switch.give(ToSwitch::Moved { endpoint, namespace, ifname, names }, fds);
+        }
     }
 
     fn answer(&mut self, finished: Vec<Finished>) {
