@@ -85,9 +85,10 @@ fn places(prefix: Option<&Path>) -> anyhow::Result<Places> {
 }
 
 fn install(args: &Args, places: &Places, old: &Record, socket: Option<&Path>) -> anyhow::Result<Vec<Done>> {
+    let found = found(places);
     let mut engines = args.named();
     if engines.is_empty() {
-        engines = found(places).engines().into_iter().collect();
+        engines = found.engines().into_iter().collect();
     }
     if engines.is_empty() {
         bail!("install: no engine is here ({}): name one by --docker, --cni or --podman", engine::programs());
@@ -102,7 +103,8 @@ fn install(args: &Args, places: &Places, old: &Record, socket: Option<&Path>) ->
             program.display()
         ));
     }
-    let order = Order { places, engines: &engines, program: &program, socket: socket.as_deref() };
+    let nerdctl = found.programs.contains(&"nerdctl");
+    let order = Order { places, engines: &engines, program: &program, socket: socket.as_deref(), nerdctl };
     let mut done = bring(old, &order).context("install")?;
     done.extend(order.next().into_iter().map(next));
     Ok(done)
@@ -119,7 +121,8 @@ fn uninstall(args: &Args, places: &Places, old: &Record) -> anyhow::Result<Vec<D
     // What remains is put as this program has it; where nothing does, nothing is.
     let program = if engines.is_empty() { PathBuf::new() } else { plan::program(places).context("uninstall")? };
     let socket = old.socket.as_deref().filter(|_| !engines.is_empty());
-    let order = Order { places, engines: &engines, program: &program, socket };
+    let nerdctl = found(places).programs.contains(&"nerdctl");
+    let order = Order { places, engines: &engines, program: &program, socket, nerdctl };
     let mut done = bring(old, &order).context("uninstall")?;
     if engines.is_empty() && !done.is_empty() {
         done.push(next(order.farewell().into()));

@@ -1,7 +1,7 @@
 //! Where engines look: the host's folders, which root fills, and a user's own.
 //!
 //! Paths are as the engines' own sources have them: nerdctl `pkg/defaults`, containers-common `containers.conf(5)`, moby
-//! `pkg/plugins`. Hooks: podman 4 and 5 were seen to read `/usr/share/containers/oci/hooks.d` and not that of /etc.
+//! `pkg/plugins`. Hooks: podman 4.3 and 5.4 were seen to read `/usr/share/containers/oci/hooks.d` and not that of /etc.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ const CNI_BIN: [&str; 5] =
     ["opt/cni/bin", "usr/local/libexec/cni", "usr/local/lib/cni", "usr/libexec/cni", "usr/lib/cni"];
 /// The same below a user's home.
 const CNI_BIN_OF_USER: [&str; 3] = ["opt/cni/bin", ".local/libexec/cni", ".local/lib/cni"];
-/// Of these the first is made where none is there.
+/// Of these one is made: the usual one, in which containerd and CRI-O look; for a user, who has neither, nerdctl's own choice.
 const CNI_BIN_MADE: usize = 0;
 const CNI_BIN_OF_USER_MADE: usize = 1;
 /// Where netavark's drivers are looked for: `netavark_plugin_dirs` of containers.conf(5).
@@ -77,16 +77,16 @@ impl Places {
         }
     }
 
-    /// Those to put a link in: that are there, or one that is to be made. A new one before the others would hide them from
-    /// nerdctl.
-    pub(super) fn cni_bin_used(&self) -> Vec<PathBuf> {
+    /// Those to put a link in: that are there, and one that is to be made. It is not made where it would come between `nerdctl` and
+    /// the folder that has its other plugins.
+    pub(super) fn cni_bin_used(&self, nerdctl: bool) -> Vec<PathBuf> {
+        let made = if self.is_user() { CNI_BIN_OF_USER_MADE } else { CNI_BIN_MADE };
         let all = self.cni_bin();
-        let there: Vec<_> = all.iter().filter(|folder| folder.is_dir()).cloned().collect();
-        if there.is_empty() {
-            let made = if self.is_user() { CNI_BIN_OF_USER_MADE } else { CNI_BIN_MADE };
-            return vec![all[made].clone()];
-        }
-        there
+        let is_there: Vec<bool> = all.iter().map(|folder| folder.is_dir()).collect();
+        let wanted = |index: usize| {
+            is_there[index] || (index == made && !(is_there.contains(&true) && (nerdctl || self.is_user())))
+        };
+        (0..all.len()).filter(|index| wanted(*index)).map(|index| all[index].clone()).collect()
     }
 
     /// The folder of CNI's lists of plugins.
@@ -183,15 +183,22 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_folder_of_plugins_is_made_only_where_there_is_none() {
+    fn a_folder_of_plugins_is_made_where_it_hides_no_other() {
         let root = tempfile::tempdir().unwrap();
         let places = Places::Host(root.path().into());
-        assert_eq!(places.cni_bin_used(), [root.path().join("opt/cni/bin")]);
-        assert_eq!(user(root.path()).cni_bin_used(), [root.path().join(".local/libexec/cni")]);
-        fs::create_dir_all(root.path().join("usr/lib/cni")).unwrap();
-        assert_eq!(places.cni_bin_used(), [root.path().join("usr/lib/cni")]);
-        fs::create_dir_all(root.path().join("opt/cni/bin")).unwrap();
-        assert_eq!(places.cni_bin_used().len(), 2);
+        let (opt, lib) = (root.path().join("opt/cni/bin"), root.path().join("usr/lib/cni"));
+        assert_eq!(places.cni_bin_used(true), [opt.clone()]);
+        fs::create_dir_all(&lib).unwrap();
+        assert_eq!(places.cni_bin_used(false), [opt.clone(), lib.clone()]);
+        assert_eq!(places.cni_bin_used(true), [lib.clone()]);
+        fs::create_dir_all(&opt).unwrap();
+        assert_eq!(places.cni_bin_used(true), [opt, lib]);
+
+        let of_user = user(root.path());
+        // The host's folder above is also this user's.
+        assert_eq!(of_user.cni_bin_used(false), [root.path().join("opt/cni/bin")]);
+        let home = root.path().join("home");
+        assert_eq!(user(&home).cni_bin_used(false), [home.join(".local/libexec/cni")]);
     }
 
     #[test]

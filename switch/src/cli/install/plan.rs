@@ -40,6 +40,8 @@ pub(super) struct Order<'a> {
     pub program: &'a Path,
     /// The daemon's socket, if not at its usual place.
     pub socket: Option<&'a Path>,
+    /// Whether nerdctl is here.
+    pub nerdctl: bool,
 }
 
 impl Order<'_> {
@@ -79,7 +81,8 @@ impl Order<'_> {
             plugin["socket"] = text(socket)?.into();
         }
         let list = json!({"cniVersion": "1.0.0", "name": NAME, "plugins": [plugin]});
-        let links = self.places.cni_bin_used().into_iter().map(|folder| self.link(folder.join("tapswitch-cni")));
+        let links =
+            self.places.cni_bin_used(self.nerdctl).into_iter().map(|folder| self.link(folder.join("tapswitch-cni")));
         Ok(links.chain([file(self.places.cni_list(), pretty(&list))]).collect())
     }
 
@@ -103,15 +106,12 @@ impl Order<'_> {
         ])
     }
 
-    /// A daemon with its usual directories has its socket where dockerd looks first, and then a spec would be a second word
-    /// about the same thing, to be wrong one day. Any other's is told to dockerd.
+    /// root's daemon has its socket where dockerd looks first, and a spec would be a second word about the same thing, to be
+    /// wrong one day. A rootless dockerd has a `/run` of its own: it is told.
     fn docker(&self) -> Vec<Item> {
-        let socket = match (self.socket, self.places) {
-            (Some(socket), _) => socket.with_file_name("docker.sock"),
-            (None, Places::User { run, .. }) => run.join("docker.sock"),
-            (None, Places::Host(_)) => return Vec::new(),
-        };
-        vec![file(self.places.docker_specs()[0].join("tapswitch.spec"), format!("unix://{}\n", socket.display()))]
+        let Places::User { run, .. } = self.places else { return Vec::new() };
+        let spec = format!("unix://{}\n", run.join("docker.sock").display());
+        vec![file(self.places.docker_specs()[0].join("tapswitch.spec"), spec)]
     }
 
     /// What is left to do for whoever called, a line each: no engine's own settings are changed here.
@@ -148,7 +148,7 @@ impl Order<'_> {
                 Engine::Cni if user => next.push(format!(
                     "cni: podman 4 finds the plugin with cni_plugin_dirs = [{:?}] in {settings}; rootless nerdctl looks for \
                     all plugins in the first such folder",
-                    self.places.cni_bin_used()[0]
+                    self.places.cni_bin_used(self.nerdctl)[0]
                 )),
                 Engine::Cni => {}
                 Engine::Podman if user => next.push(format!(
@@ -225,7 +225,7 @@ mod tests {
     fn items(places: &Places, engines: &[Engine], socket: Option<&str>) -> Vec<Item> {
         let engines = engines.iter().copied().collect();
         let socket = socket.map(Path::new);
-        Order { places, engines: &engines, program: Path::new(PROGRAM), socket }.items().unwrap()
+        Order { places, engines: &engines, program: Path::new(PROGRAM), socket, nerdctl: false }.items().unwrap()
     }
 
     fn paths(items: &[Item], root: &Path) -> Vec<String> {
@@ -277,12 +277,10 @@ mod tests {
     fn dockerd_is_told_of_a_socket_only_where_it_would_not_look() {
         let root = tempfile::tempdir().unwrap();
         let host = Places::Host(root.path().into());
-        let docker = [Engine::Docker];
-        assert_eq!(items(&host, &docker, None).len(), 1, "the unit");
-        let spec = |items: &[Item]| content(items, "docker/plugins/tapswitch.spec");
-        assert_eq!(spec(&items(&host, &docker, Some("/srv/ts/api.sock"))), "unix:///srv/ts/docker.sock\n");
-        let of_user = items(&user(root.path()), &docker, None);
-        assert_eq!(spec(&of_user), "unix:///run/user/1000/tapswitch/docker.sock\n");
+        assert_eq!(items(&host, &[Engine::Docker], None).len(), 1, "the unit");
+        let of_user = items(&user(root.path()), &[Engine::Docker], None);
+        let spec = content(&of_user, "docker/plugins/tapswitch.spec");
+        assert_eq!(spec, "unix:///run/user/1000/tapswitch/docker.sock\n");
     }
 
     #[test]
