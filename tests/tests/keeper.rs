@@ -44,15 +44,19 @@ impl Drop for Family {
         }
         let keeper = self.0.to_string();
         until("the keeper stops", || stat(&keeper).first().is_none_or(|state| ["T", "Z"].contains(&state.as_str())));
-        let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        let switches: Vec<_> = pids.filter(|pid| stat(pid).get(1) == Some(&keeper)).collect();
-        for pid in switches.iter().chain([&keeper]) {
+        for pid in children(self.0).iter().chain([&keeper]) {
             let pid: i32 = pid.parse().unwrap();
             // It may have ended just before.
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             until("it ends", || has_ended(pid));
         }
     }
+}
+
+/// The processes it has forked and not reaped: its switch, and who works for it.
+fn children(keeper: Pid) -> Vec<String> {
+    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    pids.filter(|pid| stat(pid).get(1) == Some(&keeper.to_string())).collect()
 }
 
 /// State and parent of a process; nothing of one that is gone.
@@ -609,9 +613,13 @@ fn a_device_that_an_engine_takes_is_followed_and_destroyed_wherever_it_is() {
     let (there, ifname, names) = moved(&second);
     assert_eq!((there, ifname.as_str(), names.is_none()), (at_home, "tsd0", true));
 
-    // One that waits has a descriptor of the device: it ends with it.
-    follow(&second, at_home, true);
+    // One that waits has a descriptor of the device: it ends with it. Asked twice, it is one.
+    for _ in 0..2 {
+        follow(&second, at_home, true);
+        assert_eq!(children(daemon.pid()).len(), 2);
+    }
     assert!(matches!(second.detach(), ToSwitch::Done { .. }));
+    assert_eq!(children(daemon.pid()).len(), 1, "the switch alone");
     second.kill();
     until("the device is gone", || engine.link("tsd0").is_null());
 }

@@ -81,6 +81,7 @@ impl Control {
         let mut closing = Vec::new();
         let mut changed = Vec::new();
         for (at, _) in &places {
+            self.end_names(at);
             let Some(network) = self.networks.get_mut(&at.network) else { continue };
             closing.extend(network.endpoints.get_mut(&at.name).map(|e| std::mem::take(&mut e.publications)));
             ports.extend(network.retire(&at.name).map(|port| (at.network.clone(), port)));
@@ -89,7 +90,6 @@ impl Control {
                 network.policy_changed();
             }
             changed.push((at.network.clone(), ruled));
-            self.relays.end(&endpoint::key(&at.network, &at.name));
         }
         // A network whose rules changed comes first among its equals.
         changed.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));

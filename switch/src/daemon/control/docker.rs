@@ -16,7 +16,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use tapswitch_netns::{NameSockets, NamespaceId};
+use tapswitch_netns::NamespaceId;
 
 use super::detach::Then;
 use super::jobs::Job;
@@ -27,7 +27,7 @@ use crate::daemon::api::types::{
 };
 use crate::daemon::docker::{DockerId, PREFIX};
 use crate::daemon::endpoint::{self, Endpoint};
-use crate::daemon::keeper::message::{EndpointKey, ToKeeper};
+use crate::daemon::keeper::message::ToKeeper;
 use crate::daemon::network::Network;
 use crate::daemon::publish::PublishSpec;
 use crate::daemon::refusal::{Outcome, Refusal};
@@ -189,7 +189,7 @@ impl Control {
     /// Its file cannot be written.
     pub(crate) fn leave(&mut self, id: &DockerId) -> Outcome<()> {
         let Some(at) = self.docker_endpoint(id) else { return Ok(()) };
-        self.relays.end(&endpoint::key(&at.network, &at.name));
+        self.end_names(&at);
         let record = &self.networks[&at.network].endpoints[&at.name].record;
         let engine = record.docker.as_ref().map_or(NOWHERE, |docker| docker.engine);
         self.moved_to(&at, engine, &device_name(id))
@@ -234,71 +234,11 @@ impl Control {
         self.endpoint_info(&self.docker_endpoint(id)?).ok()
     }
 
-    /// A dockerd has started: what one that is dead left lying in its namespace is to go.
-    pub(crate) fn docker_started(&mut self) {
-        let left = |e: &&Endpoint| e.record.docker.as_ref().is_some_and(|docker| !is_alive(docker.pid));
-        let left: Vec<Place> =
-            self.networks.values().flat_map(|n| n.visible()).filter(left).map(Endpoint::place).collect();
-        for at in left {
-            if let Err(error) = self.follow(&at, false) {
-                self.warn(format!("look for the device of {at}: {error}"));
-            }
-        }
-    }
-
     /// Docker gave back the address of an endpoint that it has forgotten.
     pub(crate) fn docker_released(&mut self, of: ipnet::IpNet, address: IpAddr) {
         if let Some(at) = self.release_address(of, address) {
             tracing::info!("{at}: Docker gave its address back");
             self.withdraw(vec![(at, Then::Nothing)], true);
-        }
-    }
-
-    /// Whoever knows a container's names is gone: looks who does now.
-    pub(crate) fn renew_names(&mut self, endpoint: &EndpointKey) {
-        let at = self.networks.values().flat_map(|n| n.visible()).find(|e| e.key() == *endpoint).map(Endpoint::place);
-        if let Some(at) = at
-            && let Err(error) = self.follow(&at, false)
-        {
-            tracing::warn!("the names of {at}: {error}");
-        }
-    }
-
-    /// Has the keeper tell where the devices that were served before are now, and make the sockets of their names again.
-    pub(super) fn follow_all(&mut self) {
-        let all = self.networks.values().flat_map(|n| n.visible()).filter(|e| e.port().is_some());
-        for at in all.map(Endpoint::place).collect::<Vec<_>>() {
-            self.follow_again(&at);
-        }
-    }
-
-    /// The same for one of them. One that was on its way to its container is waited for.
-    pub(super) fn follow_again(&mut self, at: &Place) {
-        let wait = self.is_with_engine(at);
-        if let Err(error) = self.follow(at, wait) {
-            self.warn(format!("look for the device of {at}: {error}"));
-        }
-    }
-
-    /// The keeper tells where a device is.
-    pub(super) fn device_moved(
-        &mut self,
-        endpoint: &EndpointKey,
-        namespace: NamespaceId,
-        ifname: &str,
-        names: Option<NameSockets>,
-    ) {
-        let found = self.networks.values().flat_map(|n| n.visible()).find(|e| e.key() == *endpoint);
-        let Some((at, docker)) = found.and_then(|e| Some((e.place(), e.record.docker.clone()?))) else { return };
-        if namespace == docker.engine && !is_alive(docker.pid) {
-            tracing::info!("{at}: a dockerd that is dead has left its device");
-            return self.withdraw(vec![(at, Then::Nothing)], true);
-        }
-        if let Err(error) = self.moved_to(&at, namespace, ifname) {
-            self.warn(format!("{at}: its device has moved: {error}"));
-        }
-        if let Some(names) = names {
-            self.relays.serve(endpoint.clone(), names);
         }
     }
 
@@ -348,53 +288,6 @@ impl Control {
         }
     }
 
-    fn follow(&mut self, at: &Place, wait: bool) -> Outcome<()> {
-        let network = &self.networks[&at.network];
-        let gateway = network.record.subnet.gateway().into();
-        let record = &network.endpoints[&at.name].record;
-        let Some(engine) = record.docker.as_ref().map(|docker| docker.engine) else { return Ok(()) };
-        let endpoint = endpoint::key(&at.network, &at.name);
-        let job = self.keeper.submit(|job| ToKeeper::Follow { job, endpoint, engine, wait, gateway }, None)?;
-        self.jobs.insert(job, Job::Follow(at.clone()));
-        Ok(())
-    }
-
-    /// Notes where a device is.
-    fn moved_to(&mut self, at: &Place, namespace: NamespaceId, ifname: &str) -> Outcome<()> {
-        let Some(endpoint) = self.networks.get_mut(&at.network).and_then(|n| n.endpoints.get_mut(&at.name)) else {
-            return Ok(());
-        };
-        let mut record = endpoint.record.clone();
-        if (record.namespace, record.ifname.as_str()) == (namespace, ifname) {
-            return Ok(());
-        }
-        endpoint.renamed(ifname);
-        self.devices.remove(&(record.namespace, record.ifname));
-        self.devices.insert((namespace, ifname.to_owned()), at.clone());
-        record = self.networks[&at.network].endpoints[&at.name].record.clone();
-        record.namespace = namespace;
-        ifname.clone_into(&mut record.ifname);
-        self.keep(at, record)
-    }
-
-    /// Notes the namespace of the dockerd that a new device is with.
-    pub(super) fn born_with(&mut self, at: &Place, engine: NamespaceId) {
-        let Some(endpoint) = self.networks.get_mut(&at.network).and_then(|n| n.endpoints.get_mut(&at.name)) else {
-            return;
-        };
-        let record = &mut endpoint.record;
-        let Some(docker) = &mut record.docker else { return };
-        docker.engine = engine;
-        self.devices.remove(&(record.namespace, record.ifname.clone()));
-        record.namespace = engine;
-        self.devices.insert((engine, record.ifname.clone()), at.clone());
-    }
-
-    fn is_with_engine(&self, at: &Place) -> bool {
-        let record = &self.networks[&at.network].endpoints[&at.name].record;
-        record.docker.as_ref().is_some_and(|docker| docker.engine == record.namespace)
-    }
-
     /// The endpoint with that id, while commands see it.
     fn docker_endpoint(&self, id: &DockerId) -> Option<Place> {
         let is_it = |e: &&Endpoint| e.record.docker.as_ref().is_some_and(|docker| docker.id == *id);
@@ -413,9 +306,4 @@ fn has_id(network: &Network, id: &DockerId) -> bool {
 
 fn unknown(id: &DockerId) -> Refusal {
     Refusal::Unknown(format!("no endpoint {}", id.short()))
-}
-
-/// Whether a process is there, whoever's it is.
-fn is_alive(pid: i32) -> bool {
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None) != Err(nix::errno::Errno::ESRCH)
 }

@@ -14,6 +14,7 @@ mod attach;
 mod command;
 mod detach;
 mod docker;
+mod follow;
 mod jobs;
 mod networks;
 mod pools;

@@ -25,8 +25,8 @@ use std::time::Duration;
 
 use tapswitch_netns::{NameSockets, NameUpstream};
 use tokio::net::{TcpListener, TcpSocket, UdpSocket};
-use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::daemon::control::Handle;
@@ -50,7 +50,7 @@ pub(crate) struct Relays(Option<mpsc::UnboundedSender<Change>>);
 #[derive(Debug)]
 enum Change {
     Serve(EndpointKey, NameSockets),
-    End(EndpointKey),
+    End(EndpointKey, Option<EndpointKey>),
 }
 
 impl Relays {
@@ -65,9 +65,10 @@ impl Relays {
         self.tell(Change::Serve(endpoint, sockets));
     }
 
-    /// Closes an endpoint's sockets, if there are any.
-    pub(crate) fn end(&self, endpoint: &EndpointKey) {
-        self.tell(Change::End(endpoint.clone()));
+    /// Closes an endpoint's sockets, if there are any; then has names looked for again for `heir`, which is in the same
+    /// container by another network.
+    pub(crate) fn end(&self, endpoint: &EndpointKey, heir: Option<EndpointKey>) {
+        self.tell(Change::End(endpoint.clone(), heir));
     }
 
     fn tell(&self, change: Change) {
@@ -92,31 +93,32 @@ impl Relaying {
     /// Serves until nobody tells it anything any more.
     pub(crate) async fn run(mut self, control: Handle) {
         let mut tasks = JoinSet::new();
-        let mut running: BTreeMap<EndpointKey, AbortHandle> = BTreeMap::new();
+        let mut running: BTreeMap<EndpointKey, oneshot::Sender<Option<EndpointKey>>> = BTreeMap::new();
         // Whose names a dockerd knew: it will know them again.
         let mut engines: BTreeSet<EndpointKey> = BTreeSet::new();
         loop {
             tokio::select! {
                 change = self.changes.recv() => match change {
                     None => return,
-                    Some(Change::End(endpoint)) => {
+                    Some(Change::End(endpoint, heir)) => {
                         engines.remove(&endpoint);
-                        running.remove(&endpoint).into_iter().for_each(|task| task.abort());
+                        // One that ended by itself has nobody to be told.
+                        let _ = running.remove(&endpoint).map(|task| task.send(heir));
                     }
                     Some(Change::Serve(endpoint, sockets)) => {
                         if sockets.upstream.udp.ip().is_loopback() {
                             engines.insert(endpoint.clone());
                         }
                         let look_again = engines.contains(&endpoint);
-                        let task = tasks.spawn(relay(endpoint.clone(), sockets, look_again));
-                        running.insert(endpoint, task).into_iter().for_each(|before| before.abort());
+                        let (end, ended) = oneshot::channel();
+                        tasks.spawn(relay(endpoint.clone(), sockets, look_again, ended));
+                        // The one before ends with its sender.
+                        running.insert(endpoint, end);
                     }
                 },
                 Some(ended) = tasks.join_next() => {
-                    running.retain(|_, task| !task.is_finished());
-                    // One that was aborted has no more to say.
-                    if let Ok((endpoint, ended)) = ended {
-                        note(&endpoint, &ended);
+                    running.retain(|_, task| !task.is_closed());
+                    if let Ok(Some(endpoint)) = ended {
                         look(&control, endpoint).await;
                     }
                 }
@@ -143,16 +145,24 @@ async fn look(control: &Handle, endpoint: EndpointKey) {
     }
 }
 
-/// One container's names, until whoever knows them is gone, or may be back.
-async fn relay(endpoint: EndpointKey, sockets: NameSockets, look_again: bool) -> (EndpointKey, io::Result<()>) {
+/// One container's names, until whoever knows them is gone, or may be back, or `told` to end. Whose names are then to be looked
+/// for, after the sockets are closed.
+async fn relay(
+    endpoint: EndpointKey,
+    sockets: NameSockets,
+    look_again: bool,
+    told: oneshot::Receiver<Option<EndpointKey>>,
+) -> Option<EndpointKey> {
     let NameSockets { queries, listener, relay, stream, upstream } = sockets;
     let by_engine = upstream.udp.ip().is_loopback();
     let again = (look_again && !by_engine).then(|| Instant::now() + LOOK_AGAIN);
     let ended = tokio::select! {
+        heir = told => return heir.ok().flatten(),
         ended = datagrams(queries, relay, by_engine, again) => ended,
         ended = connections(listener, stream, upstream, by_engine) => ended,
     };
-    (endpoint, ended)
+    note(&endpoint, &ended);
+    Some(endpoint)
 }
 
 /// Hands questions on and answers back, until dockerd's resolver refuses, or the first question after `again`.

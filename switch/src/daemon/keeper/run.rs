@@ -1,4 +1,6 @@
-//! The keeper's life: one loop over the switch's socket, the jobs' sockets and the signals.
+//! The keeper's life: one loop over the switch's socket, the children's sockets and the signals.
+
+mod check;
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,13 +12,12 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use tapswitch_netns::{DeviceSpec, Namespace, NamespaceId};
+use tapswitch_netns::{Namespace, NamespaceId};
 
 use super::bind::{SOCKETS_MAX, bound};
 use super::error::{Error, Result};
-use super::follow::{Follow, Followers, PREFIX as ENGINE_PREFIX, Whereabouts};
+use super::follow::{Follow, Followers, Whereabouts};
 use super::holder;
-use super::host_routing;
 use super::job::{Failure, Finished, Jobs, Work, unroute_now};
 use super::kept::{Kept, KeptDescriptors, Label};
 use super::listen::Listeners;
@@ -300,77 +301,6 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
             ToKeeper::Down => self.stop = Some(now + STOP_PATIENCE),
         }
         Ok(())
-    }
-
-    /// Checks an attachment before anything is forked.
-    fn attach_work(
-        &self,
-        endpoint: EndpointKey,
-        fd: Option<OwnedFd>,
-    ) -> std::result::Result<(EndpointKey, Namespace), String> {
-        let checked = || {
-            let target = Namespace::from_fd(fd.ok_or("no namespace came with the request")?);
-            let target = target.map_err(|error| error.to_string())?;
-            self.refuse_own(target.id())?;
-            self.refuse_label(&endpoint)?;
-            Ok::<_, String>(target)
-        };
-        match checked() {
-            Ok(target) => Ok((endpoint, target)),
-            Err(error) => Err(format!("attach {}: {error}", endpoint.0)),
-        }
-    }
-
-    /// Checks the making of a device on the host.
-    fn attach_host_work(&self, endpoint: &EndpointKey, device: DeviceSpec) -> std::result::Result<Work, String> {
-        if !endpoint.is_host() || !device.ifname.starts_with(host_routing::PREFIX) {
-            return Err("that is no device for the host's own namespace".into());
-        }
-        self.refuse_kept(endpoint)?;
-        let host = Namespace::current().map_err(|error| error.to_string())?;
-        Ok(Work::AttachHost { endpoint: endpoint.clone(), host, device })
-    }
-
-    /// Checks the making of a device where an engine looks for it, which may be the host's own namespace.
-    fn attach_down_work(
-        &self,
-        endpoint: &EndpointKey,
-        pid: i32,
-        device: DeviceSpec,
-    ) -> std::result::Result<Work, String> {
-        self.refuse_label(endpoint)?;
-        if !device.ifname.starts_with(ENGINE_PREFIX) {
-            return Err(format!("a device for an engine is named {ENGINE_PREFIX}..., not {}", device.ifname));
-        }
-        let engine = Namespace::of_pid(pid).map_err(|error| error.to_string())?;
-        Ok(Work::AttachDown { endpoint: endpoint.clone(), engine, device })
-    }
-
-    /// On the host itself, a device that an engine has not taken yet is touched, and no other.
-    fn refuse_not_ours(&self, namespace: NamespaceId, ifname: &str) -> std::result::Result<(), String> {
-        if ifname.starts_with(ENGINE_PREFIX) { Ok(()) } else { self.refuse_own(namespace) }
-    }
-
-    fn refuse_own(&self, namespace: NamespaceId) -> std::result::Result<(), String> {
-        if namespace == self.own {
-            return Err("that is the host's own network namespace; give a container's".into());
-        }
-        Ok(())
-    }
-
-    /// A container's device is not labelled as the host's, nor as another's.
-    fn refuse_label(&self, endpoint: &EndpointKey) -> std::result::Result<(), String> {
-        if endpoint.is_host() {
-            return Err("that is the host's own name".into());
-        }
-        self.refuse_kept(endpoint)
-    }
-
-    fn refuse_kept(&self, endpoint: &EndpointKey) -> std::result::Result<(), String> {
-        match self.kept.get(endpoint) {
-            Some(_) => Err("it has a device already".into()),
-            None => Ok(()),
-        }
     }
 
     fn submit(&mut self, job: JobId, work: std::result::Result<Work, String>) {
