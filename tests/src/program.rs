@@ -9,12 +9,13 @@ const PACKAGES: &[(&str, &str)] = &[
     ("busybox", "busybox-static"),
     ("ctr", "containerd"),
     ("ip", "iproute2"),
-    ("busybox", "busybox-static"),
     ("iperf3", "iperf3"),
     ("nft", "nftables"),
     ("nsenter", "util-linux"),
     ("ping", "iputils-ping"),
+    ("pivot_root", "util-linux"),
     ("setpriv", "util-linux"),
+    ("systemd-analyze", "systemd"),
     ("unshare", "util-linux"),
 ];
 

@@ -200,6 +200,26 @@ fn the_daemon_serves_within_the_limits_of_its_unit_as_root() {
 }
 
 #[test]
+fn doctor_finds_docker_s_plugin_where_dockerd_does_as_root() {
+    let session = Session::new(Who::Root);
+    let script = "
+        unset TAPSWITCH_SOCKET
+        : >/usr/local/sbin/dockerd
+        $TS doctor
+        $TS up -d --docker-plugin
+        $TS doctor
+        $TS down
+        $TS doctor";
+    let said = run(plugged::on_a_machine(&session, script), SOON).ok();
+    let lines: Vec<&str> = said.lines().filter(|line| line.contains("docker plugin")).collect();
+    assert_eq!(lines.len(), 3, "{said}");
+    assert_eq!(lines[1], "ok    docker plugin   answers at /run/docker/plugins/tapswitch.sock", "{said}");
+    for line in [lines[0], lines[2]] {
+        assert!(line.starts_with("warn") && line.contains("--docker-plugin"), "{line}");
+    }
+}
+
+#[test]
 fn the_page_s_commands_work_as_root() {
     let session = Session::new(Who::Root);
     let built = session.dir().join("target/release");

@@ -187,10 +187,10 @@ pub(super) mod tests {
         let root = tempfile::tempdir().unwrap();
         let places = Places::Host(root.path().into());
         let (opt, lib) = (root.path().join("opt/cni/bin"), root.path().join("usr/lib/cni"));
-        assert_eq!(places.cni_bin_used(true), [opt.clone()]);
+        assert_eq!(places.cni_bin_used(true), std::slice::from_ref(&opt));
         fs::create_dir_all(&lib).unwrap();
         assert_eq!(places.cni_bin_used(false), [opt.clone(), lib.clone()]);
-        assert_eq!(places.cni_bin_used(true), [lib.clone()]);
+        assert_eq!(places.cni_bin_used(true), std::slice::from_ref(&lib));
         fs::create_dir_all(&opt).unwrap();
         assert_eq!(places.cni_bin_used(true), [opt, lib]);
 
