@@ -95,6 +95,7 @@ impl Daemon {
                 run_dir: directory.join("run"),
                 state_dir: directory.join("state"),
                 api_socket: directory.join("run/api.sock"),
+                docker_socket: None,
                 ready: ready.as_ref().map(|fd| fd.try_clone().unwrap()),
             };
             run(config, switch_main).map(|()| ((), None)).map_err(|error| as_netns(error.to_string()))
