@@ -105,7 +105,10 @@ impl Control {
         let ours = pool.is_some();
         match pool {
             Some(pool) => wanted.range = pool.range,
-            None => self.remove_forgotten(&wanted),
+            None => {
+                self.remove_forgotten(&wanted);
+                self.make_way(&wanted);
+            }
         }
         self.make_network_of(&wanted, Some(DockerNetworkRecord { id, ours, bind }), reply);
     }
@@ -123,6 +126,24 @@ impl Control {
                 tracing::info!("network {name}: Docker has forgotten {last}");
                 let others = forgotten.into_iter().map(|at| (at, Then::Nothing));
                 self.withdraw(others.chain([(last, Then::RemoveNetwork(id.clone(), reply))]).collect(), true);
+            }
+        }
+    }
+
+    /// Docker does not see our networks when it takes a range: one that nobody is on, and whose range nobody asked for, gets
+    /// another. Where that cannot be, the network that is to be made is refused by its overlap.
+    fn make_way(&mut self, wanted: &NetworkCreate) {
+        let Subnet4::Given(range) = wanted.subnet else { return };
+        let overlaps = |net: ipnet::Ipv4Net| net.contains(&range) || range.contains(&net);
+        let in_the_way = |n: &&Network| {
+            let record = &n.record;
+            let movable = record.chosen && record.docker.is_none() && record.uplink != UplinkKind::Host;
+            movable && n.endpoints.is_empty() && overlaps(record.subnet.net())
+        };
+        for name in self.networks.values().filter(in_the_way).map(|n| n.record.name.clone()).collect::<Vec<_>>() {
+            match self.renumber(&name, range) {
+                Ok(net) => tracing::info!("network {name}: Docker takes {range}: it has {net} now"),
+                Err(error) => self.warn(format!("network {name}: in the way of Docker's {range}: {error}")),
             }
         }
     }

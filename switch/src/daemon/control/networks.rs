@@ -4,7 +4,7 @@ use std::io::Read;
 
 use ipnet::IpNet;
 use tapswitch_ipam::{
-    GlobalId, NetworkName, Occupied, Pool, Subnet, SubnetV6, Warning, check, choose, choose_v6, collisions,
+    GlobalId, NetworkName, Occupied, OwnNetwork, Pool, Subnet, SubnetV6, Warning, check, choose, choose_v6, collisions,
 };
 
 use super::attach::lease_refusal;
@@ -45,7 +45,7 @@ impl Control {
         let mut occupied = self.occupied_but(&name);
         let from_pool = docker.as_ref().is_some_and(|docker| docker.ours);
         occupied.networks.extend(self.pools.occupied().filter(|pool| !(from_pool && is_given(wanted, pool.subnet))));
-        let chosen = subnets(wanted, &name, self.global_id, &occupied);
+        let chosen = subnets(wanted, &name, self.auto_ranges(), self.global_id, &occupied);
         self.host = occupied;
         let (subnet, subnet6) = chosen.map_err(|e| e.during(&creating))?;
         let mut record = NetworkRecord {
@@ -54,6 +54,7 @@ impl Control {
             name: name.clone(),
             subnet,
             subnet6,
+            chosen: !matches!(wanted.subnet, Subnet4::Given(_)),
             icc: wanted.icc.unwrap_or(true),
             mtu: wanted.mtu.unwrap_or(wanted::DEFAULT_MTU),
             uplink: wanted.uplink.unwrap_or_default(),
@@ -196,6 +197,34 @@ impl Control {
         change.reply.send(outcome);
     }
 
+    /// Gives a network without endpoints another IPv4 range, which is not `taken`.
+    ///
+    /// # Errors
+    /// None is left, or its file cannot be written; then it has the one it had.
+    pub(super) fn renumber(&mut self, name: &Name, taken: ipnet::Ipv4Net) -> Outcome<ipnet::Ipv4Net> {
+        let mut record = self.network(name)?.record.clone();
+        let mut occupied = self.occupied_but(name);
+        occupied.networks.extend(self.pools.occupied());
+        occupied.networks.push(OwnNetwork { name: NetworkName::new("of Docker"), subnet: taken.into() });
+        let chosen = choose(self.auto_ranges(), &occupied).map_err(|e| Refusal::Conflict(e.to_string()));
+        self.host = occupied;
+        record.subnet = chosen?.subnet;
+        record.gateway_mac = Mac::of_ipv4(record.subnet.gateway());
+        record.host = None;
+        let host = host_access::lease(&mut host_access::leases(&record), &record, self.lease_time());
+        record.host = host.map_err(lease_refusal)?;
+        self.store(&record)?;
+        let net = record.subnet.net();
+        self.networks.insert(name.clone(), Network::new(record));
+        self.networks_changed();
+        Ok(net)
+    }
+
+    /// The ranges to choose from for whoever names none.
+    pub(super) fn auto_ranges(&self) -> Pool {
+        if self.settings.docker_socket.is_some() { Pool::BesideDocker } else { Pool::Docker }
+    }
+
     /// What the host uses now.
     pub(super) fn host_changed(&mut self, host: Occupied) {
         let addresses = host_access::addresses(&host);
@@ -253,13 +282,14 @@ fn is_given(wanted: &NetworkCreate, subnet: IpNet) -> bool {
 fn subnets(
     wanted: &NetworkCreate,
     name: &Name,
+    auto: Pool,
     global_id: GlobalId,
     occupied: &Occupied,
 ) -> Outcome<(Subnet, Option<SubnetV6>)> {
     let impossible = |e: &dyn std::fmt::Display| Refusal::Impossible(e.to_string());
     let overlaps = |e: &dyn std::fmt::Display| Refusal::Conflict(e.to_string());
     let subnet = match wanted.subnet {
-        Subnet4::Auto => choose(Pool::Docker, occupied).map_err(|e| overlaps(&e))?.subnet,
+        Subnet4::Auto => choose(auto, occupied).map_err(|e| overlaps(&e))?.subnet,
         Subnet4::Auto2013 => choose(Pool::Docker2013, occupied).map_err(|e| overlaps(&e))?.subnet,
         Subnet4::Given(net) => {
             let subnet = Subnet::new(net, wanted.gateway, wanted.range).map_err(|e| impossible(&e))?;
@@ -340,6 +370,7 @@ mod tests {
             name: "default".parse().unwrap(),
             subnet,
             subnet6: None,
+            chosen: false,
             gateway_mac: Mac::of_ipv4(subnet.gateway()),
             icc: true,
             mtu: 1500,

@@ -198,7 +198,7 @@ impl Control {
             let chosen = choose_v6(self.global_id, &NetworkName::new("docker"), &beside(), &occupied);
             chosen.map(|choice| choice.subnet.net().into()).map_err(|e| e.to_string())
         } else {
-            choose(Pool::Docker, &occupied).map(|choice| choice.subnet.net().into()).map_err(|e| e.to_string())
+            choose(self.auto_ranges(), &occupied).map(|choice| choice.subnet.net().into()).map_err(|e| e.to_string())
         };
         self.give_back(occupied);
         chosen.map_err(Refusal::Conflict)

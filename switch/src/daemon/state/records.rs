@@ -27,6 +27,9 @@ pub(crate) struct NetworkRecord {
     pub subnet: Subnet,
     /// IPv6 subnet and gateway.
     pub subnet6: Option<SubnetV6>,
+    /// The IPv4 subnet was chosen here, and nobody asked for it.
+    #[serde(default)]
+    pub chosen: bool,
     /// The switch's own MAC there, stable for the network's life.
     pub gateway_mac: Mac,
     /// Containers talk freely.

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{A, B, NETWORK, Plugin, endpoint, failure, network, of};
+use crate::daemon::api::types::{AttachRequest, NetworkCreate};
 
 /// Every call that takes a body.
 const CALLS: [&str; 13] = [
@@ -180,4 +181,21 @@ fn a_range_given_to_another_network_ends_an_empty_one_and_no_other() {
     assert!(text.contains("10.91.0.0/24"), "{text}");
     let text = plugin.fails("NetworkDriver.CreateNetwork", &network(B, "10.1.0.0/24"));
     assert!(text.contains("default"), "one that is not Docker's: {text}");
+}
+
+#[test]
+fn a_range_that_nobody_asked_for_makes_way_unless_somebody_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let plugin = Plugin::new(dir.path());
+    let auto = NetworkCreate { name: "auto".into(), ..NetworkCreate::default() };
+    let subnet =
+        |name: &'static str| plugin.daemon().call(move |c| c.network_info(&name.parse().unwrap())).unwrap().subnet;
+    plugin.daemon().call(move |c| c.create_network(&auto, None)).unwrap();
+    assert_eq!(subnet("auto").to_string(), "172.17.0.0/16");
+    plugin.well("NetworkDriver.CreateNetwork", &network(NETWORK, "172.17.0.0/16"));
+    assert_eq!(subnet("auto").to_string(), "172.18.0.0/16");
+    let there = AttachRequest { network: Some("auto".into()), name: Some("web".into()), ..AttachRequest::default() };
+    assert_eq!(plugin.daemon().attach_as(there).unwrap().ipv4, Some([172, 18, 0, 2].into()));
+    let text = plugin.fails("NetworkDriver.CreateNetwork", &network(A, "172.18.0.0/16"));
+    assert!(text.contains("overlaps network auto"), "{text}");
 }
