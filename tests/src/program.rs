@@ -4,20 +4,22 @@ use std::path::{Path, PathBuf};
 
 /// Debian packages of the programs that tests use.
 const PACKAGES: &[(&str, &str)] = &[
-    ("bwrap", "bubblewrap"),
-    ("dig", "bind9-dnsutils"),
     ("busybox", "busybox-static"),
+    ("bwrap", "bubblewrap"),
     ("ctr", "containerd"),
-    ("ip", "iproute2"),
+    ("dig", "bind9-dnsutils"),
     ("docker", "docker.io"),
     ("dockerd", "docker.io"),
+    ("ip", "iproute2"),
     ("iperf3", "iperf3"),
     ("nft", "nftables"),
     ("nsenter", "util-linux"),
     ("ping", "iputils-ping"),
+    ("pivot_root", "util-linux"),
     ("redis-check-rdb", "redis-tools"),
     ("redis-cli", "redis-tools"),
     ("setpriv", "util-linux"),
+    ("systemd-analyze", "systemd"),
     ("unshare", "util-linux"),
 ];
 

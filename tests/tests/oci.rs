@@ -68,7 +68,7 @@ fn the_page_s_commands_work_as_root() {
     let places = [
         ("/usr/local/bin/tapswitch-oci", bin.join("tapswitch-oci")),
         ("/usr/local/bin/tapswitch", program),
-        ("/etc/containers/oci/hooks.d", hooks.clone()),
+        ("/usr/share/containers/oci/hooks.d", hooks.clone()),
     ];
     let places: Vec<_> = places.iter().map(|(from, to)| (*from, to.as_path())).collect();
     let said = plugged::run_page(&switch, "oci.md", &places);

@@ -51,15 +51,8 @@ fn a_container_of_rootless_podman_is_attached_by_the_hook_as_root() {
     let _echo = internet.serve("echo", ECHO, &[]);
     let switch = internet.switch(&[]);
     let session = internet.session();
-    let hooks = session.dir().join("hooks.d");
-    std::fs::create_dir(&hooks).expect("make a folder in our own folder");
-    let hook = serde_json::json!({
-        "version": "1.0.0",
-        "hook": {"path": session.program("tapswitch"), "args": ["tapswitch-oci", "--socket", session.socket()]},
-        "when": {"annotations": {"^org[.]tapswitch[.]network$": ".+"}},
-        "stages": ["createRuntime", "poststop"],
-    });
-    std::fs::write(hooks.join("tapswitch.json"), hook.to_string()).expect("write a file in our own folder");
+    switch.ok(&["install", "--podman"]);
+    let hooks = session.dir().join(".config/containers/oci/hooks.d");
     let podman = Podman::new(session);
     let mut command = podman.command();
     command.arg("--hooks-dir").arg(&hooks).args(["run", "--rm", "--network", "none"]);
@@ -92,24 +85,15 @@ fn a_container_of_rootless_podman_is_attached_by_cni_as_root() {
     let session = internet.session();
     // podman's own namespace for rootless networks has its own way out, which is not used.
     tool("slirp4netns");
-    let (plugins, lists) = (session.dir().join("cni"), session.dir().join("net.d"));
-    // By the user: podman locks a file among its lists.
-    let mut make = session.command("mkdir");
-    make.arg(&plugins).arg(&lists);
-    run(make, SOON).ok();
-    std::os::unix::fs::symlink(session.program("tapswitch"), plugins.join("tapswitch-cni")).expect("make a link");
-    let list =
-        r#"{"cniVersion": "0.4.0", "name": "web", "plugins": [{"type": "tapswitch-cni", "network": "default"}]}"#;
-    std::fs::write(lists.join("10-web.conflist"), list).expect("write a file in our own folder");
-    let settings = format!(
-        "[network]\nnetwork_backend = \"cni\"\ncni_plugin_dirs = [{plugins:?}]\nnetwork_config_dir = {lists:?}\n"
-    );
+    switch.ok(&["install", "--cni"]);
+    let plugins = session.dir().join(".local/libexec/cni");
+    let settings = format!("[network]\nnetwork_backend = \"cni\"\ncni_plugin_dirs = [{plugins:?}]\n");
     let file = session.dir().join("containers.conf");
     std::fs::write(&file, settings).expect("write a file in our own folder");
     let _web = Container::new(&switch, "web");
     let podman = Podman::new(session);
     let mut command = podman.command();
-    command.env("CONTAINERS_CONF", file).args(["run", "--rm", "--name", "pod", "--network", "web", "--rootfs"]);
+    command.env("CONTAINERS_CONF", file).args(["run", "--rm", "--name", "pod", "--network", "tapswitch", "--rootfs"]);
     command.arg(podman.rootfs()).args(["sh", "-c", "busybox ip address; busybox ping -c 1 -W 5 web"]);
     let said = run(command, SOON).ok();
     assert!(said.contains("10.94.0.3/24") && said.contains("1 packets received"), "{said}");

@@ -13,6 +13,7 @@ mod doctor;
 mod down;
 mod exec;
 mod fdb;
+mod install;
 mod ls;
 mod network;
 mod output;
@@ -78,6 +79,7 @@ enum Command {
     Stats(stats::Args),
     Status(status::Args),
     Doctor(doctor::Args),
+    Install(install::Args),
     Demo(demo::Args),
 }
 
@@ -109,6 +111,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Up(args) => up::run(*args, cli.socket.as_deref()),
         Command::Demo(args) => demo::run(&args),
         Command::Doctor(args) => doctor::run(&args, &client()?),
+        Command::Install(args) => install::run(&args, cli.socket.as_deref()),
         Command::Down(args) => down::run(&args, &client()?),
         Command::Run(args) => run::run(args, &client()?),
         Command::Exec(args) => exec::run(&args, &client()?),

@@ -199,6 +199,38 @@ pub(crate) fn recorded(file: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).expect("one JSON value a line")).collect()
 }
 
+/// For the shell: a copy of the machine to change at will, and our program in it at /usr/local/bin. What is changed is in memory
+/// and goes with the shell's mounts, which must be its own (`unshare --mount`). $S is the session's folder, $TS our program;
+/// what stands behind this runs in the copy, with /run, /var/lib and /tmp empty but for $S.
+pub(crate) const MACHINE: &str = r#"
+set -e
+mount --make-rprivate /
+L=$S/machine; mkdir -p $L; mount -t tmpfs none $L; mkdir $L/upper $L/work $L/root
+mount -t overlay -o lowerdir=/,upperdir=$L/upper,workdir=$L/work none $L/root
+mkdir -p $L/root/usr/local/bin $L/root/var/lib; cp $TS $L/root/usr/local/bin/tapswitch
+for folder in proc sys dev; do mount --rbind /$folder $L/root/$folder; done
+for folder in run tmp var/lib; do mount -t tmpfs none $L/root/$folder; done
+mkdir -p $L/root$S $L/root/run/old; mount --bind $S $L/root$S
+cd $L/root; pivot_root . run/old; cd /; umount -l /run/old; rmdir /run/old
+# crun 1.8 runs nothing where version 2 of control groups has controllers beside version 1.
+umount /sys/fs/cgroup/unified 2>/dev/null || :
+TS=/usr/local/bin/tapswitch
+"#;
+
+/// A shell that runs [`MACHINE`] and then `script`, as root, with processes of its own.
+pub(crate) fn on_a_machine(session: &Session, script: &str) -> Command {
+    for name in ["mount", "pivot_root"] {
+        // The script starts them; one that is missing is named here.
+        tapswitch_tests::tool(name);
+    }
+    let mut command = session.command("unshare");
+    command.args(["--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]);
+    command.args(["sh", "-c", &format!("{MACHINE}{script}")]);
+    command.env("S", session.dir()).env("TS", tapswitch_tests::program("tapswitch"));
+    command.env("BUSYBOX", tapswitch_tests::tool("busybox"));
+    command
+}
+
 /// Runs the commands of a page of the documentation, those at the prompt `# `, in namespaces of their own. `places` says what
 /// stands for the page's own paths. Returns what they wrote.
 #[track_caller]

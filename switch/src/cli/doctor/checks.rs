@@ -173,7 +173,7 @@ pub(super) fn alternatives() -> Check {
 }
 
 /// Whether a module is loaded, built in, or on disk.
-fn has_module(module: &str) -> bool {
+pub(super) fn has_module(module: &str) -> bool {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let file = format!("/{module}.ko");
     let listed = ["modules.builtin", "modules.dep"].iter().any(|list| {

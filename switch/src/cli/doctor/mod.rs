@@ -2,6 +2,8 @@
 
 mod checks;
 mod device;
+mod docker;
+mod engines;
 mod sockets;
 
 use std::process::ExitCode;
@@ -105,6 +107,7 @@ fn all(client: &Client) -> Vec<Check> {
     checks.extend(checks::directories());
     checks.push(checks::open_files());
     checks.push(checks::daemon(client));
+    checks.extend(engines::checks());
     checks.push(checks::alternatives());
     checks
 }

@@ -51,12 +51,18 @@ pub enum ClientError {
 #[derive(Clone, Debug)]
 pub struct Client {
     socket: PathBuf,
+    deadline: Duration,
 }
 
 impl Client {
     /// A client that connects to `socket` for each request.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Client { socket: socket.into() }
+        Client { socket: socket.into(), deadline: DEADLINE }
+    }
+
+    /// One that waits no longer than `deadline` for an answer.
+    pub fn within(self, deadline: Duration) -> Self {
+        Client { deadline, ..self }
     }
 
     /// The socket it connects to.
@@ -111,9 +117,9 @@ impl Client {
             .build()
             .map_err(|e| broken(format!("start a runtime: {e}")))?;
         let exchange = async {
-            tokio::time::timeout(DEADLINE, self.exchange(&method, path, body))
+            tokio::time::timeout(self.deadline, self.exchange(&method, path, body))
                 .await
-                .unwrap_or_else(|_| Err(broken(format!("no answer within {} s", DEADLINE.as_secs()))))
+                .unwrap_or_else(|_| Err(broken(format!("no answer within {} s", self.deadline.as_secs()))))
         };
         let (status, answer) = runtime.block_on(exchange)?;
         if status.is_success() {
