@@ -12,7 +12,7 @@ use std::process::Command;
 const FRAMES: u64 = 96;
 /// A full segment, and the longest that TCP gives to a device with offload.
 const SIZES: [u64; 2] = [1514, 65_226];
-/// Each does more than the one before; see `switch/examples/per_frame.rs`.
+/// Each does more than the one before; see `switch/examples/per_frame/main.rs`.
 const CASES: [&str; 5] = ["copy", "bare", "open", "guard", "full"];
 
 // Room is left above what was measured with Rust 1.95: what is inlined changes with the compiler and with code elsewhere.
@@ -27,6 +27,15 @@ const MOST_FOR_LOOP: u64 = 170;
 /// icc, the worker's loop and all counters together, in a thousand of the rest of a 64 KB frame's way. Measured 28.
 const MOST_PERMILLE: u64 = 38;
 
+/// Endpoints of a small network, and of one far beyond what a daemon serves.
+const FEW: u64 = 100;
+const MANY: u64 = 100_000;
+/// Most that a thousand times the endpoints may add to a frame's way, or to the making of what workers go by, for each of them:
+/// ten steps more of a binary search or two, and collisions in tables by chance.
+const MOST_FOR_SIZE: u64 = 300;
+/// Most for each endpoint when what workers go by is made anew. Measured 0.
+const MOST_TO_PUBLISH: u64 = 2000;
+
 /// glibc copies long pieces by `rep movsb`, of which callgrind counts each byte as an instruction; and past the cache's size, which
 /// differs from machine to machine, by another loop.
 const PLAIN_COPIES: &str =
@@ -38,7 +47,7 @@ fn a_frame_costs_no_more_instructions_than_it_did() {
     let mut cost = BTreeMap::new();
     for bytes in SIZES {
         for case in CASES {
-            cost.insert((bytes, case), instructions(&program, case, bytes));
+            cost.insert((bytes, case), per_frame(&program, case, bytes, 2));
         }
         let of = |case| cost[&(bytes, case)];
         println!("{bytes}-byte frame, instructions:");
@@ -65,12 +74,36 @@ fn a_frame_costs_no_more_instructions_than_it_did() {
     }
 }
 
+#[test]
+fn a_frame_costs_the_same_among_a_hundred_thousand_endpoints() {
+    let program = example();
+    for case in ["open", "guard", "full", "learned"] {
+        let [few, many] = [FEW, MANY].map(|endpoints| per_frame(&program, case, SIZES[0], endpoints));
+        println!("{case:8} {few:>6} instructions a frame among {FEW} endpoints, {many} among {MANY}");
+        assert!(many <= few + MOST_FOR_SIZE, "{case}: {few} among {FEW} endpoints, {many} among {MANY}");
+    }
+}
+
+#[test]
+fn what_an_attachment_makes_anew_costs_the_same_for_each_endpoint() {
+    let program = example();
+    let [few, many] = [FEW, MANY].map(|endpoints| counted(&program, "publish", SIZES[0], 1, endpoints) / endpoints);
+    println!("{few} instructions for each of {FEW} endpoints, {many} for each of {MANY}");
+    assert!(many <= few + MOST_FOR_SIZE, "{few} for each of {FEW} endpoints, {many} for each of {MANY}");
+    assert!(few <= MOST_TO_PUBLISH, "{few} for each endpoint");
+}
+
 /// Instructions per frame of a case, copies of the frame into the cable and out of it left out.
-fn instructions(program: &Path, case: &str, bytes: u64) -> u64 {
+fn per_frame(program: &Path, case: &str, bytes: u64, endpoints: u64) -> u64 {
+    counted(program, case, bytes, FRAMES, endpoints) / FRAMES
+}
+
+/// Instructions of `times` frames, or whatever the case does so often.
+fn counted(program: &Path, case: &str, bytes: u64, times: u64, endpoints: u64) -> u64 {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--toggle-collect=*forwarding_on_cables*", "--callgrind-out-file=/dev/null"])
         .arg(program)
-        .args([case, &bytes.to_string(), &FRAMES.to_string()])
+        .args([case, &bytes.to_string(), &times.to_string(), &endpoints.to_string()])
         .env("GLIBC_TUNABLES", PLAIN_COPIES)
         .output()
         .unwrap_or_else(|error| panic!("valgrind: {error} (apt-get install valgrind)"));
@@ -79,8 +112,8 @@ fn instructions(program: &Path, case: &str, bytes: u64) -> u64 {
     let collected =
         text.lines().find_map(|line| line.split_once("Collected : ")).expect("callgrind says what it counted").1;
     let collected: u64 = collected.trim().parse().expect("one event: instructions");
-    assert!(collected > FRAMES * 100, "nothing was counted: was the function inlined?\n{text}");
-    collected / FRAMES
+    assert!(collected > times * 100, "nothing was counted: was the function inlined?\n{text}");
+    collected
 }
 
 /// The example, in the release profile's folder beside the one that this test runs from.

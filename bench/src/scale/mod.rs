@@ -9,7 +9,7 @@ mod site;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use indicatif::ProgressBar;
 
 use crate::measure::Quantile;
@@ -136,8 +136,8 @@ fn flooded(site: &Site, time: Duration, report: &mut Report) -> Result<()> {
         let share = after.saturating_sub(before).as_secs_f64() / start.elapsed().as_secs_f64();
         report.add(site.ports(), Figure::FloodCpu, share * 100.0);
     }
-    if let Some((_, micros)) = pings.into_iter().find(|(quantile, _)| *quantile == Quantile::P99) {
-        report.add(site.ports(), Figure::FloodPing, micros / 1e3);
-    }
+    let p99 = pings.into_iter().find(|(quantile, _)| *quantile == Quantile::P99);
+    let (_, micros) = p99.context("too few pings to tell the 99th percentile (longer --seconds)")?;
+    report.add(site.ports(), Figure::FloodPing, micros / 1e3);
     Ok(())
 }
