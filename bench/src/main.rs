@@ -21,7 +21,7 @@ mod suite;
 mod svg;
 mod usage;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -72,6 +72,14 @@ enum Command {
     /// Broadcast as fast as it goes
     #[command(hide = true)]
     Flood,
+    /// Send echo requests at a steady pace
+    #[command(hide = true)]
+    Echo {
+        /// To whom.
+        address: Ipv4Addr,
+        /// For how long.
+        seconds: u64,
+    },
     /// Send a byte, wait for it, again
     #[command(hide = true)]
     Ping {
@@ -90,6 +98,7 @@ fn main() -> ExitCode {
         Command::Far { address } => measure::far::serve(address),
         Command::Idle { address, count } => measure::idle::hold(address, count),
         Command::Connect { address, count } => measure::connects(address, count),
+        Command::Echo { address, seconds } => measure::icmp::echo(address, Duration::from_secs(seconds)),
         Command::Flood => scale::flood::flood(),
         Command::Ping { address, seconds } => measure::pingpong::ping(address, Duration::from_secs(seconds)),
     };

@@ -3,6 +3,7 @@
 mod connect;
 pub(crate) mod far;
 mod figure;
+pub(crate) mod icmp;
 pub(crate) mod idle;
 pub(crate) mod iperf;
 mod loss;

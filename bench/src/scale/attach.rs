@@ -14,7 +14,8 @@ use indicatif::ProgressBar;
 use nix::sched::{CloneFlags, setns};
 use serde_json::Value;
 
-use super::report::{Figure, Report};
+use super::figure::Figure;
+use super::report::Report;
 use super::site::{Container, Site};
 use crate::namespace::Namespace;
 use crate::process::interrupted;

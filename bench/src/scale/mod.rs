@@ -2,7 +2,9 @@
 //! them are measured on the machine as it is then.
 
 mod attach;
+mod figure;
 pub(crate) mod flood;
+mod plots;
 mod report;
 mod site;
 
@@ -15,7 +17,8 @@ use indicatif::ProgressBar;
 use crate::measure::Quantile;
 use crate::process::{catch_interrupts, interrupted};
 use crate::{needs, progress, usage};
-use report::{Figure, Report};
+use figure::Figure;
+use report::Report;
 use site::Site;
 
 /// How long idle daemons are watched: a clock tick of 10 ms is then a thousandth of a core.
@@ -71,7 +74,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
     }
     report.print(options.json)?;
-    options.svg.as_ref().map_or(Ok(()), |folder| report.plot(folder))
+    options.svg.as_ref().map_or(Ok(()), |folder| plots::write(&report, folder))
 }
 
 /// All of them at once: none does anything.

@@ -1,87 +1,17 @@
-//! The figures by number of ports: as a table, as JSON, as plots.
+//! The figures by number of ports: as a table, or as JSON.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 
-use super::site::MOST_PAIRS;
+use super::figure::Figure;
 use crate::report::{machine, text};
 use crate::stats::{Summary, quantile, ratios, summary};
-use crate::svg::{Axis, Curves, Series};
 
 /// What the traffic of the others is divided by.
 const BASE: u32 = 2;
-
-/// One figure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Figure {
-    /// Milliseconds of each `tapswitch attach`.
-    Attach,
-    /// Milliseconds of each veth pair.
-    Veth,
-    /// Gbit/s of one busy pair.
-    Pair,
-    /// Gbit/s of many, together.
-    Pairs,
-    /// The 99th percentile of a ping while a third container floods, in milliseconds.
-    FloodPing,
-    /// The switch's time meanwhile, per cent of a core.
-    FloodCpu,
-    /// The switch's time while nobody does anything, per cent of a core.
-    Idle,
-    /// Its memory after all that, in MB.
-    Resident,
-}
-
-impl Figure {
-    const ALL: [Figure; 8] = [
-        Figure::Attach,
-        Figure::Veth,
-        Figure::Pair,
-        Figure::Pairs,
-        Figure::FloodPing,
-        Figure::FloodCpu,
-        Figure::Idle,
-        Figure::Resident,
-    ];
-
-    /// Its line in the table, with the unit.
-    pub(super) fn name(self) -> String {
-        match self {
-            Figure::Attach => "tapswitch attach, ms".into(),
-            Figure::Veth => "ip link add veth, and move, ms".into(),
-            Figure::Pair => "TCP of one busy pair, Gbit/s".into(),
-            Figure::Pairs => format!("TCP of up to {MOST_PAIRS} busy pairs, Gbit/s"),
-            Figure::FloodPing => "others' ping p99 under a flood, ms".into(),
-            Figure::FloodCpu => "CPU of the switch under a flood, % of a core".into(),
-            Figure::Idle => "CPU of the idle switch, % of a core".into(),
-            Figure::Resident => "memory of the switch, MB".into(),
-        }
-    }
-
-    /// Its name in JSON.
-    fn key(self) -> &'static str {
-        match self {
-            Figure::Attach => "attach_ms",
-            Figure::Veth => "veth_ms",
-            Figure::Pair => "pair_gbit",
-            Figure::Pairs => "pairs_gbit",
-            Figure::FloodPing => "flood_ping_p99_ms",
-            Figure::FloodCpu => "flood_cpu_percent",
-            Figure::Idle => "idle_cpu_percent",
-            Figure::Resident => "resident_mb",
-        }
-    }
-
-    /// Once in each round, so that there is a partner to divide by.
-    fn is_of_round(self) -> bool {
-        matches!(self, Figure::Pair | Figure::Pairs | Figure::FloodPing | Figure::FloodCpu)
-    }
-}
 
 /// All that was measured.
 #[derive(Debug)]
@@ -153,7 +83,13 @@ impl Report {
         self.samples.get(&(ports, figure)).into_iter().flatten().copied().flatten().collect()
     }
 
-    fn summary(&self, ports: u32, figure: Figure) -> Option<Summary> {
+    /// Numbers of ports, ascending.
+    pub(super) fn ports(&self) -> &[u32] {
+        &self.ports
+    }
+
+    /// Of all rounds, or attachments.
+    pub(super) fn summary(&self, ports: u32, figure: Figure) -> Option<Summary> {
         summary(&self.values(ports, figure))
     }
 
@@ -215,73 +151,7 @@ impl Report {
         json!({ "machine": machine(), "rounds": self.rounds, "seconds": self.seconds,
             "sites": sites.collect::<Vec<_>>(), "failed": failed.collect::<Vec<_>>() })
     }
-
-    /// Draws what grows with the ports into `folder`: `scale-WHAT.svg`.
-    pub(super) fn plot(&self, folder: &Path) -> Result<()> {
-        let failed = || format!("write the plots to {}", folder.display());
-        fs::create_dir_all(folder).with_context(failed)?;
-        for plot in &PLOTS {
-            if let Some(svg) = self.draw(plot) {
-                fs::write(folder.join(format!("scale-{}.svg", plot.file)), svg).with_context(failed)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn draw(&self, plot: &Plot) -> Option<String> {
-        let curve = |(name, figure): &(&'static str, Figure)| {
-            let point = |ports: &u32| Some((f64::from(*ports), self.summary(*ports, *figure)?));
-            Series { name, points: self.ports.iter().filter_map(point).collect() }
-        };
-        let series: Vec<_> = plot.curves.iter().map(curve).filter(|series| !series.points.is_empty()).collect();
-        let points = || series.iter().flat_map(|series| &series.points);
-        points().next()?;
-        let x = Axis::log(points().map(|(ports, _)| *ports));
-        let y = (plot.axis)(&points().flat_map(|(_, value)| [value.min, value.max]).collect::<Vec<_>>());
-        Some(Curves { title: plot.title, unit: plot.unit, below: "ports of the switch", x, y, series }.draw())
-    }
 }
-
-/// Curves over the ports.
-struct Plot {
-    file: &'static str,
-    title: &'static str,
-    unit: &'static str,
-    axis: fn(&[f64]) -> Axis,
-    curves: &'static [(&'static str, Figure)],
-}
-
-const PLOTS: [Plot; 4] = [
-    Plot {
-        file: "throughput",
-        title: "TCP by ports",
-        unit: "Gbit/s, median and spread; higher is better",
-        axis: |values| Axis::linear(values.iter().copied()),
-        curves: &[("one busy pair", Figure::Pair), ("up to 32 busy pairs together", Figure::Pairs)],
-    },
-    Plot {
-        file: "attach",
-        title: "Attaching a container by ports",
-        unit: "ms, median and spread; lower is better",
-        // One among a thousand may take very long.
-        axis: |values| Axis::log(values.iter().copied()),
-        curves: &[("tapswitch attach", Figure::Attach), ("ip link add veth, and move", Figure::Veth)],
-    },
-    Plot {
-        file: "memory",
-        title: "Memory of keeper and switch by ports",
-        unit: "MB; lower is better",
-        axis: |values| Axis::linear(values.iter().copied()),
-        curves: &[("tapswitch", Figure::Resident)],
-    },
-    Plot {
-        file: "flood",
-        title: "Ping between two containers while a third one floods, 99th percentile",
-        unit: "ms, median and spread; lower is better",
-        axis: |values| Axis::log(values.iter().copied()),
-        curves: &[("tapswitch", Figure::FloodPing)],
-    },
-];
 
 #[cfg(test)]
 mod tests {
@@ -328,17 +198,5 @@ mod tests {
         let failed = &report.json()["failed"][0];
         assert_eq!((&failed["times"], &failed["why"]), (&json!(2), &json!("first")));
         assert!(report.figures().is_empty());
-    }
-
-    #[test]
-    fn plots_have_a_point_for_each_number_of_ports() {
-        let mut report = Report::new(vec![2, 1000], 1, 1);
-        for ports in [2, 1000] {
-            report.add(ports, Figure::Resident, 30.0);
-        }
-        let svg = report.draw(&PLOTS[2]).unwrap();
-        assert_eq!(svg.matches("<circle").count(), 2);
-        assert!(svg.contains(">1000<") && svg.contains("ports of the switch"));
-        assert_eq!(report.draw(&PLOTS[0]), None, "nothing was measured");
     }
 }
