@@ -83,7 +83,7 @@ fn compare(suite: Suite, effort: Effort, congestions: &[Congestion]) -> Result<S
     let mut section = Section::new(suite);
     let mut joined = Vec::new();
     for &backend in suite.backends() {
-        match set_up(backend, suite, &mut section) {
+        match set_up(backend, suite, effort, &mut section) {
             Ok(ends) => joined.push((backend, ends)),
             Err(error) => section.missing(backend, &error),
         }
@@ -94,7 +94,7 @@ fn compare(suite: Suite, effort: Effort, congestions: &[Congestion]) -> Result<S
     Ok(section)
 }
 
-fn set_up(backend: Backend, suite: Suite, section: &mut Section) -> Result<Joined> {
+fn set_up(backend: Backend, suite: Suite, effort: Effort, section: &mut Section) -> Result<Joined> {
     if let Some((tool, package)) = backend.needs() {
         needs::tool(tool, package)?;
     }
@@ -105,7 +105,9 @@ fn set_up(backend: Backend, suite: Suite, section: &mut Section) -> Result<Joine
             section.failed(backend, *measure, &error);
         }
     }
-    warm_up(&ends, suite)?;
+    if !effort.quick {
+        warm_up(&ends, suite)?;
+    }
     Ok(ends)
 }
 

@@ -27,14 +27,21 @@ const MOST_FOR_LOOP: u64 = 170;
 /// icc, the worker's loop and all counters together, in a thousand of the rest of a 64 KB frame's way. Measured 28.
 const MOST_PERMILLE: u64 = 38;
 
-/// Endpoints of a small network, and of one far beyond what a daemon serves.
+/// Endpoints of a small network, of a host that is full of them, and far beyond what a daemon serves.
 const FEW: u64 = 100;
+const SOME: u64 = 10_000;
 const MANY: u64 = 100_000;
-/// Most that a thousand times the endpoints may add to a frame's way, or to the making of what workers go by, for each of them:
-/// ten steps more of a binary search or two, and collisions in tables by chance.
-const MOST_FOR_SIZE: u64 = 300;
-/// Most for each endpoint when what workers go by is made anew. Measured 0.
-const MOST_TO_PUBLISH: u64 = 2000;
+/// What a frame, or an endpoint's part, may cost among many, in a hundred of what it costs among few: a learned MAC's port is
+/// found by a binary search, which takes ten steps more, and entries collide in tables by chance. Measured 100 to 117.
+const MOST_PERCENT_OF_FEW: u64 = 140;
+/// Most instructions of a 1,514-byte frame among few, with guard, icc off too. Measured 1,612.
+const MOST: u64 = 1900;
+/// Most without guard. Measured 1,468.
+const MOST_WITHOUT_GUARD: u64 = 1700;
+/// Most between learned MACs. Measured 1,785 to 1,960.
+const MOST_LEARNED: u64 = 2300;
+/// Most for each endpoint when what workers go by is made anew. Measured 239.
+const MOST_TO_PUBLISH: u64 = 300;
 
 /// glibc copies long pieces by `rep movsb`, of which callgrind counts each byte as an instruction; and past the cache's size, which
 /// differs from machine to machine, by another loop.
@@ -77,20 +84,23 @@ fn a_frame_costs_no_more_instructions_than_it_did() {
 #[test]
 fn a_frame_costs_the_same_among_a_hundred_thousand_endpoints() {
     let program = example();
-    for case in ["open", "guard", "full", "learned"] {
+    for (case, most) in [("open", MOST_WITHOUT_GUARD), ("guard", MOST), ("full", MOST), ("learned", MOST_LEARNED)] {
         let [few, many] = [FEW, MANY].map(|endpoints| per_frame(&program, case, SIZES[0], endpoints));
-        println!("{case:8} {few:>6} instructions a frame among {FEW} endpoints, {many} among {MANY}");
-        assert!(many <= few + MOST_FOR_SIZE, "{case}: {few} among {FEW} endpoints, {many} among {MANY}");
+        println!("{few:>8}  {case:7}  a frame among {FEW} endpoints; {many} among {MANY}");
+        assert!(few <= most, "{case}: {few} among {FEW} endpoints");
+        assert!(many * 100 <= few * MOST_PERCENT_OF_FEW, "{case}: {few} among {FEW} endpoints, {many} among {MANY}");
     }
 }
 
 #[test]
-fn what_an_attachment_makes_anew_costs_the_same_for_each_endpoint() {
+fn each_endpoint_adds_the_same_to_what_an_attachment_makes_anew() {
     let program = example();
-    let [few, many] = [FEW, MANY].map(|endpoints| counted(&program, "publish", SIZES[0], 1, endpoints) / endpoints);
-    println!("{few} instructions for each of {FEW} endpoints, {many} for each of {MANY}");
-    assert!(many <= few + MOST_FOR_SIZE, "{few} for each of {FEW} endpoints, {many} for each of {MANY}");
-    assert!(few <= MOST_TO_PUBLISH, "{few} for each endpoint");
+    let [few, some, many] = [FEW, SOME, MANY].map(|endpoints| counted(&program, "publish", SIZES[0], 1, endpoints));
+    let at_first = (some - few) / (SOME - FEW);
+    let at_last = (many - some) / (MANY - SOME);
+    println!("{at_first:>8}  publish  for each of the endpoints from {FEW} to {SOME}; {at_last} from there to {MANY}");
+    assert!(at_first <= MOST_TO_PUBLISH, "{at_first} for each endpoint");
+    assert!(at_last * 100 <= at_first * MOST_PERCENT_OF_FEW, "{at_first} at first, {at_last} at last");
 }
 
 /// Instructions per frame of a case, copies of the frame into the cable and out of it left out.
