@@ -3,6 +3,9 @@
 use super::{Axis, Canvas, FIELD, colour};
 use crate::stats::Summary;
 
+/// Between the spreads of two series at one place, which would hide each other.
+const APART: f64 = 2.0;
+
 /// The picture.
 #[derive(Debug)]
 pub(crate) struct Curves<'a> {
@@ -37,7 +40,7 @@ impl Curves<'_> {
         canvas.vertical(&self.y);
         self.horizontal(&mut canvas);
         for (at, series) in self.series.iter().enumerate() {
-            self.curve(&mut canvas, &colour(at), series);
+            self.curve(&mut canvas, at, series);
         }
         canvas.finish()
     }
@@ -52,14 +55,15 @@ impl Curves<'_> {
         canvas.text("m", (left + right) / 2.0, bottom + 44.0, self.below);
     }
 
-    fn curve(&self, canvas: &mut Canvas, colour: &str, series: &Series<'_>) {
+    fn curve(&self, canvas: &mut Canvas, number: usize, series: &Series<'_>) {
+        let (colour, beside) = (colour(number), APART * number as f64);
         let [left, right, top, bottom] = FIELD;
         let y = |value| self.y.place(value, bottom, top);
         let at = |(x, value): &(f64, Summary)| (self.x.place(*x, left, right), y(value.median));
         let points: Vec<_> = series.points.iter().map(at).collect();
         canvas.path(&format!("l {colour}"), &points);
         for ((x, middle), (_, value)) in points.iter().zip(&series.points) {
-            canvas.line(&format!("d {colour}"), [*x, y(value.min), *x, y(value.max)]);
+            canvas.line(&format!("d {colour}"), [x - beside, y(value.min), x - beside, y(value.max)]);
             canvas.dot(&format!("f {colour}"), *x, *middle);
         }
     }
