@@ -99,7 +99,7 @@ fn set_up(backend: Backend, suite: Suite, effort: Effort, section: &mut Section)
         needs::tool(tool, package)?;
     }
     let ends = backend.set_up()?;
-    for measure in suite.fresh() {
+    for measure in suite.fresh().iter().filter(|measure| !suite.spares(effort, backend, **measure)) {
         let add = |figure, value| section.add(backend, figure, 0, value);
         if let Err(error) = measure.run(&ends, Duration::ZERO, false, add) {
             section.failed(backend, *measure, &error);

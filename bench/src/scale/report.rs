@@ -126,7 +126,8 @@ impl Report {
             table.add_row([name].into_iter().chain(self.ports.iter().map(|ports| text(of(*ports)))));
         };
         self.figures().into_iter().for_each(|figure| row(figure.name(), &|ports| self.summary(ports, figure)));
-        for quotient in QUOTIENTS {
+        let has_any = |quotient: &Quotient| self.ports.iter().any(|ports| (quotient.of)(self, *ports).is_some());
+        for quotient in QUOTIENTS.iter().filter(|quotient| has_any(quotient)) {
             row(quotient.name.into(), &|ports| (quotient.of)(self, ports));
         }
         table
