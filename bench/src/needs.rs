@@ -10,8 +10,13 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 const ADMIN_PATH: &str = "/usr/sbin:/sbin";
 
 /// Tools that every comparison uses, and the Debian packages that bring them.
-pub(crate) const TOOLS: [(&str, &str); 4] =
-    [("iperf3", "iperf3"), ("ip", "iproute2"), ("nsenter", "util-linux"), ("ping", "iputils-ping")];
+pub(crate) const TOOLS: [(&str, &str); 5] = [
+    ("iperf3", "iperf3"),
+    ("ip", "iproute2"),
+    ("nsenter", "util-linux"),
+    ("ping", "iputils-ping"),
+    ("sysctl", "procps"),
+];
 
 /// Goes on as root: in a user namespace, if need be, where namespaces and devices may be made.
 ///
