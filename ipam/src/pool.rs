@@ -18,6 +18,9 @@ pub enum Pool {
     // moby v28.5.2 libnetwork/ipamutils/utils.go
     #[default]
     Docker,
+    /// The same from its end: for networks beside those of a Docker that gives out addresses itself, which takes the list from its
+    /// beginning, and does not see ours.
+    BesideDocker,
     /// Docker's of 2013, whose gateways end in .42.1: scripts of that time knew the address.
     // moby v0.7.2 network.go
     Docker2013,
@@ -37,6 +40,7 @@ impl Pool {
         let slash20 = (0..16).map(|i| ([192, 168, 16 * i, 1], 20));
         match self {
             Pool::Docker => slash16.chain(slash20).collect(),
+            Pool::BesideDocker => slash16.chain(slash20).rev().collect(),
             Pool::Docker2013 => GATEWAYS_2013.to_vec(),
         }
     }
@@ -138,6 +142,14 @@ mod tests {
         assert_eq!(list[..2], ["172.17.0.0/16", "172.18.0.0/16"]);
         assert_eq!(list[14..17], ["172.31.0.0/16", "192.168.0.0/20", "192.168.16.0/20"]);
         assert_eq!(list[30], "192.168.240.0/20");
+    }
+
+    #[test]
+    fn beside_docker_the_list_is_taken_from_its_end() {
+        let mut list: Vec<Subnet> = Pool::BesideDocker.subnets().collect();
+        assert_eq!(list[0].net().to_string(), "192.168.240.0/20");
+        list.reverse();
+        assert_eq!(list, Pool::Docker.subnets().collect::<Vec<_>>());
     }
 
     #[test]

@@ -67,6 +67,28 @@ pub(crate) fn bear(target: &Namespace, scratch: &Scratch, spec: &DeviceSpec) -> 
     Ok((tap, there))
 }
 
+/// Makes a TAP in `engine`, the namespace of an engine that takes it to a container itself: down, silent, with MAC and MTU
+/// and nothing else. The addresses and gateways of `spec` are the engine's to set.
+///
+/// It is born where the engine looks for it, and not moved there: its descriptor pins that namespace, and a container's
+/// death shows. As [`birth`], it is neither owned nor persistent. Leaves the process in `engine`.
+///
+/// # Errors
+///
+/// Each says what was being done. Nothing of the device is left.
+pub fn birth_down(engine: &Namespace, spec: &DeviceSpec) -> Result<Tap> {
+    spec.check()?;
+    let mut netlink = enter(engine)?;
+    refuse_taken_name(&mut netlink, &spec.ifname)?;
+    let tap = Tap::open(&spec.ifname, spec.offload)?;
+    sysctl::silence(&spec.ifname);
+    let index = find(&mut netlink, &spec.ifname)?.index;
+    netlink
+        .set_address_and_mtu(index, spec.mac, spec.mtu)
+        .map_err(|os| Error::netlink(format!("set MAC and MTU of {}", spec.ifname), os))?;
+    Ok(tap)
+}
+
 /// Attaches again to the persistent TAP that `spec` describes in `target`.
 ///
 /// The descriptor keeps the target's namespace alive: its death shows no more (see [`birth`]). Leaves the process in `target`.
@@ -130,7 +152,7 @@ pub(crate) fn enter(target: &Namespace) -> Result<Netlink> {
     open_netlink()
 }
 
-fn open_netlink() -> Result<Netlink> {
+pub(crate) fn open_netlink() -> Result<Netlink> {
     Netlink::open().map_err(|os| Error::netlink("open a netlink socket", os))
 }
 

@@ -1,6 +1,7 @@
 //! Work in a forked child: what enters another namespace never comes back.
 //!
-//! The child does its work, sends one message (the result and at most one descriptor) and ends. It holds only the
+//! The child does its work, sends one message (the result and at most one descriptor, or the few of
+//! [`Child::spawn_with`]) and ends. It holds only the
 //! descriptors it was told to keep, so that it never keeps a device or a connection of its parent alive. It is bounded
 //! twice: the parent kills it at its limit, and an alarm of its own ends it should the parent be gone.
 //!
@@ -34,6 +35,8 @@ pub struct Child<T> {
 
 /// What the child's work gives: a value and a descriptor.
 type Answer<T> = Result<(T, Option<OwnedFd>)>;
+/// The same with several descriptors.
+type AnswerWith<T> = Result<(T, Vec<OwnedFd>)>;
 
 impl<T: Serialize + DeserializeOwned> Child<T> {
     /// Forks a child that does `work`. `step` says what is done, for errors; `keep` lists the descriptors that `work`
@@ -46,6 +49,17 @@ impl<T: Serialize + DeserializeOwned> Child<T> {
         keep: &[BorrowedFd<'_>],
         limit: Duration,
         work: impl FnOnce() -> Answer<T>,
+    ) -> Result<Child<T>> {
+        Child::spawn_with(step, keep, limit, || work().map(|(value, fd)| (value, fd.into_iter().collect())))
+    }
+
+    /// As [`spawn`](Child::spawn), where the work gives up to [`DESCRIPTORS_MAX`](message::DESCRIPTORS_MAX) descriptors, which
+    /// [`finish_with`](Child::finish_with) takes.
+    pub fn spawn_with(
+        step: &str,
+        keep: &[BorrowedFd<'_>],
+        limit: Duration,
+        work: impl FnOnce() -> AnswerWith<T>,
     ) -> Result<Child<T>> {
         let failed = |error: io::Error| Error::Child { step: step.into(), why: error.to_string() };
         let (ours, theirs) = message::pair().map_err(failed)?;
@@ -71,13 +85,20 @@ impl<T: Serialize + DeserializeOwned> Child<T> {
 
     /// Takes the answer and reaps the child. A child that has not answered yet is killed.
     pub fn finish(self) -> Answer<T> {
+        let (value, mut fds) = self.finish_with()?;
+        Ok((value, fds.pop()))
+    }
+
+    /// As [`finish`](Child::finish), with every descriptor of the answer.
+    pub fn finish_with(self) -> AnswerWith<T> {
         let failed = |why: String| Error::Child { step: self.step.clone(), why };
         if !self.finished() {
             return Err(failed("timed out".into()));
         }
-        let received = message::recv::<Result<T>>(self.socket.as_fd()).map_err(|error| failed(error.to_string()))?;
-        let (result, fd) = received.ok_or_else(|| failed("its process died".into()))?;
-        Ok((result?, fd))
+        let received =
+            message::recv_with::<Result<T>>(self.socket.as_fd()).map_err(|error| failed(error.to_string()))?;
+        let (result, fds) = received.ok_or_else(|| failed("its process died".into()))?;
+        Ok((result?, fds))
     }
 }
 
@@ -119,15 +140,20 @@ fn readable(socket: BorrowedFd<'_>, timeout: PollTimeout) -> bool {
 }
 
 /// The child's life.
-fn run<T: Serialize>(socket: OwnedFd, keep: &[BorrowedFd<'_>], limit: Duration, work: impl FnOnce() -> Answer<T>) -> ! {
+fn run<T: Serialize>(
+    socket: OwnedFd,
+    keep: &[BorrowedFd<'_>],
+    limit: Duration,
+    work: impl FnOnce() -> AnswerWith<T>,
+) -> ! {
     let answered = catch_unwind(AssertUnwindSafe(|| {
         set_alarm(limit);
         close_all_but(&[keep, &[socket.as_fd()]].concat());
-        let (result, fd) = match work() {
-            Ok((value, fd)) => (Ok(value), fd),
-            Err(error) => (Err(error), None),
+        let (result, fds) = match work() {
+            Ok((value, fds)) => (Ok(value), fds),
+            Err(error) => (Err(error), Vec::new()),
         };
-        message::send(socket.as_fd(), &result, fd.as_ref().map(AsFd::as_fd))
+        message::send_with(socket.as_fd(), &result, &fds.iter().map(AsFd::as_fd).collect::<Vec<_>>())
     }));
     let status = i32::from(!matches!(answered, Ok(Ok(()))));
     // SAFETY: ends the process at once; nothing of the parent's (its buffers, its destructors) runs here.

@@ -116,6 +116,14 @@ pub enum Error {
         /// What the kernel said.
         os: Os,
     },
+    /// A socket for names could not be made.
+    #[error("answer names in the container: {step}: {os}")]
+    Names {
+        /// What was being done.
+        step: String,
+        /// What the kernel said.
+        os: Os,
+    },
     /// The forked child gave no answer.
     #[error("{step}: {why}")]
     Child {

@@ -1,7 +1,8 @@
-//! Messages between our own processes: JSON in one message of a SOCK_SEQPACKET socket, with at most one descriptor.
+//! Messages between our own processes: JSON in one message of a SOCK_SEQPACKET socket, with at most one descriptor; those
+//! that say so, [`send_with`] and [`recv_with`], with at most [`DESCRIPTORS_MAX`].
 //!
-//! Limits: [`LIMIT`] bytes a message, one descriptor. A message that breaks them is refused, its descriptors are closed.
-//! On a non-blocking socket both directions return `WouldBlock`.
+//! Limits: [`LIMIT`] bytes a message, and the descriptors. A message that breaks them is refused, its descriptors are
+//! closed. On a non-blocking socket both directions return `WouldBlock`.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -15,6 +16,9 @@ use serde::de::DeserializeOwned;
 
 /// Longest message, in bytes. A device with 500 addresses fits; the kernel's default send buffer holds three.
 pub const LIMIT: usize = 64 * 1024;
+
+/// Most descriptors that come with one message: those of [`NameSockets`](crate::NameSockets).
+pub const DESCRIPTORS_MAX: usize = 4;
 
 /// Most descriptors the kernel passes in one message: include/net/scm.h.
 const SCM_MAX_FD: usize = 253;
@@ -30,11 +34,23 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 ///
 /// `InvalidData` when it is longer than [`LIMIT`]; `BrokenPipe` when the peer is gone, without a signal.
 pub fn send<T: Serialize>(socket: BorrowedFd<'_>, message: &T, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    send_with(socket, message, fd.as_slice())
+}
+
+/// Sends one message with several descriptors, for [`recv_with`].
+///
+/// # Errors
+///
+/// As [`send`], and `InvalidData` when there are more than [`DESCRIPTORS_MAX`].
+pub fn send_with<T: Serialize>(socket: BorrowedFd<'_>, message: &T, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let bytes = serde_json::to_vec(message)?;
     if bytes.len() > LIMIT {
         return Err(invalid("message longer than 64 KiB"));
     }
-    let raw: Vec<_> = fd.iter().map(AsRawFd::as_raw_fd).collect();
+    if fds.len() > DESCRIPTORS_MAX {
+        return Err(invalid("message with too many descriptors"));
+    }
+    let raw: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&raw)];
     let control = if raw.is_empty() { &rights[..0] } else { &rights[..] };
     let parts = [IoSlice::new(&bytes)];
@@ -48,17 +64,31 @@ pub fn send<T: Serialize>(socket: BorrowedFd<'_>, message: &T, fd: Option<Borrow
 ///
 /// `InvalidData` when the message is too long, not what `T` is, or came with more than one descriptor. It is consumed.
 pub fn recv<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<(T, Option<OwnedFd>)>> {
-    let mut bytes = vec![0; LIMIT];
-    let Some((length, fd)) = recv_bytes(socket, &mut bytes)? else { return Ok(None) };
-    let message = serde_json::from_slice(&bytes[..length])?;
-    Ok(Some((message, fd)))
+    let received = recv_most(socket, 1)?;
+    Ok(received.map(|(message, mut fds)| (message, fds.pop())))
 }
 
-fn recv_bytes(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<Option<(usize, Option<OwnedFd>)>> {
+/// Receives one message and the descriptors that came with it, in their order; `None` when the peer closed.
+///
+/// # Errors
+///
+/// As [`recv`], for more than [`DESCRIPTORS_MAX`].
+pub fn recv_with<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    recv_most(socket, DESCRIPTORS_MAX)
+}
+
+fn recv_most<T: DeserializeOwned>(socket: BorrowedFd<'_>, most: usize) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    let mut bytes = vec![0; LIMIT];
+    let Some((length, fds)) = recv_bytes(socket, &mut bytes, most)? else { return Ok(None) };
+    let message = serde_json::from_slice(&bytes[..length])?;
+    Ok(Some((message, fds)))
+}
+
+fn recv_bytes(socket: BorrowedFd<'_>, bytes: &mut [u8], most: usize) -> io::Result<Option<(usize, Vec<OwnedFd>)>> {
     // Room for all one message can carry: where the control data is cut, nix does not say which descriptors came.
     let mut control = nix::cmsg_space!([RawFd; SCM_MAX_FD]);
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-    let (length, flags, mut fds) = retry(|| {
+    let (length, flags, fds) = retry(|| {
         let mut parts = [IoSliceMut::new(bytes)];
         let received = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
         let fds: Vec<OwnedFd> = received.cmsgs()?.flat_map(rights).collect();
@@ -67,10 +97,10 @@ fn recv_bytes(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<Option<(us
     if flags.contains(MsgFlags::MSG_TRUNC) {
         return Err(invalid("message longer than 64 KiB"));
     }
-    if flags.contains(MsgFlags::MSG_CTRUNC) || fds.len() > 1 {
-        return Err(invalid("message with more than one descriptor"));
+    if flags.contains(MsgFlags::MSG_CTRUNC) || fds.len() > most {
+        return Err(invalid("message with too many descriptors"));
     }
-    Ok((length > 0).then(|| (length, fds.pop())))
+    Ok((length > 0).then_some((length, fds)))
 }
 
 fn rights(message: ControlMessageOwned) -> Vec<OwnedFd> {
@@ -135,16 +165,45 @@ mod tests {
     }
 
     #[test]
-    fn more_than_one_descriptor_is_refused_and_none_is_left_open() {
+    fn several_descriptors_arrive_in_their_order() {
         let (a, b) = pair().unwrap();
-        for count in [2, 3, SCM_MAX_FD] {
+        let pipes: Vec<_> = (0..DESCRIPTORS_MAX).map(|_| nix::unistd::pipe().unwrap()).collect();
+        let writers: Vec<_> = pipes.iter().map(|(_, write)| write.as_fd()).collect();
+        send_with(a.as_fd(), &1, &writers).unwrap();
+        let (_, fds) = recv_with::<u64>(b.as_fd()).unwrap().unwrap();
+        assert_eq!(fds.len(), DESCRIPTORS_MAX);
+        for (number, (fd, (read, _))) in fds.iter().zip(&pipes).enumerate() {
+            nix::unistd::write(fd, &[number as u8]).unwrap();
+            let mut byte = [0xff];
+            nix::unistd::read(read, &mut byte).unwrap();
+            assert_eq!(byte, [number as u8]);
+        }
+        let five = vec![pipes[0].1.as_fd(); DESCRIPTORS_MAX + 1];
+        assert_eq!(send_with(a.as_fd(), &1, &five).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn a_descriptor_too_many_is_refused_and_none_is_left_open() {
+        fn one(socket: BorrowedFd<'_>) -> io::Result<()> {
+            recv::<u64>(socket).map(drop)
+        }
+        fn several(socket: BorrowedFd<'_>) -> io::Result<()> {
+            recv_with::<u64>(socket).map(drop)
+        }
+        too_many_are_refused(one, &[2, 3, DESCRIPTORS_MAX, SCM_MAX_FD]);
+        too_many_are_refused(several, &[DESCRIPTORS_MAX + 1, SCM_MAX_FD]);
+    }
+
+    fn too_many_are_refused(receive: fn(BorrowedFd<'_>) -> io::Result<()>, counts: &[usize]) {
+        let (a, b) = pair().unwrap();
+        for &count in counts {
             let (read, write) = nix::unistd::pipe().unwrap();
             let raw = vec![write.as_raw_fd(); count];
             let parts = [IoSlice::new(b"1")];
             let control = [ControlMessage::ScmRights(&raw)];
             sendmsg::<()>(a.as_raw_fd(), &parts, &control, MsgFlags::empty(), None).unwrap();
             drop(write);
-            assert_eq!(recv::<u64>(b.as_fd()).unwrap_err().kind(), io::ErrorKind::InvalidData);
+            assert_eq!(receive(b.as_fd()).unwrap_err().kind(), io::ErrorKind::InvalidData);
             // End of file: no writer is left.
             assert_eq!(nix::unistd::read(&read, &mut [0; 1]).unwrap(), 0);
         }

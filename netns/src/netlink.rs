@@ -41,6 +41,8 @@ pub(crate) struct Link {
     pub(crate) index: LinkIndex,
     /// Its hardware address.
     pub(crate) address: Vec<u8>,
+    /// Whether it was brought up.
+    pub(crate) up: bool,
 }
 
 /// A socket to one namespace's route netlink.
@@ -240,6 +242,32 @@ impl Netlink {
     }
 }
 
+/// What happens to the devices of one namespace.
+#[derive(Debug)]
+pub(crate) struct LinkEvents {
+    socket: Socket,
+}
+
+impl LinkEvents {
+    /// Of the namespace the calling thread is in, from now on.
+    pub(crate) fn subscribe() -> Result<LinkEvents> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        // include/uapi/linux/rtnetlink.h: RTMGRP_LINK.
+        socket.bind(&SocketAddr::new(0, 1))?;
+        Ok(LinkEvents { socket })
+    }
+
+    /// Waits for something to happen to any of them: what, the caller asks. Events that were lost are one.
+    pub(crate) fn wait(&self) -> Result<()> {
+        // Not read whole: what is left of a message is thrown away.
+        match self.socket.recv(&mut &mut [0; 16][..], 0) {
+            Ok(_) => Ok(()),
+            Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
 fn family(address: IpAddr) -> AddressFamily {
     if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
@@ -250,7 +278,8 @@ fn as_link(message: RouteNetlinkMessage) -> Option<Link> {
         LinkAttribute::Address(address) => Some(address.clone()),
         _ => None,
     });
-    Some(Link { index: LinkIndex(link.header.index), address: address.unwrap_or_default() })
+    let up = link.header.flags.contains(LinkFlags::Up);
+    Some(Link { index: LinkIndex(link.header.index), address: address.unwrap_or_default(), up })
 }
 
 fn as_address(message: &AddressMessage) -> Option<IpNet> {

@@ -38,3 +38,14 @@ pub(crate) fn prepare_router(ifname: &str, ipv6: bool) {
         let _: io::Result<()> = fs::write(format!("/proc/sys/net/{family}/conf/{ifname}/{key}"), value);
     }
 }
+
+/// Keeps the kernel from saying anything of its own by a device that only waits to be taken elsewhere: no IPv6, no link-local
+/// address. The namespace it is taken to begins anew with its own defaults.
+///
+/// Best effort, as [`prepare_ipv6`]: the device is down.
+pub(crate) fn silence(ifname: &str) {
+    for (key, value) in [("addr_gen_mode", "1"), ("disable_ipv6", "1")] {
+        // See above: best effort.
+        let _: io::Result<()> = fs::write(format!("/proc/sys/net/ipv6/conf/{ifname}/{key}"), value);
+    }
+}

@@ -2,13 +2,21 @@
 
 use std::ffi::CStr;
 use std::fs::File;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
+use nix::errno::Errno;
+
 use crate::error::{Error, Result};
+use crate::namespace::Namespace;
 
 /// The device node.
 pub(crate) const NODE: &str = "/dev/net/tun";
+
+/// include/uapi/linux/sockios.h; of this driver since Linux 5.1.
+const SIOCGSKNS: libc::c_ulong = 0x894c;
+/// Since Linux 5.7.
+const TUNGETDEVNETNS: libc::c_ulong = nix::request_code_none!(b'T', 227);
 
 mod ioctls {
     nix::ioctl_write_ptr_bad!(set_iff, nix::request_code_write!(b'T', 202, 4), libc::ifreq);
@@ -86,6 +94,32 @@ pub(crate) fn set_persist(fd: BorrowedFd<'_>, persist: bool) -> nix::Result<()> 
 pub(crate) fn set_owner(fd: BorrowedFd<'_>, uid: u32) -> nix::Result<()> {
     // SAFETY: takes a number, touches no memory.
     unsafe { ioctls::set_owner(fd.as_raw_fd(), uid as libc::c_int) }.map(drop)
+}
+
+/// The namespace where the device is now. Needs CAP_NET_ADMIN over it. EBADFD where the device is gone.
+pub(crate) fn device_namespace(fd: BorrowedFd<'_>) -> Result<Namespace> {
+    namespace(fd, TUNGETDEVNETNS, "of the device")
+}
+
+/// The namespace where the node was opened, which the descriptor keeps alive. Needs CAP_NET_ADMIN over it.
+pub(crate) fn opened_in(fd: BorrowedFd<'_>) -> Result<Namespace> {
+    namespace(fd, SIOCGSKNS, "where the device was born")
+}
+
+fn namespace(fd: BorrowedFd<'_>, request: libc::c_ulong, name: &str) -> Result<Namespace> {
+    // SAFETY: the descriptor is open; neither request takes an argument or touches memory of ours.
+    let opened = Errno::result(unsafe { libc::ioctl(fd.as_raw_fd(), request) });
+    let opened = opened.map_err(|os| Error::Namespace { name: known(name, os), os: os.into() })?;
+    // SAFETY: the ioctl just returned this descriptor; nobody else knows it.
+    Namespace::from_fd(unsafe { OwnedFd::from_raw_fd(opened) })
+}
+
+/// An older driver's answer is told from the others.
+fn known(name: &str, os: Errno) -> String {
+    match os {
+        Errno::EINVAL | Errno::ENOTTY => format!("{name}, which is known since Linux 5.7"),
+        _ => name.into(),
+    }
 }
 
 /// `name` was checked to fit; an empty one asks.

@@ -10,6 +10,7 @@
 //! | [`Terminal`] | a terminal with a program on it, typed at and hung up |
 //! | [`Probe`] | packets and connections made inside a container |
 //! | [`iperf`] | one iperf3 run between two containers |
+//! | [`page_commands`] | what a page of the documentation has its reader type |
 //!
 //! Verbs panic when something fails: a harness that returned errors would be unwrapped in each line of each test. A tool
 //! that is missing fails the test with the command that installs it. No verb waits without a deadline.
@@ -21,6 +22,7 @@ pub mod iperf;
 
 mod container;
 mod internet;
+mod page;
 mod probe;
 mod process;
 mod program;
@@ -31,6 +33,7 @@ mod wait;
 
 pub use container::Container;
 pub use internet::Internet;
+pub use page::page_commands;
 pub use probe::Probe;
 pub use process::{Background, Output, run};
 pub use program::{program, tool};

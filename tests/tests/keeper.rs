@@ -20,10 +20,10 @@ use serde::{Deserialize, Serialize};
 use tapswitch::daemon::keeper::message::{EndpointKey, JobId, SocketKey, ToKeeper, ToSwitch};
 use tapswitch::daemon::keeper::{Config, SwitchStart, run, serve_takeover};
 use tapswitch::uplink::Transport;
-use tapswitch_netns::{Child, DeviceSpec, Error, Namespace, TapInfo, in_child, message};
+use tapswitch_netns::{Child, DeviceSpec, Error, NameSockets, Namespace, NamespaceId, TapInfo, in_child, message};
 use tempfile::TempDir;
 
-use lab::{Container, LIMIT, Netns, become_user, has_carrier, spec, until};
+use lab::{Container, LIMIT, Netns, become_user, has_carrier, is_up, spec, take_back, take_in, until};
 
 /// A keeper in a process of its own; it and its switch are killed with this value.
 struct Daemon {
@@ -44,15 +44,19 @@ impl Drop for Family {
         }
         let keeper = self.0.to_string();
         until("the keeper stops", || stat(&keeper).first().is_none_or(|state| ["T", "Z"].contains(&state.as_str())));
-        let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        let switches: Vec<_> = pids.filter(|pid| stat(pid).get(1) == Some(&keeper)).collect();
-        for pid in switches.iter().chain([&keeper]) {
+        for pid in children(self.0).iter().chain([&keeper]) {
             let pid: i32 = pid.parse().unwrap();
             // It may have ended just before.
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             until("it ends", || has_ended(pid));
         }
     }
+}
+
+/// The processes it has forked and not reaped: its switch, and who works for it.
+fn children(keeper: Pid) -> Vec<String> {
+    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    pids.filter(|pid| stat(pid).get(1) == Some(&keeper.to_string())).collect()
 }
 
 /// State and parent of a process; nothing of one that is gone.
@@ -91,6 +95,7 @@ impl Daemon {
                 run_dir: directory.join("run"),
                 state_dir: directory.join("state"),
                 api_socket: directory.join("run/api.sock"),
+                docker_socket: None,
                 ready: ready.as_ref().map(|fd| fd.try_clone().unwrap()),
             };
             run(config, switch_main).map(|()| ((), None)).map_err(|error| as_netns(error.to_string()))
@@ -145,7 +150,13 @@ impl Relay {
     }
 
     fn recv(&self) -> (ToSwitch, Option<OwnedFd>) {
-        message::recv(self.socket.as_fd()).unwrap().expect("the relay answers")
+        let (told, mut fds) = self.recv_with();
+        assert!(fds.len() <= 1, "{told:?}");
+        (told, fds.pop())
+    }
+
+    fn recv_with(&self) -> (ToSwitch, Vec<OwnedFd>) {
+        message::recv_with(self.socket.as_fd()).unwrap().expect("the relay answers")
     }
 
     fn ask(&self, message: &ToKeeper) -> ToSwitch {
@@ -232,12 +243,13 @@ fn relay(start: SwitchStart) -> i32 {
             }
         }
         if from_keeper {
-            let Some((told, fd)) = message::recv::<ToSwitch>(start.keeper.as_fd()).unwrap() else { break };
+            let Some((told, mut fds)) = message::recv_with::<ToSwitch>(start.keeper.as_fd()).unwrap() else { break };
             if matches!(told, ToSwitch::Stop) {
                 return 0;
             }
-            message::send(client.as_fd(), &told, fd.as_ref().map(OwnedFd::as_fd)).unwrap();
-            match (told, fd) {
+            let passed: Vec<_> = fds.iter().map(OwnedFd::as_fd).collect();
+            message::send_with(client.as_fd(), &told, &passed).unwrap();
+            match (told, fds.pop()) {
                 (ToSwitch::Attached { tap, .. }, Some(fd)) => taps.push((key("web"), tap, fd)),
                 (ToSwitch::Bound { socket, .. }, Some(fd)) => sockets.push((socket, fd)),
                 _ => {}
@@ -256,6 +268,31 @@ fn relay(start: SwitchStart) -> i32 {
         Ok(Some(_open_until_the_end)) => std::process::exit(0),
         other => panic!("{other:?}"),
     }
+}
+
+/// Asks where the device is; what the keeper tells of it comes after the answer.
+fn follow(relay: &Relay, engine: NamespaceId, wait: bool) {
+    let gateway = "172.17.0.1".parse().unwrap();
+    let asked = ToKeeper::Follow { job: JobId(4), endpoint: key("web"), engine, wait, gateway };
+    assert!(matches!(relay.ask(&asked), ToSwitch::Done { job: JobId(4) }));
+}
+
+/// Where the keeper tells the device is, with its sockets for names.
+fn moved(relay: &Relay) -> (NamespaceId, String, Option<NameSockets>) {
+    match relay.recv_with() {
+        (ToSwitch::Moved { endpoint, namespace, ifname, names }, fds) if endpoint == key("web") => {
+            let sockets = names.map(|upstream| NameSockets::from_parts(upstream, fds).expect("four descriptors"));
+            (namespace, ifname, sockets)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Asks for a device of that name where the process is.
+fn attach_down(relay: &Relay, pid: i32, ifname: &str) -> ToSwitch {
+    let device = DeviceSpec { ifname: ifname.into(), ..spec() };
+    relay.send(&ToKeeper::AttachDown { job: JobId(1), endpoint: key("web"), pid, device }, None);
+    relay.recv().0
 }
 
 fn carrier_changes(netns: &Netns) -> String {
@@ -537,6 +574,115 @@ fn a_port_that_is_taken_comes_back_with_who_has_it() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn a_device_that_an_engine_takes_is_followed_and_destroyed_wherever_it_is() {
+    let directory = TempDir::new().unwrap();
+    let (engine, container) = (Netns::new(), Netns::new());
+    let process = engine.process();
+    let daemon = Daemon::start(directory.path(), relay);
+    let first = daemon.connect();
+    first.kept();
+    let error = failed(attach_down(&first, process.pid(), "eth0"));
+    assert_eq!(error, "attach default/web: a device for an engine is named tsd..., not eth0");
+    let at_home = engine.open().id();
+    match attach_down(&first, process.pid(), "tsd0") {
+        ToSwitch::Attached { namespace, tap, .. } => assert_eq!((namespace, tap.ifname.as_str()), (at_home, "tsd0")),
+        other => panic!("{other:?}"),
+    }
+    assert!(!is_up(&engine.link("tsd0")));
+
+    follow(&first, at_home, true);
+    container.exec("ip link set lo up");
+    take_in(&engine, "tsd0", &container, "eth0");
+    let namespace = container.open().id();
+    let (there, ifname, names) = moved(&first);
+    assert_eq!((there, ifname.as_str()), (namespace, "eth0"));
+    assert_eq!(names.expect("nobody answers names").upstream.udp, "172.17.0.1:53".parse().unwrap());
+    let set_mtu = ToKeeper::SetMtu { job: JobId(3), namespace, ifname, mtu: 9000 };
+    assert!(matches!(first.ask(&set_mtu), ToSwitch::Done { .. }));
+    assert_eq!(container.link("eth0")["mtu"], 9000);
+
+    first.kill();
+    let second = daemon.connect();
+    assert_eq!(second.kept().len(), 1);
+    follow(&second, at_home, false);
+    assert_eq!(moved(&second).0, namespace);
+    take_back(&container, "eth0", &engine, "tsd0");
+    follow(&second, at_home, false);
+    let (there, ifname, names) = moved(&second);
+    assert_eq!((there, ifname.as_str(), names.is_none()), (at_home, "tsd0", true));
+
+    // One that waits has a descriptor of the device: it ends with it. Asked twice, it is one.
+    for _ in 0..2 {
+        follow(&second, at_home, true);
+        assert_eq!(children(daemon.pid()).len(), 2);
+    }
+    assert!(matches!(second.detach(), ToSwitch::Done { .. }));
+    assert_eq!(children(daemon.pid()).len(), 1, "the switch alone");
+    second.kill();
+    until("the device is gone", || engine.link("tsd0").is_null());
+}
+
+#[test]
+fn a_device_of_an_engine_on_the_host_is_attached_again_and_nothing_else_there_is() {
+    /// Not left to the host when a test fails.
+    struct Left(String);
+    impl Drop for Left {
+        fn drop(&mut self) {
+            let _ = std::process::Command::new("ip").args(["link", "del", &self.0]).output();
+        }
+    }
+    let directory = TempDir::new().unwrap();
+    let pid = std::process::id();
+    let device = DeviceSpec { ifname: format!("tsd{pid}"), ..spec() };
+    let left = Left(device.ifname.clone());
+    let on_host = || Path::new("/sys/class/net").join(&left.0).exists();
+    let daemon = Daemon::start(directory.path(), relay);
+    let first = daemon.connect();
+    first.kept();
+    assert!(matches!(attach_down(&first, pid as i32, &left.0), ToSwitch::Attached { .. }));
+    assert!(on_host());
+    kill(daemon.pid(), Signal::SIGTERM).unwrap();
+    daemon.wait().unwrap();
+
+    let daemon = Daemon::start(directory.path(), relay);
+    let second = daemon.connect();
+    assert!(second.kept().is_empty());
+    let namespace = Namespace::current().unwrap().id();
+    let again = |device: &DeviceSpec| ToKeeper::Reattach {
+        job: JobId(2),
+        endpoint: key("web"),
+        namespace,
+        device: device.clone(),
+    };
+    let error = failed(second.ask(&again(&DeviceSpec { ifname: "eth0".into(), ..device.clone() })));
+    assert!(error.contains("the host's own network namespace"), "{error}");
+    assert!(matches!(second.ask(&again(&device)), ToSwitch::Attached { .. }));
+    let set_mtu = ToKeeper::SetMtu { job: JobId(3), namespace, ifname: left.0.clone(), mtu: 9000 };
+    assert!(matches!(second.ask(&set_mtu), ToSwitch::Done { .. }));
+    assert!(matches!(second.detach(), ToSwitch::Done { .. }));
+    second.kill();
+    until("the device is gone", || !on_host());
+}
+
+#[test]
+fn what_cannot_be_made_for_an_engine_or_followed_says_why() {
+    let directory = TempDir::new().unwrap();
+    let daemon = Daemon::start(directory.path(), relay);
+    let relay = daemon.connect();
+    relay.kept();
+    let error = failed(attach_down(&relay, i32::MAX, "tsd0"));
+    assert!(error.starts_with("attach default/web: namespace 2147483647: not found"), "{error}");
+    let device = DeviceSpec { ifname: "tsd0".into(), ..spec() };
+    let pid = std::process::id() as i32;
+    let host = ToKeeper::AttachDown { job: JobId(1), endpoint: key("host.tapswitch"), pid, device };
+    assert!(failed(relay.ask(&host)).contains("the host's own name"));
+    let engine = Namespace::current().unwrap().id();
+    let gateway = "172.17.0.1".parse().unwrap();
+    let follow = ToKeeper::Follow { job: JobId(4), endpoint: key("web"), engine, wait: true, gateway };
+    assert_eq!(failed(relay.ask(&follow)), "follow default/web: it has no device");
 }
 
 #[test]

@@ -135,12 +135,13 @@ fn become_command(
     let words: Result<Vec<CString>, _> = command.iter().map(|w| CString::new(w.as_bytes())).collect();
     let words = words.expect("arguments of a process hold no NUL");
     reset(Some(mask)).map_err(|e| (format!("{shown}: reset signals: {e}"), i32::from(OURS)))?;
-    let error = match execvp(&words[0], &words) {
-        Ok(never) => match never {},
-        Err(error) => error,
-    };
+    execvp(&words[0], &words).map_err(|error| not_executed(&shown, error))
+}
+
+/// What is said of a command that cannot be executed, and the status that says so too.
+fn not_executed(command: &str, error: Errno) -> (String, i32) {
     let status = if matches!(error, Errno::ENOENT | Errno::ENOTDIR) { NOT_FOUND } else { NOT_EXECUTABLE };
-    Err((format!("{shown}: {}", error.desc().to_lowercase()), status))
+    (format!("{command}: {}", error.desc().to_lowercase()), status)
 }
 
 #[cfg(test)]
@@ -160,9 +161,7 @@ mod tests {
 
     #[test]
     fn exec_failures_have_docker_s_statuses() {
-        let mask = nix::sys::signal::SigSet::empty();
-        assert_eq!(become_command(&[os("/no/such/command")], &mask).unwrap_err().1, 127);
-        let (error, status) = become_command(&[os("/etc/passwd")], &mask).unwrap_err();
-        assert_eq!((error.as_str(), status), ("/etc/passwd: permission denied", 126));
+        assert_eq!(not_executed("/no/such/command", Errno::ENOENT).1, 127);
+        assert_eq!(not_executed("/etc/passwd", Errno::EACCES), ("/etc/passwd: permission denied".into(), 126));
     }
 }

@@ -18,7 +18,7 @@ use super::args::NetworkFlags;
 use super::{Outcome, output, status};
 use crate::daemon::api::client::Client;
 use crate::daemon::name::Name;
-use crate::daemon::settings::{Flags, Settings};
+use crate::daemon::settings::{DockerPlugin, Flags, Settings};
 use crate::daemon::{keeper, log, switch_main};
 
 /// At this length the log of a detached daemon starts anew with the daemon, in bytes.
@@ -33,6 +33,7 @@ const SERVES: &str = "ok";
   tapswitch up -d                               in the background, once it serves
   tapswitch up -d --subnet 192.168.227.0/24 --icc false
   tapswitch up --config /etc/tapswitch.toml
+  tapswitch up -d --docker-plugin               for `docker network create -d tapswitch`
   tapswitch up -d --state ~/lab                 a second one; its socket is ~/lab/run/api.sock
 
 A stored network wins: flags that contradict it are an error that names both values. End it with `tapswitch down`, or with \
@@ -58,6 +59,10 @@ pub(super) struct Args {
     /// Frames of up to 64 KB between containers, unsegmented and unsummed [default: auto]
     #[arg(long, value_name = "auto|on|off", value_parser = offload_mode, help_heading = "Forwarding")]
     offload: Option<OffloadMode>,
+    /// Serve Docker's network and IPAM drivers `tapswitch` [default PATH: /run/docker/plugins/tapswitch.sock, where dockerd looks; with \
+    /// --state and for a user docker.sock beside api.sock]
+    #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true, help_heading = "Docker")]
+    docker_plugin: Option<Option<PathBuf>>,
 }
 
 fn offload_mode(text: &str) -> Result<OffloadMode, String> {
@@ -103,6 +108,7 @@ fn flags(args: Args) -> Flags {
         host_access: args.network.host_access,
         workers: args.workers,
         offload: args.offload,
+        docker_plugin: args.docker_plugin.map(|path| path.map_or(DockerPlugin::Usual, DockerPlugin::At)),
     }
 }
 
@@ -196,6 +202,7 @@ fn serve(settings: &Settings, ready: Option<OwnedFd>) -> Outcome {
         run_dir: settings.run_dir.clone(),
         state_dir: settings.state_dir.clone(),
         api_socket: settings.api_socket(),
+        docker_socket: settings.docker_socket.clone(),
         ready,
     };
     keeper::run(config, |start| switch_main(start, settings))?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tapswitch_netns::{DeviceSpec, OffloadMode, TapInfo};
 
 use super::api::types::{EndpointInfo, EndpointState};
-use super::control::publication_info as info;
+use super::control::{Place, publication_info as info};
 use super::host_access;
 use super::keeper::message::EndpointKey;
 use super::name::Name;
@@ -65,6 +65,18 @@ impl Endpoint {
         key(&self.record.network, &self.record.name)
     }
 
+    /// Where it is.
+    pub(crate) fn place(&self) -> Place {
+        Place { network: self.record.network.clone(), name: self.record.name.clone() }
+    }
+
+    /// Notes the name that its device has now, for the next keeper.
+    pub(crate) fn renamed(&mut self, ifname: &str) {
+        if let Phase::Up(port) = &mut self.phase {
+            ifname.clone_into(&mut port.info.ifname);
+        }
+    }
+
     /// Its port, while it is served.
     pub(crate) fn port(&self) -> Option<&Port> {
         match &self.phase {
@@ -81,6 +93,11 @@ impl Endpoint {
     /// Whether it is the host's own device, which is the network's and nobody's container.
     pub(crate) fn is_host(&self) -> bool {
         host_access::is_taken(&self.record.name)
+    }
+
+    /// Whether `address` is one of its.
+    pub(crate) fn has(&self, address: IpAddr) -> bool {
+        self.record.ipv4 == address || self.record.ipv6.is_some_and(|ipv6| ipv6 == address)
     }
 
     /// As the forwarding core is told of it. The host's addresses are the network's to name.

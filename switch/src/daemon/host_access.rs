@@ -43,7 +43,7 @@ pub(crate) fn is_taken(name: &Name) -> bool {
     name.as_str().eq_ignore_ascii_case(NAME)
 }
 
-/// The leases of a network on which only the host has one yet, as its file says.
+/// The leases of a network on which only the host has one yet, as its file says; and what is to be left out for Docker.
 pub(crate) fn leases(record: &NetworkRecord) -> Leases {
     let mut leases = Leases::new(record.subnet, record.subnet6);
     if let Some(host) = record.host {
@@ -51,6 +51,13 @@ pub(crate) fn leases(record: &NetworkRecord) -> Leases {
         if let Err(error) = leases.request(&Owner::new(NAME), wanted, Duration::ZERO) {
             // The file was edited by hand: endpoints come first.
             tracing::warn!("network {}: {NAME}: {error}", record.name);
+        }
+    }
+    for aux in record.docker.iter().filter(|docker| docker.ours).flat_map(|docker| &docker.aux) {
+        // No endpoint's name has a space.
+        let owner = Owner::new(format!("docker aux {aux}"));
+        if let Err(error) = leases.request(&owner, Wanted { ipv4: Some(*aux), ipv6: None }, Duration::ZERO) {
+            tracing::warn!("network {}: to be left out: {error}", record.name);
         }
     }
     leases

@@ -14,14 +14,15 @@ use tapswitch_netns::message;
 use super::keeper::message::{JobId, ToKeeper, ToSwitch};
 use super::refusal::{Outcome, Refusal};
 
-/// Most jobs that the keeper has not answered. Its answers fit the channel to control, and all of it the socket's buffers.
+/// Most jobs that the keeper has not answered. Its answers fit the channel to control, and all of it the socket's buffers. What
+/// the keeper says unasked waits with the keeper.
 pub(crate) const MAX_UNDER_WAY: usize = 32;
 
 /// What the receiving thread hands over.
 #[derive(Debug)]
 pub(crate) enum FromKeeper {
-    /// A message, with the descriptor that came with it.
-    Said(ToSwitch, Option<OwnedFd>),
+    /// A message, with the descriptors that came with it: one, but for [`ToSwitch::Moved`].
+    Said(ToSwitch, Vec<OwnedFd>),
     /// The keeper is gone, and this is the last.
     Gone,
 }
@@ -119,8 +120,8 @@ pub(crate) fn listen(socket: OwnedFd, to: Sender<FromKeeper>) -> io::Result<()> 
 
 fn receive(socket: &OwnedFd, to: &Sender<FromKeeper>) {
     loop {
-        let said = match message::recv::<ToSwitch>(socket.as_fd()) {
-            Ok(Some((said, fd))) => FromKeeper::Said(said, fd),
+        let said = match message::recv_with::<ToSwitch>(socket.as_fd()) {
+            Ok(Some((said, fds))) => FromKeeper::Said(said, fds),
             Ok(None) => FromKeeper::Gone,
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 tracing::error!("a message of the keeper: {error}");

@@ -4,6 +4,7 @@ mod announce;
 pub mod api;
 pub mod attach_socket;
 mod control;
+mod docker;
 mod endpoint;
 pub mod host;
 mod host_access;

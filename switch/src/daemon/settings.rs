@@ -5,6 +5,7 @@
 //! workers = 2                    # forwarding threads; one per core
 //! offload = "auto"               # auto, on or off
 //! io = "auto"                    # auto, io_uring or plain
+//! docker_plugin = "/run/docker/plugins/tapswitch.sock"   # a socket for dockerd; none
 //!
 //! [[network]]                    # any number of them
 //! name = "default"
@@ -36,8 +37,14 @@ use crate::engine::IoChoice;
 const MAX_WORKERS: usize = 64;
 /// Longest configuration file, in bytes.
 const MAX_FILE: u64 = 1 << 20;
-/// The kernel's `sun_path` holds 108 bytes with the final zero; `/attach.sock` is the longest name in the run directory.
-const MAX_RUN_DIR: usize = 108 - 1 - "/attach.sock".len();
+/// The kernel's `sun_path` holds 108 bytes with the final zero.
+const MAX_SOCKET: usize = 108 - 1;
+/// `/attach.sock` is the longest name in the run directory.
+const MAX_RUN_DIR: usize = MAX_SOCKET - "/attach.sock".len();
+/// Where root's daemon has its sockets.
+const ROOTS_RUN_DIR: &str = "/run/tapswitch";
+/// Where dockerd looks for a plugin, and finds its name.
+const PLUGIN_SOCKET: &str = "/run/docker/plugins/tapswitch.sock";
 
 /// What `up` was told on the command line. What is absent was not given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,6 +77,17 @@ pub struct Flags {
     pub workers: Option<usize>,
     /// `--offload`.
     pub offload: Option<OffloadMode>,
+    /// `--docker-plugin`.
+    pub docker_plugin: Option<DockerPlugin>,
+}
+
+/// Where Docker's socket is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DockerPlugin {
+    /// Where dockerd looks for it, if this is root's daemon in root's directories; else `docker.sock` beside `api.sock`.
+    Usual,
+    /// There.
+    At(PathBuf),
 }
 
 /// What a daemon goes by.
@@ -87,6 +105,8 @@ pub struct Settings {
     pub io: IoChoice,
     /// The networks asked for. One that is stored already stays as it is stored.
     pub networks: Vec<NetworkCreate>,
+    /// Docker's socket, where it is served.
+    pub docker_socket: Option<PathBuf>,
     /// What flags alone said of one of them: a stored network must not contradict it.
     pub flags: Option<NetworkCreate>,
 }
@@ -99,6 +119,7 @@ struct File {
     workers: Option<usize>,
     offload: Option<OffloadMode>,
     io: IoChoice,
+    docker_plugin: Option<PathBuf>,
     network: Vec<toml::Spanned<NetworkCreate>>,
 }
 
@@ -118,6 +139,8 @@ impl Settings {
             None => File::default(),
         };
         let (state_dir, run_dir) = directories(flags.state.as_ref().or(file.state.as_ref()))?;
+        let docker_socket =
+            docker_socket(flags.docker_plugin.clone().or(file.docker_plugin.map(DockerPlugin::At)), &run_dir)?;
         let tables = file.network.into_iter().map(toml::Spanned::into_inner).collect();
         let alone = networks(flags, Vec::new())?.into_iter().next();
         Ok(Settings {
@@ -126,6 +149,7 @@ impl Settings {
             workers: workers(flags.workers.or(file.workers))?,
             offload: flags.offload.or(file.offload).unwrap_or_default(),
             io: file.io,
+            docker_socket,
             networks: networks(flags, tables)?,
             flags: alone.filter(|_| speaks_of_a_network(flags)),
         })
@@ -207,7 +231,8 @@ fn networks(flags: &Flags, mut networks: Vec<NetworkCreate>) -> Result<Vec<Netwo
 }
 
 fn speaks_of_a_network(flags: &Flags) -> bool {
-    let network_alone = Flags { config: None, state: None, workers: None, offload: None, ..flags.clone() };
+    let network_alone =
+        Flags { config: None, state: None, workers: None, offload: None, docker_plugin: None, ..flags.clone() };
     network_alone != Flags::default()
 }
 
@@ -223,6 +248,26 @@ fn overlay(network: &mut NetworkCreate, flags: &Flags) {
     network.host_access = flags.host_access.or(network.host_access);
 }
 
+/// Docker's socket.
+fn docker_socket(wanted: Option<DockerPlugin>, run_dir: &Path) -> Result<Option<PathBuf>, BadSettings> {
+    match wanted {
+        None => Ok(None),
+        Some(DockerPlugin::Usual) if run_dir == Path::new(ROOTS_RUN_DIR) => Ok(Some(PLUGIN_SOCKET.into())),
+        Some(DockerPlugin::Usual) => Ok(Some(run_dir.join("docker.sock"))),
+        Some(DockerPlugin::At(path)) => {
+            let path = std::path::absolute(&path)
+                .map_err(|e| BadSettings(format!("Docker's socket {}: {e}", path.display())))?;
+            if path.as_os_str().len() > MAX_SOCKET {
+                return Err(BadSettings(format!(
+                    "Docker's socket {}: longer than the {MAX_SOCKET} bytes of a socket's path",
+                    path.display()
+                )));
+            }
+            Ok(Some(path))
+        }
+    }
+}
+
 /// State and run directory.
 fn directories(state: Option<&PathBuf>) -> Result<(PathBuf, PathBuf), BadSettings> {
     let (state_dir, run_dir) = match state {
@@ -231,7 +276,7 @@ fn directories(state: Option<&PathBuf>) -> Result<(PathBuf, PathBuf), BadSetting
                 std::path::absolute(dir).map_err(|e| BadSettings(format!("state directory {}: {e}", dir.display())))?;
             (dir.clone(), dir.join("run"))
         }
-        None if nix::unistd::geteuid().is_root() => ("/var/lib/tapswitch".into(), "/run/tapswitch".into()),
+        None if nix::unistd::geteuid().is_root() => ("/var/lib/tapswitch".into(), ROOTS_RUN_DIR.into()),
         None => user_directories(&|name| env::var_os(name).map(PathBuf::from))?,
     };
     let length = run_dir.as_os_str().len();

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | main | control: owns networks and endpoints |
 //! | worker-N | forward |
-//! | api | serves `api.sock` and `attach.sock` |
+//! | api | serves `api.sock`, `attach.sock` and Docker's socket, and relays containers' names |
 //! | keeper-link | receives from the keeper |
 //! | names | answers at the gateways |
 //! | host-watch | reads the host's routes and addresses again when they change |
@@ -25,6 +25,7 @@ use tokio::sync::watch;
 use super::api::{self, Stop};
 use super::attach_socket;
 use super::control::{self, Begin, Control, Ending, Handle, Inputs};
+use super::docker::{self, Relaying};
 use super::host::{Host, HostError, RESOLV_CONFS, Watch};
 use super::keeper::SwitchStart;
 use super::keeper::message::ToKeeper;
@@ -64,6 +65,7 @@ fn live(start: SwitchStart, settings: &Settings) -> Result<Ending, String> {
     });
     let keeper_socket = start.keeper.try_clone().map_err(|e| e.to_string())?;
     let names = names::start().map_err(|e| format!("start the thread of the names: {e}"))?;
+    let (relays, relaying) = docker::relays();
     let control = control::begin(Begin {
         settings: settings.clone(),
         keeper: start.keeper,
@@ -73,13 +75,15 @@ fn live(start: SwitchStart, settings: &Settings) -> Result<Ending, String> {
         takeover: start.takeover,
         host,
         names,
+        relays,
         events,
     })?;
     let (to_control, keeper) = bounded(2 * MAX_UNDER_WAY);
     keeper_link::listen(keeper_socket, to_control).map_err(|e| format!("start a thread: {e}"))?;
     let host = watch_host(watch).map_err(|e| format!("start a thread: {e}"))?;
     let (handle, commands) = control::channel();
-    let faces = Faces::start(start.api, start.attach, handle)?;
+    let listeners = Sockets { api: start.api, attach: start.attach, docker: start.docker };
+    let faces = Faces::start(listeners, relaying, handle)?;
     let ending = Control::run(control, Inputs { commands, engine, keeper, host });
     if ending != Ending::TakenOver {
         faces.stop();
@@ -116,6 +120,13 @@ fn read_again(watch: &Watch, to: &Sender<Occupied>) {
     }
 }
 
+/// What clients connect to.
+struct Sockets {
+    api: UnixListener,
+    attach: OwnedFd,
+    docker: Option<UnixListener>,
+}
+
 /// The thread that serves the sockets.
 struct Faces {
     stop: watch::Sender<bool>,
@@ -123,12 +134,13 @@ struct Faces {
 }
 
 impl Faces {
-    fn start(api: UnixListener, attach: OwnedFd, control: Handle) -> Result<Faces, String> {
+    fn start(sockets: Sockets, relaying: Relaying, control: Handle) -> Result<Faces, String> {
         let failed = |e: io::Error| format!("serve the control sockets: {e}");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-        api.set_nonblocking(true).map_err(failed)?;
+        sockets.api.set_nonblocking(true).map_err(failed)?;
+        sockets.docker.iter().try_for_each(|docker| docker.set_nonblocking(true)).map_err(failed)?;
         let (stop, stopped) = api::stop_pair();
-        let served = move || runtime.block_on(serve(api, attach, control, stopped));
+        let served = move || runtime.block_on(serve(sockets, relaying, control, stopped));
         let thread = thread::Builder::new().name("api".into()).spawn(served).map_err(failed)?;
         Ok(Faces { stop, thread })
     }
@@ -143,16 +155,24 @@ impl Faces {
     }
 }
 
-async fn serve(api: UnixListener, attach: OwnedFd, control: Handle, stop: Stop) {
-    let attaching = attach_socket::serve(attach, control.clone(), stop.clone());
-    let serving = async {
-        match tokio::net::UnixListener::from_std(api) {
-            Ok(api) => api::serve(api, control, stop).await,
-            Err(error) => tracing::error!("serve api.sock: {error}"),
+async fn serve(sockets: Sockets, relaying: Relaying, control: Handle, stop: Stop) {
+    tokio::spawn(relaying.run(control.clone()));
+    let attaching = attach_socket::serve(sockets.attach, control.clone(), stop.clone());
+    let serving = serve_http("api.sock", sockets.api, api::router(control.clone()), stop.clone());
+    let plugged = async {
+        if let Some(docker) = sockets.docker {
+            serve_http("Docker's socket", docker, docker::router(control), stop).await;
         }
     };
-    let (attached, ()) = tokio::join!(attaching, serving);
+    let (attached, (), ()) = tokio::join!(attaching, serving, plugged);
     if let Err(error) = attached {
         tracing::error!("serve attach.sock: {error}");
+    }
+}
+
+async fn serve_http(what: &str, listener: UnixListener, router: axum::Router, stop: Stop) {
+    match tokio::net::UnixListener::from_std(listener) {
+        Ok(listener) => api::serve(listener, router, stop).await,
+        Err(error) => tracing::error!("serve {what}: {error}"),
     }
 }

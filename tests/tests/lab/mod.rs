@@ -39,12 +39,61 @@ impl Netns {
         links.as_array().unwrap().iter().find(|link| link["ifname"] == ifname).cloned().unwrap_or_default()
     }
 
+    /// A process inside, which ends with the calling thread at the latest.
+    pub(crate) fn process(&self) -> Process {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.0, "sleep", "60"]).stdin(std::process::Stdio::null());
+        // SAFETY: prctl is async-signal-safe.
+        unsafe { command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?)) };
+        let process = Process(command.spawn().unwrap());
+        let id = self.open().id();
+        until("the process is inside", || Namespace::of_pid(process.pid()).is_ok_and(|theirs| theirs.id() == id));
+        process
+    }
+
     /// What `command` prints inside.
     pub(crate) fn exec(&self, command: &str) -> String {
         let mut words = vec!["ip", "netns", "exec", &self.0];
         words.extend(command.split(' '));
         run(&words)
     }
+}
+
+/// A process in a namespace. Ends with this value.
+pub(crate) struct Process(std::process::Child);
+
+impl Process {
+    pub(crate) fn pid(&self) -> i32 {
+        self.0.id() as i32
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Ended already: nothing to end.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What Docker does with a device: moves it in, renames it, gives it an address, brings it up.
+pub(crate) fn take_in(engine: &Netns, ifname: &str, container: &Netns, name: &str) {
+    run(&["ip", "-n", &engine.0, "link", "set", ifname, "netns", &container.0]);
+    run(&["ip", "-n", &container.0, "link", "set", ifname, "name", name]);
+    run(&["ip", "-n", &container.0, "addr", "add", "172.17.0.2/16", "dev", name]);
+    run(&["ip", "-n", &container.0, "link", "set", name, "up"]);
+}
+
+/// The same backwards.
+pub(crate) fn take_back(container: &Netns, name: &str, engine: &Netns, ifname: &str) {
+    run(&["ip", "-n", &container.0, "link", "set", name, "down"]);
+    run(&["ip", "-n", &container.0, "link", "set", name, "name", ifname]);
+    run(&["ip", "-n", &container.0, "link", "set", ifname, "netns", &engine.0]);
+}
+
+/// Whether a device was brought up.
+pub(crate) fn is_up(link: &Value) -> bool {
+    link["flags"].as_array().unwrap().contains(&"UP".into())
 }
 
 impl Drop for Netns {
@@ -123,14 +172,31 @@ pub(crate) struct Container(std::process::Child);
 
 impl Container {
     pub(crate) fn start() -> Container {
-        let mut command = Command::new("unshare");
-        command.args(["-Urn", "sleep", "60"]).stdin(std::process::Stdio::null());
+        Container::start_by(&["unshare", "-Urn", "sleep", "60"], &Namespace::current().unwrap())
+    }
+
+    /// One of this container's own.
+    pub(crate) fn start_inside(&self) -> Container {
+        let pid = self.pid().to_string();
+        let enter = ["nsenter", "-t", &pid, "-U", "--preserve-credentials", "-n"];
+        let words = [&enter[..], &["unshare", "-Urn", "sleep", "60"]].concat();
+        let ours = Namespace::current().unwrap();
+        let theirs = Namespace::of_pid(self.pid()).unwrap();
+        let inner = Container::start_by(&words, &ours);
+        until("the container inside has its namespace", || {
+            Namespace::of_pid(inner.pid()).is_ok_and(|inner| inner.id() != theirs.id())
+        });
+        inner
+    }
+
+    fn start_by(words: &[&str], ours: &Namespace) -> Container {
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).stdin(std::process::Stdio::null());
         // SAFETY: prctl is async-signal-safe. The container ends with this process.
         unsafe { command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?)) };
         let container = Container(command.spawn().unwrap());
-        let ours = Namespace::current().unwrap().id();
         until("the container has its namespace", || {
-            Namespace::of_pid(container.pid()).is_ok_and(|theirs| theirs.id() != ours)
+            Namespace::of_pid(container.pid()).is_ok_and(|theirs| theirs.id() != ours.id())
         });
         container
     }

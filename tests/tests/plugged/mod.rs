@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
-use tapswitch_tests::{Container, Session, Switch};
+use tapswitch_tests::{Container, Session, Switch, page_commands};
 
 /// What a plugin left behind.
 #[derive(Debug)]
@@ -199,27 +199,12 @@ pub(crate) fn recorded(file: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).expect("one JSON value a line")).collect()
 }
 
-/// Runs the commands of a page of the documentation, in its order, in namespaces of their own: lines that start with the
-/// prompt `# `, and what follows one up to END where it ends in `<<END`. `places` says what stands for the page's own paths.
-/// Returns what they wrote.
+/// Runs the commands of a page of the documentation, those at the prompt `# `, in namespaces of their own. `places` says what
+/// stands for the page's own paths. Returns what they wrote.
 #[track_caller]
 pub(crate) fn run_page(switch: &Switch, page: &str, places: &[(&str, &Path)]) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(page);
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let mut script = String::from("set -ex\nmount --make-rprivate /\nmount -t tmpfs none /run\n");
-    let mut more = false;
-    for line in text.lines().filter_map(|line| line.strip_prefix("    ")) {
-        if let Some(command) = line.strip_prefix("# ").filter(|_| !more) {
-            script += command;
-            more = command.ends_with("<<END");
-        } else if more {
-            script += line;
-            more = line != "END";
-        } else {
-            continue;
-        }
-        script.push('\n');
-    }
+    let setup = "mount --make-rprivate /\nmount -t tmpfs none /run\n";
+    let mut script = format!("set -ex\n{setup}{}", page_commands(page, "# "));
     for (from, to) in places {
         script = script.replace(from, to.to_str().expect("a plain path"));
     }

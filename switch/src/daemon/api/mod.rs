@@ -8,4 +8,6 @@ mod router;
 mod server;
 pub mod types;
 
-pub(crate) use server::{Stop, admitted, serve, stop_pair};
+pub(crate) use problem::{Problem, body};
+pub(crate) use router::router;
+pub(crate) use server::{Peer, Stop, admitted, serve, stop_pair};

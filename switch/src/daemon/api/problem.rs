@@ -22,22 +22,31 @@ const BODY_WITHIN: Duration = Duration::from_secs(5);
 
 /// A request that failed.
 #[derive(Debug)]
-pub(super) struct Problem {
+pub(crate) struct Problem {
     status: StatusCode,
     error: String,
 }
 
 impl Problem {
-    pub(super) fn new(status: StatusCode, error: impl Into<String>) -> Self {
+    pub(crate) fn new(status: StatusCode, error: impl Into<String>) -> Self {
         Problem { status, error: error.into() }
+    }
+
+    /// How bad it is.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// One line.
+    pub(crate) fn text(&self) -> String {
+        // Parsers quote what they were given.
+        self.error.replace(char::is_control, "?")
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        // Parsers quote what they were given.
-        let error = self.error.replace(char::is_control, "?");
-        (self.status, Json(ApiError { error })).into_response()
+        (self.status, Json(ApiError { error: self.text() })).into_response()
     }
 }
 
@@ -74,18 +83,26 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Sent<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
-        if announced.is_some_and(|length: u64| length > MAX_BODY as u64) {
-            return Err(too_long());
-        }
-        let body = tokio::time::timeout(BODY_WITHIN, collect(request.into_body())).await;
-        let bytes = body.unwrap_or_else(|_| {
-            let error = format!("the request's body did not arrive within {} s", BODY_WITHIN.as_secs());
-            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, error))
-        })?;
+        let bytes = body(request).await?;
         let read = serde_json::from_slice(&bytes);
         read.map(Sent).map_err(|e| Problem::new(StatusCode::BAD_REQUEST, format!("read the request's JSON: {e}")))
     }
+}
+
+/// A request's body, read within the limits of size and time.
+///
+/// # Errors
+/// It is longer, or does not arrive.
+pub(crate) async fn body(request: Request) -> Result<Bytes, Problem> {
+    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: u64| length > MAX_BODY as u64) {
+        return Err(too_long());
+    }
+    let body = tokio::time::timeout(BODY_WITHIN, collect(request.into_body())).await;
+    body.unwrap_or_else(|_| {
+        let error = format!("the request's body did not arrive within {} s", BODY_WITHIN.as_secs());
+        Err(Problem::new(StatusCode::REQUEST_TIMEOUT, error))
+    })
 }
 
 async fn collect(body: Body) -> Result<Bytes, Problem> {

@@ -44,7 +44,7 @@ impl Filter {
 }
 
 /// The whole API.
-pub(super) fn router(control: Handle) -> Router {
+pub(crate) fn router(control: Handle) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/down", post(down))

@@ -1,4 +1,4 @@
-//! Connections to `api.sock`: who may, how many, for how long.
+//! Connections to `api.sock`, and to Docker's socket: who may, how many, for how long.
 //!
 //! A client costs a place among [`MAX_CONNECTIONS`] for [`CONNECTION`] at most; who finds none waits in the listener's
 //! backlog. A request's head must be there within [`HEAD_WITHIN`], which ends idle connections too.
@@ -7,14 +7,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-
-use super::router::router;
-use crate::daemon::control::Handle;
 
 /// Most connections at a time.
 const MAX_CONNECTIONS: usize = 64;
@@ -37,10 +35,16 @@ pub(crate) fn stop_pair() -> (watch::Sender<bool>, Stop) {
     watch::channel(false)
 }
 
-/// Serves the API on `listener` until `stop`, then lets answers leave.
-pub(crate) async fn serve(listener: UnixListener, control: Handle, mut stop: Stop) {
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Peer {
+    /// Its process when it connected; 0 where that is not to be seen from here.
+    pub pid: i32,
+}
+
+/// Answers with `router` on `listener` until `stop`, then lets answers leave. Requests carry their [`Peer`].
+pub(crate) async fn serve(listener: UnixListener, router: Router, mut stop: Stop) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let router = router(control);
     loop {
         let accepted = tokio::select! {
             accepted = accept(&listener, &places) => accepted,
@@ -48,7 +52,9 @@ pub(crate) async fn serve(listener: UnixListener, control: Handle, mut stop: Sto
         };
         match accepted {
             Ok((stream, place)) if admitted(stream.peer_cred().map(|peer| peer.uid())) => {
-                tokio::spawn(converse(stream, router.clone(), stop.clone(), place));
+                let pid = stream.peer_cred().ok().and_then(|peer| peer.pid()).unwrap_or(0);
+                let router = router.clone().layer(Extension(Peer { pid }));
+                tokio::spawn(converse(stream, router, stop.clone(), place));
             }
             Ok(_) => tracing::warn!("api: refused another user's connection"),
             Err(error) => {
@@ -74,7 +80,7 @@ async fn accept(listener: &UnixListener, places: &Arc<Semaphore>) -> io::Result<
 }
 
 /// One connection. Its place is free when this ends.
-async fn converse(stream: UnixStream, router: axum::Router, mut stop: Stop, _place: OwnedSemaphorePermit) {
+async fn converse(stream: UnixStream, router: Router, mut stop: Stop, _place: OwnedSemaphorePermit) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_WITHIN)
@@ -101,6 +107,7 @@ mod tests {
     use std::io::{Read, Write};
 
     use super::*;
+    use crate::daemon::api::router::router;
     use crate::daemon::control::testing::Daemon;
 
     /// Sends `request` to a served API and reads until the server closes.
@@ -114,7 +121,7 @@ mod tests {
         let handle = daemon.handle.clone();
         let served = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async { serve(UnixListener::from_std(listener).unwrap(), handle, stopped).await });
+            runtime.block_on(async { serve(UnixListener::from_std(listener).unwrap(), router(handle), stopped).await });
         });
         let mut stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();

@@ -18,7 +18,7 @@ use crate::daemon::name::Name;
 use crate::daemon::network::Network;
 use crate::daemon::publish::PublishSpec;
 use crate::daemon::refusal::{Outcome, Refusal};
-use crate::daemon::state::EndpointRecord;
+use crate::daemon::state::{DockerEndpointRecord, EndpointRecord};
 use crate::daemon::wanted;
 use crate::frame::Mac;
 use crate::port;
@@ -33,7 +33,7 @@ impl Control {
     pub(crate) fn attach(&mut self, request: &AttachRequest, namespace: Namespace, reply: Reply<EndpointInfo>) {
         let reserved = self
             .publish_at_attach(&request.publish)
-            .and_then(|specs| Ok((self.reserve(request, namespace.id())?, specs)));
+            .and_then(|specs| Ok((self.reserve(request, namespace.id(), None)?, specs)));
         let (at, specs) = match reserved {
             Ok(reserved) => reserved,
             Err(refusal) => return reply.send(Err(refusal.during(&attaching(request)))),
@@ -55,7 +55,12 @@ impl Control {
     }
 
     /// Checks everything and takes name, addresses and device name for it.
-    fn reserve(&mut self, request: &AttachRequest, namespace: NamespaceId) -> Outcome<Place> {
+    pub(super) fn reserve(
+        &mut self,
+        request: &AttachRequest,
+        namespace: NamespaceId,
+        docker: Option<DockerEndpointRecord>,
+    ) -> Outcome<Place> {
         self.keeper.check()?;
         if self.down.is_some() {
             return Err(Refusal::Failed("the daemon is going down".into()));
@@ -78,7 +83,11 @@ impl Control {
         if let Some(mac) = request.mac {
             check_mac(mac, network)?;
         }
-        let wanted = Wanted { ipv4: request.ip, ipv6: request.ip6 };
+        let mut wanted = Wanted { ipv4: request.ip, ipv6: request.ip6 };
+        // Docker gives the lowest ones, and does not ask.
+        if wanted.ipv4.is_none() && network.record.docker.as_ref().is_some_and(|docker| !docker.ours) {
+            wanted.ipv4 = Some(network.leases.highest(now).map_err(lease_refusal)?);
+        }
         let lease = network.leases.request(&owner(&at.name), wanted, now).map_err(lease_refusal)?;
         let mac = request.mac.unwrap_or(Mac::new(lease.mac()));
         if request.mac.is_none()
@@ -100,6 +109,7 @@ impl Control {
             guard: request.guard.unwrap_or(true),
             port,
             published: Vec::new(),
+            docker,
         };
         let endpoint = Endpoint { record, phase: Phase::Coming, publications: Vec::new() };
         network.endpoints.insert(at.name.clone(), endpoint);

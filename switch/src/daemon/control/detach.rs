@@ -6,8 +6,9 @@ use crossbeam_channel::Receiver;
 use super::jobs::Job;
 use super::publish::Closed;
 use super::resolve::{self, Place};
-use super::{Control, Reply};
+use super::{Control, DockerEndpoint, Reply};
 use crate::daemon::api::types::EndpointInfo;
+use crate::daemon::docker::DockerId;
 use crate::daemon::endpoint;
 use crate::daemon::host_access;
 use crate::daemon::keeper::message::ToKeeper;
@@ -24,6 +25,10 @@ pub(super) enum Then {
     Nothing,
     /// Who detached it.
     Confirm(Reply<()>),
+    /// Docker, which removes the network.
+    RemoveNetwork(DockerId, Reply<()>),
+    /// Docker, which makes another endpoint in its place.
+    Replace(Box<DockerEndpoint>, Reply<EndpointInfo>),
     /// Who attached it, in vain, and why.
     Refuse(Reply<EndpointInfo>, Refusal),
 }
@@ -76,6 +81,7 @@ impl Control {
         let mut closing = Vec::new();
         let mut changed = Vec::new();
         for (at, _) in &places {
+            self.end_names(at);
             let Some(network) = self.networks.get_mut(&at.network) else { continue };
             closing.extend(network.endpoints.get_mut(&at.name).map(|e| std::mem::take(&mut e.publications)));
             ports.extend(network.retire(&at.name).map(|port| (at.network.clone(), port)));
@@ -132,6 +138,8 @@ impl Control {
         match then {
             Then::Nothing => {}
             Then::Confirm(reply) => reply.send(outcome),
+            Then::RemoveNetwork(id, reply) => self.remove_docker_network(&id, reply),
+            Then::Replace(request, reply) => self.create_docker_endpoint(&request, reply),
             Then::Refuse(reply, refusal) => reply.send(Err(refusal)),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use tapswitch_netns::TapInfo;
+use tapswitch_netns::{NameSockets, NamespaceId, TapInfo};
 
 use super::detach::Then;
 use super::publish::{Binding, Closed, NotBound, closed};
@@ -32,10 +32,19 @@ pub(super) enum Job {
     Route(Name),
     /// A device is destroyed.
     Detach(Place, Then),
+    /// It is looked where a device of Docker's is.
+    Follow(Place),
     /// A device that is nobody's is destroyed.
     Stray(String),
     /// The MTU of an endpoint's device is set, as part of the change of that number.
     SetMtu(Place, u64),
+}
+
+/// A device that the keeper made, or attached to again.
+struct Made {
+    fd: Option<OwnedFd>,
+    info: TapInfo,
+    namespace: NamespaceId,
 }
 
 /// An MTU on its way to the devices of a network.
@@ -57,23 +66,28 @@ impl Control {
     /// Takes what the keeper said.
     pub(super) fn hear(&mut self, from: FromKeeper) {
         match from {
-            FromKeeper::Said(said, fd) => self.heed(said, fd),
+            FromKeeper::Said(said, fds) => self.heed(said, fds),
             FromKeeper::Gone => self.keeper_gone(),
         }
     }
 
-    fn heed(&mut self, said: ToSwitch, fd: Option<OwnedFd>) {
+    fn heed(&mut self, said: ToSwitch, mut fds: Vec<OwnedFd>) {
         match said {
-            ToSwitch::Attached { job, tap: info, .. } => self.answered(job, Ok(Some((fd, info)))),
+            ToSwitch::Attached { job, tap: info, namespace } => {
+                self.answered(job, Ok(Some(Made { fd: fds.pop(), info, namespace })));
+            }
             ToSwitch::Done { job } => self.answered(job, Ok(None)),
             ToSwitch::Failed { job, error, gone: false } => self.answered(job, Err(Refusal::Failed(error))),
             ToSwitch::Failed { job, error, gone: true } => self.answered(job, Err(Refusal::Unknown(error))),
             ToSwitch::Bound { job, socket } => {
                 let failed = NotBound { errno: nix::errno::Errno::EBADF as i32, holder: None };
-                self.bind_answered(job, fd.map(|fd| (socket, fd)).ok_or(failed));
+                self.bind_answered(job, fds.pop().map(|fd| (socket, fd)).ok_or(failed));
             }
             ToSwitch::NotBound { job, errno, holder } => self.bind_answered(job, Err(NotBound { errno, holder })),
-            ToSwitch::Moved { .. } => {}
+            ToSwitch::Moved { endpoint, namespace, ifname, names } => {
+                let names = names.and_then(|upstream| NameSockets::from_parts(upstream, fds));
+                self.device_moved(&endpoint, namespace, &ifname, names);
+            }
             ToSwitch::Stop => self.ending = Some(Ending::Stopped),
             ToSwitch::Kept { .. } | ToSwitch::KeptSocket { .. } | ToSwitch::KeptAll => {
                 tracing::warn!("the keeper handed over a device out of turn")
@@ -81,26 +95,39 @@ impl Control {
         }
     }
 
-    fn answered(&mut self, id: JobId, outcome: Outcome<Option<(Option<OwnedFd>, TapInfo)>>) {
+    fn answered(&mut self, id: JobId, outcome: Outcome<Option<Made>>) {
         self.keeper.answered();
         let Some(job) = self.jobs.remove(&id) else {
             tracing::warn!("the keeper answered job {}, which is not open", id.0);
             return;
         };
-        let device = |outcome: Outcome<Option<(Option<OwnedFd>, TapInfo)>>| match outcome? {
-            Some((fd, info)) => tap(fd, info),
+        let made = |outcome: Outcome<Option<Made>>| match outcome? {
+            Some(Made { fd, info, namespace }) => Ok((tap(fd, info)?, namespace)),
             None => Err(Refusal::Failed("the keeper sent no device".into())),
         };
         match job {
-            Job::Attach(at, publish, reply) => self.attach_done(&at, device(outcome), &publish, reply),
+            Job::Attach(at, publish, reply) => {
+                let device = made(outcome).map(|(tap, namespace)| {
+                    self.born_with(&at, namespace);
+                    tap
+                });
+                self.attach_done(&at, device, &publish, reply);
+            }
+            Job::Follow(at) => {
+                if let Err(error) = outcome {
+                    tracing::warn!("look for the device of {at}: {error}");
+                }
+            }
             Job::Bind(binding) => {
                 let nothing = Refusal::Failed("the keeper sent no socket".into());
                 self.undo(*binding, outcome.err().unwrap_or(nothing));
             }
             Job::Unbind(then) => closed(then),
-            Job::AttachHost(network, reply) => self.attach_host_done(&network, device(outcome), reply),
+            Job::AttachHost(network, reply) => {
+                self.attach_host_done(&network, made(outcome).map(|(tap, _)| tap), reply)
+            }
             Job::Route(network) => self.routed(&network, outcome.map(drop)),
-            Job::Reattach(at) => self.reattach_done(&at, device(outcome)),
+            Job::Reattach(at) => self.reattach_done(&at, made(outcome).map(|(tap, _)| tap)),
             Job::Detach(at, then) => self.detach_done(&at, then, outcome.map(drop)),
             Job::Stray(key) => {
                 if let Err(error) = outcome {

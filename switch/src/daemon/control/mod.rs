@@ -13,8 +13,11 @@
 mod attach;
 mod command;
 mod detach;
+mod docker;
+mod follow;
 mod jobs;
 mod networks;
+mod pools;
 mod port_ids;
 mod publish;
 mod queries;
@@ -38,12 +41,15 @@ use tapswitch_ipam::{GlobalId, Occupied, Owner};
 use tapswitch_netns::{NamespaceId, OffloadMode};
 
 pub(crate) use command::{Command, Handle, Reply, channel};
+pub(crate) use docker::{DockerEndpoint, DockerNetwork};
+pub(crate) use pools::Purpose;
 pub(crate) use publish::info as publication_info;
 pub(crate) use queries::Selection;
 pub(crate) use resolve::Place;
 pub(crate) use restore::{Begin, begin};
 
 use super::api::types::EndpointInfo;
+use super::docker::Relays;
 use super::keeper::message::JobId;
 use super::keeper_link::{FromKeeper, KeeperLink};
 use super::name::Name;
@@ -56,6 +62,7 @@ use crate::forwarding::Ranges;
 use crate::gateway::{Names, Zones};
 use crate::uplink::{HostAddresses, Plan, Refused, View};
 use jobs::{Job, MtuChange};
+use pools::Pools;
 use port_ids::Ports;
 
 /// Most networks.
@@ -110,6 +117,8 @@ pub(crate) struct Control {
     next_change: u64,
     next_publication: u64,
     ports: Ports,
+    pools: Pools,
+    relays: Relays,
     /// Networks, for good.
     kept: StateDir,
     /// The same once more beside the sockets, for the case that a file in `kept` is bad.

@@ -2,8 +2,9 @@
 
 use std::io::Read;
 
+use ipnet::IpNet;
 use tapswitch_ipam::{
-    GlobalId, NetworkName, Occupied, Pool, Subnet, SubnetV6, Warning, check, choose, choose_v6, collisions,
+    GlobalId, NetworkName, Occupied, OwnNetwork, Pool, Subnet, SubnetV6, Warning, check, choose, choose_v6, collisions,
 };
 
 use super::attach::lease_refusal;
@@ -17,7 +18,7 @@ use crate::daemon::keeper::message::ToKeeper;
 use crate::daemon::name::Name;
 use crate::daemon::network::Network;
 use crate::daemon::refusal::{Outcome, Refusal};
-use crate::daemon::state::NetworkRecord;
+use crate::daemon::state::{DockerNetworkRecord, NetworkRecord};
 use crate::daemon::wanted;
 use crate::frame::Mac;
 
@@ -26,7 +27,11 @@ impl Control {
     ///
     /// # Errors
     /// When its name is taken, a value cannot be, its subnet overlaps what it must not, or it cannot be kept.
-    pub(crate) fn create_network(&mut self, wanted: &NetworkCreate) -> Outcome<NetworkInfo> {
+    pub(crate) fn create_network(
+        &mut self,
+        wanted: &NetworkCreate,
+        docker: Option<DockerNetworkRecord>,
+    ) -> Outcome<NetworkInfo> {
         let name = wanted::check(wanted).map_err(Refusal::Impossible)?;
         let creating = format!("create network {name}");
         self.check_uplink(wanted.uplink.unwrap_or_default()).map_err(|e| e.during(&creating))?;
@@ -37,8 +42,10 @@ impl Control {
             let text = format!("there are {MAX_NETWORKS} networks, which is the most");
             return Err(Refusal::Failed(text).during(&creating));
         }
-        let occupied = self.occupied_but(&name);
-        let chosen = subnets(wanted, &name, self.global_id, &occupied);
+        let mut occupied = self.occupied_but(&name);
+        let from_pool = docker.as_ref().is_some_and(|docker| docker.ours);
+        occupied.networks.extend(self.pools.occupied().filter(|pool| !(from_pool && is_given(wanted, pool.subnet))));
+        let chosen = subnets(wanted, &name, self.auto_ranges(), self.global_id, &occupied);
         self.host = occupied;
         let (subnet, subnet6) = chosen.map_err(|e| e.during(&creating))?;
         let mut record = NetworkRecord {
@@ -47,6 +54,7 @@ impl Control {
             name: name.clone(),
             subnet,
             subnet6,
+            chosen: !matches!(wanted.subnet, Subnet4::Given(_)),
             icc: wanted.icc.unwrap_or(true),
             mtu: wanted.mtu.unwrap_or(wanted::DEFAULT_MTU),
             uplink: wanted.uplink.unwrap_or_default(),
@@ -56,6 +64,7 @@ impl Control {
             fdb_limit: wanted.fdb_limit.unwrap_or(wanted::DEFAULT_FDB_LIMIT),
             flood_limit: wanted.flood_limit.unwrap_or(wanted::DEFAULT_FLOOD_LIMIT),
             rules: std::collections::BTreeSet::new(),
+            docker,
         };
         let host = host_access::lease(&mut host_access::leases(&record), &record, self.lease_time());
         record.host = host.map_err(|e| lease_refusal(e).during(&creating))?;
@@ -87,7 +96,10 @@ impl Control {
         let host = network.endpoints.values().find(|e| e.is_host()).map(|e| e.record.name.clone());
         let host = host.map(|host| (Place { network: name.clone(), name: host }, Then::Nothing));
         self.withdraw(host.into_iter().collect(), true);
-        self.networks.remove(name);
+        let removed = self.networks.remove(name);
+        for pool in removed.iter().flat_map(Network::subnets) {
+            self.pools.remove(pool)?;
+        }
         self.devices.retain(|_, place| place.network != *name);
         self.networks_changed();
         self.look_for_collisions();
@@ -185,6 +197,34 @@ impl Control {
         change.reply.send(outcome);
     }
 
+    /// Gives a network without endpoints another IPv4 range, which is not `taken`.
+    ///
+    /// # Errors
+    /// None is left, or its file cannot be written; then it has the one it had.
+    pub(super) fn renumber(&mut self, name: &Name, taken: ipnet::Ipv4Net) -> Outcome<ipnet::Ipv4Net> {
+        let mut record = self.network(name)?.record.clone();
+        let mut occupied = self.occupied_but(name);
+        occupied.networks.extend(self.pools.occupied());
+        occupied.networks.push(OwnNetwork { name: NetworkName::new("of Docker"), subnet: taken.into() });
+        let chosen = choose(self.auto_ranges(), &occupied).map_err(|e| Refusal::Conflict(e.to_string()));
+        self.host = occupied;
+        record.subnet = chosen?.subnet;
+        record.gateway_mac = Mac::of_ipv4(record.subnet.gateway());
+        record.host = None;
+        let host = host_access::lease(&mut host_access::leases(&record), &record, self.lease_time());
+        record.host = host.map_err(lease_refusal)?;
+        self.store(&record)?;
+        let net = record.subnet.net();
+        self.networks.insert(name.clone(), Network::new(record));
+        self.networks_changed();
+        Ok(net)
+    }
+
+    /// The ranges to choose from for whoever names none.
+    pub(super) fn auto_ranges(&self) -> Pool {
+        if self.settings.docker_socket.is_some() { Pool::BesideDocker } else { Pool::Docker }
+    }
+
     /// What the host uses now.
     pub(super) fn host_changed(&mut self, host: Occupied) {
         let addresses = host_access::addresses(&host);
@@ -225,17 +265,31 @@ impl Control {
     }
 }
 
+/// Whether `wanted` asks for a subnet of `network`'s by number.
+pub(super) fn is_its(wanted: &NetworkCreate, network: &Network) -> bool {
+    network.subnets().any(|subnet| is_given(wanted, subnet))
+}
+
+/// Whether `wanted` asks for this subnet by number.
+fn is_given(wanted: &NetworkCreate, subnet: IpNet) -> bool {
+    match subnet {
+        IpNet::V4(net) => wanted.subnet == Subnet4::Given(net),
+        IpNet::V6(net) => wanted.ipv6 == Subnet6::Given(net),
+    }
+}
+
 /// The subnets that `wanted` asks for or leaves to us.
 fn subnets(
     wanted: &NetworkCreate,
     name: &Name,
+    auto: Pool,
     global_id: GlobalId,
     occupied: &Occupied,
 ) -> Outcome<(Subnet, Option<SubnetV6>)> {
     let impossible = |e: &dyn std::fmt::Display| Refusal::Impossible(e.to_string());
     let overlaps = |e: &dyn std::fmt::Display| Refusal::Conflict(e.to_string());
     let subnet = match wanted.subnet {
-        Subnet4::Auto => choose(Pool::Docker, occupied).map_err(|e| overlaps(&e))?.subnet,
+        Subnet4::Auto => choose(auto, occupied).map_err(|e| overlaps(&e))?.subnet,
         Subnet4::Auto2013 => choose(Pool::Docker2013, occupied).map_err(|e| overlaps(&e))?.subnet,
         Subnet4::Given(net) => {
             let subnet = Subnet::new(net, wanted.gateway, wanted.range).map_err(|e| impossible(&e))?;
@@ -316,6 +370,7 @@ mod tests {
             name: "default".parse().unwrap(),
             subnet,
             subnet6: None,
+            chosen: false,
             gateway_mac: Mac::of_ipv4(subnet.gateway()),
             icc: true,
             mtu: 1500,
@@ -326,6 +381,7 @@ mod tests {
             fdb_limit: 8192,
             flood_limit: 500,
             rules: std::collections::BTreeSet::new(),
+            docker: None,
         }
     }
 

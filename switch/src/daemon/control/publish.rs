@@ -6,69 +6,31 @@
 //! endpoint may go: then they are closed again. The keeper closes a socket after every worker let go of it, and whoever
 //! waits is answered after that: on return the port is free.
 
+mod binding;
 mod conflict;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use nix::errno::Errno;
-
-use super::detach::Then;
 use super::jobs::Job;
 use super::resolve::{self, Place};
 use super::{Control, Reply};
 use crate::daemon::api::types::{EndpointInfo, PublicationInfo, PublishRequest};
 use crate::daemon::endpoint::Endpoint;
-use crate::daemon::keeper::message::{Holder, SocketKey, ToKeeper};
+use crate::daemon::keeper::message::{SocketKey, ToKeeper};
 use crate::daemon::name::{Target, printable};
 use crate::daemon::publish::{PublishSpec, UnpublishSpec, Wanted};
 use crate::daemon::refusal::{Outcome, Refusal};
 use crate::daemon::state::{EndpointRecord, PublicationRecord};
 use crate::forwarding::PortId;
-use crate::uplink::{Publication, Transport};
-use conflict::{overlap, refusal, shown};
+use crate::uplink::Publication;
+use binding::{Asker, Bind};
+pub(super) use binding::{Binding, NotBound};
+use conflict::{overlap, shown};
 
 /// Most specs of one request.
 const MAX_SPECS: usize = 256;
-/// How often another free port is tried where IPv4 had one that IPv6 has not: they hardly ever differ.
-const FREE_TRIES: u32 = 16;
-
-/// Sockets of an endpoint, on their way.
-#[derive(Debug)]
-pub(super) struct Binding {
-    at: Place,
-    /// Its port: a later endpoint of that name has another.
-    port: PortId,
-    /// The first is with the keeper.
-    todo: VecDeque<Bind>,
-    made: Vec<Arc<Publication>>,
-    tries: u32,
-    asker: Asker,
-}
-
-/// A socket to be bound.
-#[derive(Clone, Copy, Debug)]
-struct Bind {
-    transport: Transport,
-    /// Port 0 is one that is free.
-    address: SocketAddr,
-    container: u16,
-    /// The same port as the one before it, which has the other family.
-    paired: bool,
-}
-
-/// Who waits for a binding.
-#[derive(Debug)]
-enum Asker {
-    /// Who published, and what of it was published before.
-    Publish(Reply<Vec<PublicationInfo>>, Vec<PublicationInfo>),
-    /// Who attached.
-    Attach(Reply<EndpointInfo>),
-    /// Nobody: it was published before the start.
-    Restore,
-}
 
 /// Who waits until sockets are closed.
 #[derive(Debug)]
@@ -79,15 +41,6 @@ pub(super) enum Closed {
     Confirm(Reply<()>),
     /// Who published them, in vain, and why.
     Refuse(Reply<Vec<PublicationInfo>>, Refusal),
-}
-
-/// Why the keeper bound nothing.
-#[derive(Debug)]
-pub(super) struct NotBound {
-    /// What the kernel said.
-    pub(super) errno: i32,
-    /// Who has the port.
-    pub(super) holder: Option<Holder>,
 }
 
 impl Control {
@@ -103,6 +56,32 @@ impl Control {
         match planned() {
             Ok((at, before, todo)) => self.bind_all(at, todo, Asker::Publish(reply, before)),
             Err(refusal) => reply.send(Err(Refusal::during(refusal, &during))),
+        }
+    }
+
+    /// Publishes for the endpoint at `at`; `reply` comes when clients are accepted.
+    pub(super) fn publish_specs(&mut self, at: Place, specs: &[PublishSpec], reply: Reply<Vec<PublicationInfo>>) {
+        let during = format!("publish {at}");
+        match self.keeper.check().and_then(|()| self.plan_binding(Some(&at), specs)) {
+            Ok((before, todo)) => self.bind_all(at, todo, Asker::Publish(reply, before)),
+            Err(refusal) => reply.send(Err(refusal.during(&during))),
+        }
+    }
+
+    /// Takes back all that the endpoint at `at` publishes; `reply` comes when its ports are free.
+    pub(super) fn unpublish_all(&mut self, at: &Place, reply: Reply<()>) {
+        let mut taken_back = || {
+            let endpoint = self.endpoint(at).ok_or_else(|| resolve::unknown_endpoint(at))?;
+            let record = EndpointRecord { published: Vec::new(), ..endpoint.record.clone() };
+            self.keep(at, record)?;
+            let endpoint = self.endpoint_mut(at).ok_or_else(|| resolve::unknown_endpoint(at))?;
+            let closing = std::mem::take(&mut endpoint.publications);
+            self.publish([&at.network]);
+            Ok(closing)
+        };
+        match taken_back() {
+            Ok(closing) => self.close(closing, Closed::Confirm(reply)),
+            Err(refusal) => reply.send(Err(Refusal::during(refusal, &format!("unpublish {at}")))),
         }
     }
 
@@ -221,136 +200,6 @@ impl Control {
         Ok(())
     }
 
-    fn bind_all(&mut self, at: Place, todo: VecDeque<Bind>, asker: Asker) {
-        let Some(port) = self.endpoint(&at).map(|e| e.record.port) else {
-            return self.refuse(asker, &at, resolve::unknown_endpoint(&at));
-        };
-        self.bind_next(Box::new(Binding { at, port, todo, made: Vec::new(), tries: 0, asker }));
-    }
-
-    /// Has the keeper bind the next socket, or ends.
-    fn bind_next(&mut self, binding: Box<Binding>) {
-        let Some(bind) = binding.todo.front() else { return self.all_bound(*binding) };
-        let mut socket = bind.key();
-        if bind.paired
-            && socket.address.port() == 0
-            && let Some(pair) = binding.made.last()
-        {
-            socket.address.set_port(pair.host.port());
-        }
-        match self.keeper.submit(|job| ToKeeper::Bind { job, socket }, None) {
-            Ok(job) => drop(self.jobs.insert(job, Job::Bind(binding))),
-            Err(refusal) => self.undo(*binding, refusal),
-        }
-    }
-
-    /// The keeper bound a socket, or did not.
-    pub(super) fn bound(&mut self, mut binding: Box<Binding>, outcome: Result<(SocketKey, OwnedFd), NotBound>) {
-        let Some(bind) = binding.todo.pop_front() else { return };
-        if self.endpoint(&binding.at).is_none_or(|e| e.record.port != binding.port) {
-            let gone = Refusal::Unknown(format!("{} was detached meanwhile", binding.at));
-            if let Ok((key, fd)) = outcome {
-                binding.made.push(self.publication(binding.port, &bind.record(key), fd));
-            }
-            return self.undo(*binding, gone);
-        }
-        match outcome {
-            Ok((key, fd)) => {
-                binding.made.push(self.publication(binding.port, &bind.record(key), fd));
-                self.bind_next(binding);
-            }
-            Err(NotBound { errno, .. }) if bind.may_be_left_out(errno) => self.bind_next(binding),
-            Err(NotBound { errno, .. }) if bind.is_free_pair(errno) && binding.tries < FREE_TRIES => {
-                self.try_another(binding, bind);
-            }
-            Err(NotBound { errno, holder }) => {
-                let key = bind.key();
-                let refusal = match self.refuse_taken(key) {
-                    Err(ours) if errno == Errno::EADDRINUSE as i32 => ours,
-                    _ => refusal(key, Errno::from_raw(errno), holder),
-                };
-                self.undo(*binding, refusal);
-            }
-        }
-    }
-
-    /// IPv4 has a free port that IPv6 has not: gives it back, and asks for another.
-    fn try_another(&mut self, mut binding: Box<Binding>, bind: Bind) {
-        binding.tries += 1;
-        binding.todo.push_front(bind);
-        if let Some(made) = binding.made.pop() {
-            let mut free = made.host;
-            free.set_port(0);
-            binding.todo.push_front(Bind { address: free, paired: false, ..bind });
-            self.close(vec![made], Closed::Nothing);
-        }
-        self.bind_next(binding);
-    }
-
-    /// Keeps it in the file, serves it, and answers.
-    fn all_bound(&mut self, binding: Binding) {
-        let Binding { at, port, made, asker, .. } = binding;
-        let Some(endpoint) = self.endpoint_mut(&at) else {
-            let refusal = resolve::unknown_endpoint(&at);
-            return self.undo(Binding { at, port, todo: VecDeque::new(), made, tries: 0, asker }, refusal);
-        };
-        let mut record = endpoint.record.clone();
-        record.published.extend(made.iter().map(|publication| record_of(publication)));
-        record.published.sort_unstable();
-        record.published.dedup();
-        if let Err(refusal) = self.keep(&at, record) {
-            return self.undo(Binding { at, port, todo: VecDeque::new(), made, tries: 0, asker }, refusal);
-        }
-        let shown: Vec<PublicationInfo> = made.iter().map(info).collect();
-        if let Some(endpoint) = self.endpoint_mut(&at)
-            && !made.is_empty()
-        {
-            endpoint.publications.extend(made);
-            endpoint.publications.sort_unstable_by_key(|p| record_of(p));
-            self.publish([&at.network]);
-        }
-        match asker {
-            Asker::Publish(reply, before) => {
-                let mut all = [before, shown].concat();
-                all.sort_unstable();
-                all.dedup();
-                reply.send(Ok(all));
-            }
-            Asker::Attach(reply) => reply.send(self.endpoint_info(&at)),
-            Asker::Restore => {}
-        }
-    }
-
-    /// Closes what was bound, then refuses.
-    pub(super) fn undo(&mut self, binding: Binding, refusal: Refusal) {
-        let Binding { at, made, asker, .. } = binding;
-        match asker {
-            Asker::Publish(reply, _) => {
-                let refusal = refusal.during(&format!("publish {at}"));
-                self.close(made, Closed::Refuse(reply, refusal));
-            }
-            other => {
-                self.close(made, Closed::Nothing);
-                self.refuse(other, &at, refusal);
-            }
-        }
-    }
-
-    fn refuse(&mut self, asker: Asker, at: &Place, refusal: Refusal) {
-        match asker {
-            Asker::Publish(reply, _) => reply.send(Err(refusal.during(&format!("publish {at}")))),
-            Asker::Attach(reply) => {
-                let refusal = refusal.during(&format!("attach {at}: publish"));
-                if self.endpoint(at).is_some() {
-                    self.withdraw(vec![(at.clone(), Then::Refuse(reply, refusal))], true);
-                } else {
-                    reply.send(Err(refusal));
-                }
-            }
-            Asker::Restore => self.warn(format!("{at}: publish again: {refusal}")),
-        }
-    }
-
     /// Takes out of service what `request` means, and out of the endpoint's file.
     fn take_back(&mut self, request: &PublishRequest) -> Outcome<Vec<Arc<Publication>>> {
         let at = self.endpoint_to_publish(&request.endpoint)?;
@@ -391,7 +240,7 @@ impl Control {
     }
 
     /// Writes an endpoint's file and goes by it.
-    fn keep(&mut self, at: &Place, record: EndpointRecord) -> Outcome<()> {
+    pub(super) fn keep(&mut self, at: &Place, record: EndpointRecord) -> Outcome<()> {
         let key = EndpointRecord::file_key(&at.network, &at.name);
         self.live.write(&key, &record).map_err(|e| Refusal::Failed(e.to_string()))?;
         if let Some(endpoint) = self.endpoint_mut(at) {
@@ -416,25 +265,6 @@ pub(super) fn closed(then: Closed) {
         Closed::Nothing => {}
         Closed::Confirm(reply) => reply.send(Ok(())),
         Closed::Refuse(reply, refusal) => reply.send(Err(refusal)),
-    }
-}
-
-impl Bind {
-    fn key(&self) -> SocketKey {
-        SocketKey { transport: self.transport, address: self.address }
-    }
-
-    fn record(&self, bound: SocketKey) -> PublicationRecord {
-        PublicationRecord { transport: bound.transport, host: bound.address, container: self.container }
-    }
-
-    /// A host without IPv6 publishes for IPv4 alone, where nobody asked for an IPv6 address.
-    fn may_be_left_out(&self, errno: i32) -> bool {
-        self.paired && [Errno::EAFNOSUPPORT as i32, Errno::EADDRNOTAVAIL as i32].contains(&errno)
-    }
-
-    fn is_free_pair(&self, errno: i32) -> bool {
-        self.paired && self.address.port() == 0 && errno == Errno::EADDRINUSE as i32
     }
 }
 

@@ -24,10 +24,12 @@ use tapswitch_netns::{Tap, message};
 use super::detach::Then;
 use super::jobs::Job;
 use super::networks::{contradiction, random_global_id};
+use super::pools::Pools;
 use super::port_ids::Ports;
 use super::publish::Closed;
 use super::resolve::Place;
 use super::{Control, owner};
+use crate::daemon::docker::Relays;
 use crate::daemon::endpoint::{self, Endpoint, Phase};
 use crate::daemon::host_access;
 use crate::daemon::keeper::message::{EndpointKey, SocketKey, ToKeeper, ToSwitch};
@@ -63,6 +65,8 @@ pub(crate) struct Begin {
     pub host: Occupied,
     /// The names at the gateways.
     pub names: Names,
+    /// The names at the resolvers of Docker's containers.
+    pub relays: Relays,
     /// Where workers tell what happens to ports.
     pub events: Sender<EngineEvent>,
 }
@@ -73,7 +77,7 @@ pub(crate) struct Begin {
 /// One line, when the switch cannot start for good.
 pub(crate) fn begin(begin: Begin) -> Result<Control, String> {
     let mut warnings = Vec::new();
-    let Dirs { kept, spare, site, live, ports } = Dirs::open(&begin.settings).map_err(|e| e.to_string())?;
+    let Dirs { kept, spare, site, live, ports, pools } = Dirs::open(&begin.settings).map_err(|e| e.to_string())?;
     let networks = networks(&kept, &spare, &mut warnings).map_err(|e| e.to_string())?;
     if begin.restarts == 0 {
         contradictions(&begin.settings, &networks, &mut warnings)?;
@@ -87,6 +91,8 @@ pub(crate) fn begin(begin: Begin) -> Result<Control, String> {
     warnings.extend(warning);
     let (descriptors, _) =
         getrlimit(Resource::RLIMIT_NOFILE).map_err(|e| format!("read the limit of open files: {e}"))?;
+    let (pools, bad) = Pools::open(pools).map_err(|e| e.to_string())?;
+    warnings.extend(bad);
     let mut control = Control {
         settings: begin.settings,
         networks,
@@ -99,6 +105,8 @@ pub(crate) fn begin(begin: Begin) -> Result<Control, String> {
         next_change: 0,
         next_publication: 0,
         ports,
+        pools,
+        relays: begin.relays,
         kept,
         spare,
         live,
@@ -135,6 +143,7 @@ struct Dirs {
     site: StateDir,
     live: StateDir,
     ports: StateDir,
+    pools: StateDir,
 }
 
 impl Dirs {
@@ -146,6 +155,7 @@ impl Dirs {
             spare: StateDir::open(run.join("networks"), Survives::Process)?,
             live: StateDir::open(run.join("endpoints"), Survives::Process)?,
             ports: StateDir::open(run.join("ports"), Survives::Process)?,
+            pools: StateDir::open(state.join("pools"), Survives::PowerLoss)?,
         })
     }
 }
@@ -238,7 +248,7 @@ impl Control {
             if self.networks.keys().any(|name| name.as_str() == wanted.name) {
                 continue;
             }
-            match self.create_network(&wanted) {
+            match self.create_network(&wanted, None) {
                 Ok(_) => {}
                 Err(error) if self.restarts == 0 => return Err(error.to_string()),
                 // It was removed, or the host changed, since the first start; what runs must go on.
@@ -275,6 +285,7 @@ impl Control {
         taps.into_iter().for_each(|(key, tap)| self.destroy_stray(key, tap));
         sockets.into_iter().for_each(|(key, fd)| self.close_stray(key, fd));
         closed.into_iter().for_each(|(at, records)| self.publish_again(&at, records));
+        self.follow_all();
     }
 
     /// Takes the sockets of what an endpoint publishes; returns what none was kept of.
@@ -336,7 +347,10 @@ impl Control {
     /// An endpoint's device was attached again, or was not.
     pub(super) fn reattach_done(&mut self, at: &Place, device: Outcome<Tap>) {
         match device {
-            Ok(tap) => self.serve(vec![(at.clone(), tap)]),
+            Ok(tap) => {
+                self.serve(vec![(at.clone(), tap)]);
+                self.follow_again(at);
+            }
             Err(error) => {
                 let gone = matches!(error, Refusal::Unknown(_));
                 self.warn(format!("{at}: {error}{}", if gone { "; dropped" } else { "" }));

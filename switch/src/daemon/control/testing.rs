@@ -19,6 +19,7 @@ use super::{Begin, Control, Ending, Handle, Inputs, Selection, begin, channel};
 use crate::daemon::api::types::{
     AttachRequest, EndpointInfo, NetworkCreate, PublicationInfo, PublishRequest, Subnet4, Subnet6,
 };
+use crate::daemon::docker::Relays;
 use crate::daemon::keeper::message::{EndpointKey, Holder, JobId, SocketKey, ToKeeper, ToSwitch};
 use crate::daemon::keeper_link;
 use crate::daemon::refusal::Outcome;
@@ -76,6 +77,7 @@ pub(crate) fn settings(dir: &Path) -> Settings {
         offload: OffloadMode::Auto,
         io: IoChoice::Plain,
         networks: vec![network],
+        docker_socket: None,
         flags: None,
     }
 }
@@ -109,6 +111,7 @@ impl Daemon {
             takeover,
             host: Occupied::default(),
             names: service(Resolvers::new(&[], DNS)).0,
+            relays: Relays::nobody(),
             events: events.clone(),
         })?;
         let (to_control, from_keeper) = bounded(64);

@@ -19,7 +19,7 @@ use crate::daemon::keeper::message::ToKeeper;
 use crate::daemon::name::Name;
 use crate::daemon::network::Network;
 use crate::daemon::refusal::{Outcome, Refusal};
-use crate::daemon::state::{EndpointRecord, NetworkRecord};
+use crate::daemon::state::{DockerNetworkRecord, EndpointRecord, NetworkRecord};
 
 /// What the host's namespace is called.
 const NETNS: &str = "host";
@@ -27,7 +27,17 @@ const NETNS: &str = "host";
 impl Control {
     /// Makes a network, with the host's device where its uplink is that; `reply` comes when all is there, or nothing.
     pub(crate) fn make_network(&mut self, wanted: &NetworkCreate, reply: Reply<NetworkInfo>) {
-        let made = self.create_network(wanted);
+        self.make_network_of(wanted, None, reply);
+    }
+
+    /// The same, for Docker where it is one of its.
+    pub(super) fn make_network_of(
+        &mut self,
+        wanted: &NetworkCreate,
+        docker: Option<DockerNetworkRecord>,
+        reply: Reply<NetworkInfo>,
+    ) {
+        let made = self.create_network(wanted, docker);
         match made.as_ref().map(|info| (info.uplink, info.name.parse::<Name>())) {
             Ok((UplinkKind::Host, Ok(name))) => self.attach_host(&name, Some(reply)),
             _ => reply.send(made),
@@ -103,6 +113,7 @@ impl Control {
             port,
             aliases: Default::default(),
             published: Vec::new(),
+            docker: None,
         };
         let network = self.network_mut(network)?;
         network.record = record;

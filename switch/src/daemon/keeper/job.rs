@@ -28,6 +28,7 @@ const SCRATCHES_MAX: usize = 8;
 pub(super) enum Work {
     Attach { endpoint: EndpointKey, target: Namespace, device: DeviceSpec },
     AttachHost { endpoint: EndpointKey, host: Namespace, device: DeviceSpec },
+    AttachDown { endpoint: EndpointKey, engine: Namespace, device: DeviceSpec },
     Route { ifname: String, subnets: Vec<IpNet> },
     Unroute { ifname: String },
     Reattach { endpoint: EndpointKey, namespace: NamespaceId, device: DeviceSpec },
@@ -155,6 +156,11 @@ impl Jobs {
                     Ok(made(tapswitch_netns::birth_on_host(host, scratch, device)?))
                 })
             }
+            Work::AttachDown { engine, device, .. } => {
+                Child::spawn("make the device", &[engine.as_fd()], LIMIT, || {
+                    Ok(made(tapswitch_netns::birth_down(engine, device)?))
+                })
+            }
             Work::Route { ifname, subnets } => {
                 Child::spawn("set up routing", &[], LIMIT, || Ok(told(host_routing::route(ifname, subnets))))
             }
@@ -187,9 +193,10 @@ impl Jobs {
 impl Work {
     fn endpoint(&self) -> Option<&EndpointKey> {
         match self {
-            Work::Attach { endpoint, .. } | Work::AttachHost { endpoint, .. } | Work::Reattach { endpoint, .. } => {
-                Some(endpoint)
-            }
+            Work::Attach { endpoint, .. }
+            | Work::AttachHost { endpoint, .. }
+            | Work::AttachDown { endpoint, .. }
+            | Work::Reattach { endpoint, .. } => Some(endpoint),
             Work::SetMtu { .. } | Work::Route { .. } | Work::Unroute { .. } => None,
         }
     }
@@ -198,6 +205,7 @@ impl Work {
         match self {
             Work::Attach { target, .. } => Some(target.id()),
             Work::AttachHost { host, .. } => Some(host.id()),
+            Work::AttachDown { engine, .. } => Some(engine.id()),
             Work::Reattach { namespace, .. } | Work::SetMtu { namespace, .. } => Some(*namespace),
             Work::Route { .. } | Work::Unroute { .. } => None,
         }
@@ -206,10 +214,11 @@ impl Work {
     /// One line: what was being done, to whom, and why it failed.
     fn failed(&self, why: impl std::fmt::Display) -> String {
         match self {
-            Work::AttachHost { endpoint, .. } => format!("attach {}: {why}", endpoint.0),
             Work::Route { ifname, .. } => format!("route for {ifname}: {why}"),
             Work::Unroute { ifname } => format!("end the routing for {ifname}: {why}"),
-            Work::Attach { endpoint, .. } => format!("attach {}: {why}", endpoint.0),
+            Work::Attach { endpoint, .. } | Work::AttachHost { endpoint, .. } | Work::AttachDown { endpoint, .. } => {
+                format!("attach {}: {why}", endpoint.0)
+            }
             Work::Reattach { endpoint, .. } => format!("attach {} again: {why}", endpoint.0),
             Work::SetMtu { ifname, mtu, .. } => format!("set MTU of {ifname} to {mtu}: {why}"),
         }

@@ -63,6 +63,14 @@ impl KeptDescriptors {
         self.taps.get(endpoint)
     }
 
+    /// Notes where a device is by now; of one that is not held nothing is to be noted.
+    pub(super) fn moved(&mut self, endpoint: &EndpointKey, namespace: NamespaceId, ifname: &str) {
+        if let Some(kept) = self.taps.get_mut(endpoint) {
+            kept.namespace = Some(namespace);
+            kept.tap.info.ifname = ifname.into();
+        }
+    }
+
     /// Whether a device is one of these.
     pub(super) fn holds(&self, namespace: NamespaceId, ifname: &str) -> bool {
         let is_it =

@@ -23,6 +23,7 @@ pub(super) struct Listeners {
     pub(super) api: UnixListener,
     pub(super) attach: OwnedFd,
     pub(super) takeover: OwnedFd,
+    pub(super) docker: Option<UnixListener>,
     _files: Vec<Unlink>,
 }
 
@@ -32,13 +33,34 @@ impl Listeners {
         let (api, api_file) = bind_at(config.api_socket.clone(), SockType::Stream)?;
         let (attach, attach_file) = bind_at(config.attach_socket(), SockType::SeqPacket)?;
         let (takeover, takeover_file) = bind_at(config.takeover_socket(), SockType::SeqPacket)?;
-        Ok(Listeners { api: api.into(), attach, takeover, _files: vec![api_file, attach_file, takeover_file] })
+        let mut files = vec![api_file, attach_file, takeover_file];
+        let docker = match &config.docker_socket {
+            None => None,
+            Some(path) => {
+                make_directory_of(path)?;
+                let (docker, file) = bind_at(path.clone(), SockType::Stream)?;
+                files.push(file);
+                Some(docker.into())
+            }
+        };
+        Ok(Listeners { api: api.into(), attach, takeover, docker, _files: files })
     }
 
-    /// The same sockets for a switch.
-    pub(super) fn duplicate(&self) -> io::Result<(UnixListener, OwnedFd, OwnedFd)> {
-        Ok((self.api.try_clone()?, self.attach.try_clone()?, self.takeover.try_clone()?))
+    /// The same sockets for a switch, which have no files to be removed there.
+    pub(super) fn duplicate(&self) -> io::Result<Listeners> {
+        Ok(Listeners {
+            api: self.api.try_clone()?,
+            attach: self.attach.try_clone()?,
+            takeover: self.takeover.try_clone()?,
+            docker: self.docker.as_ref().map(UnixListener::try_clone).transpose()?,
+            _files: Vec::new(),
+        })
     }
+}
+
+fn make_directory_of(path: &Path) -> Result<()> {
+    let Some(directory) = path.parent() else { return Ok(()) };
+    fs::create_dir_all(directory).map_err(|error| Error::file("make directory", directory, error))
 }
 
 /// A socket's file.
@@ -118,6 +140,7 @@ mod tests {
             run_dir: directory.into(),
             state_dir: directory.into(),
             api_socket: directory.join("api.sock"),
+            docker_socket: Some(directory.join("plugins/docker.sock")),
             ready: None,
         }
     }
@@ -131,7 +154,7 @@ mod tests {
         assert!(matches!(Listeners::bind(&config), Err(Error::SocketInUse { .. })));
         assert!(config.api_socket.exists());
         drop(live);
-        assert!(!config.api_socket.exists());
+        assert!(!config.api_socket.exists() && !directory.path().join("plugins/docker.sock").exists());
     }
 
     #[test]

@@ -1,10 +1,11 @@
-//! What keeper and switch say to each other: JSON in one SOCK_SEQPACKET message, with at most one descriptor.
+//! What keeper and switch say to each other: JSON in one SOCK_SEQPACKET message, with at most one descriptor, but
+//! for [`ToSwitch::Moved`].
 
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use tapswitch_netns::{DeviceSpec, NamespaceId, TapInfo};
+use tapswitch_netns::{DeviceSpec, NameUpstream, NamespaceId, TapInfo};
 
 use crate::daemon::host_access::NAME as HOST;
 use crate::uplink::Transport;
@@ -66,7 +67,7 @@ pub enum ToKeeper {
         device: DeviceSpec,
     },
     /// Make a device that is down and has no addresses in the namespace of process `pid`, an engine that takes it to a
-    /// container itself. Answered by `Attached` or `Failed`.
+    /// container itself. Its name begins with `tsd`. Answered by `Attached`, with the engine's namespace, or `Failed`.
     AttachDown {
         /// Pairs the answer.
         job: JobId,
@@ -77,7 +78,8 @@ pub enum ToKeeper {
         /// The device; its addresses and gateways are for the engine.
         device: DeviceSpec,
     },
-    /// Tell by `Moved` where such a device is. Answered by `Done` at once.
+    /// Tell by `Moved` where such a device is. Answered by `Done` at once, and by `Failed` where it has none. Asked again, it
+    /// begins anew; detached, it ends.
     Follow {
         /// Pairs the answer.
         job: JobId,
@@ -85,7 +87,7 @@ pub enum ToKeeper {
         endpoint: EndpointKey,
         /// The engine's namespace: a device there is with no container.
         engine: NamespaceId,
-        /// Tell only once it has left there and is up. One that never does is not told of.
+        /// Tell only once it has left there and is up. One that does not within a minute is not told of.
         wait: bool,
         /// The network's gateway, which answers names.
         gateway: IpAddr,
@@ -199,7 +201,7 @@ pub enum ToSwitch {
         /// Who has the port, where that is why and somebody is seen.
         holder: Option<Holder>,
     },
-    /// Where a device is that an engine takes to its containers.
+    /// Where a device is that an engine takes to its containers. That it goes back later is not told.
     Moved {
         /// Whose device.
         endpoint: EndpointKey,
@@ -207,11 +209,11 @@ pub enum ToSwitch {
         namespace: NamespaceId,
         /// Its name there.
         ifname: String,
-        /// Where the container's names are to be asked of, where nobody answers at its resolver's address: four descriptors
-        /// come with the message, in the order of [`NameSockets`].
+        /// Who the container's names are to be asked of, where its device is up and nobody answers at its resolver's address: four
+        /// descriptors come with the message, for [`NameSockets::from_parts`].
         ///
-        /// [`NameSockets`]: tapswitch_netns::NameSockets
-        names: Option<SocketAddr>,
+        /// [`NameSockets::from_parts`]: tapswitch_netns::NameSockets::from_parts
+        names: Option<NameUpstream>,
     },
     /// At the start: a socket that the keeper kept; its descriptor comes with the message.
     KeptSocket {

@@ -13,10 +13,13 @@
 //!
 //! What the switch may ask for is little, since it may be compromised: a device in a namespace it holds a descriptor of, or
 //! changes to the devices the keeper holds. In the keeper's own namespace, the host's, nothing is ever done but to bind the
-//! sockets of published ports and, for the uplink `host`, to make devices named `ts-` and their routing.
+//! sockets of published ports, for the uplink `host` to make devices named `ts-` and their routing, and for an engine that takes
+//! devices to its containers itself to make those: named `tsd`, down, without an address, in the namespace of the process that the
+//! switch names, the one thing the keeper opens by a path ([`follow`]).
 
 mod bind;
 mod error;
+mod follow;
 mod holder;
 mod host_routing;
 mod job;
@@ -32,6 +35,7 @@ mod switch;
 mod takeover;
 
 pub use error::{Error, Result};
+pub(crate) use follow::PREFIX as ENGINE_PREFIX;
 pub(crate) use host_routing::PREFIX as HOST_PREFIX;
 pub use run::run;
 pub use start::{Config, SwitchStart};

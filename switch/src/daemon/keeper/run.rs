@@ -1,4 +1,6 @@
-//! The keeper's life: one loop over the switch's socket, the jobs' sockets and the signals.
+//! The keeper's life: one loop over the switch's socket, the children's sockets and the signals.
+
+mod check;
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,12 +12,12 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use tapswitch_netns::{DeviceSpec, Namespace, NamespaceId};
+use tapswitch_netns::{Namespace, NamespaceId};
 
 use super::bind::{SOCKETS_MAX, bound};
 use super::error::{Error, Result};
+use super::follow::{Follow, Followers, Whereabouts};
 use super::holder;
-use super::host_routing;
 use super::job::{Failure, Finished, Jobs, Work, unroute_now};
 use super::kept::{Kept, KeptDescriptors, Label};
 use super::listen::Listeners;
@@ -56,12 +58,13 @@ struct Keeper<'a, F> {
     config: Config,
     switch_main: F,
     ready: &'a mut Ready,
-    /// The host's, where nothing of ours is made but the uplink `host`'s.
+    /// The host's, where nothing of ours is made but the uplink `host`'s and an engine's.
     own: NamespaceId,
     signals: SignalFd,
     listeners: Listeners,
     switch: Switch,
     jobs: Jobs,
+    followers: Followers,
     kept: KeptDescriptors,
     restarts: u32,
     /// The last few, oldest first.
@@ -101,6 +104,7 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
             listeners,
             switch,
             jobs: Jobs::default(),
+            followers: Followers::default(),
             kept,
             restarts: 0,
             deaths: VecDeque::new(),
@@ -116,11 +120,13 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
             let now = Instant::now();
             let unstarted = self.jobs.start(now);
             self.answer(unstarted);
+            self.followers.start(&self.kept, now);
             self.switch.flush(&self.kept);
             self.wait(now)?;
             let now = Instant::now();
             let ended = self.jobs.collect(now);
             self.answer(ended);
+            self.tell_moved(now);
             self.hear_signals(now)?;
             if !self.hear_switch(now)? {
                 self.leave_host();
@@ -135,10 +141,11 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
         interest.set(PollFlags::POLLOUT, self.switch.waits_for_room());
         let mut fds =
             vec![PollFd::new(self.switch.socket(), interest), PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-        fds.extend(self.jobs.sockets().map(|socket| PollFd::new(socket, PollFlags::POLLIN)));
+        let children = self.jobs.sockets().chain(self.followers.sockets());
+        fds.extend(children.map(|socket| PollFd::new(socket, PollFlags::POLLIN)));
 
         let retry = self.switch.is_blocked().then(|| now + RETRY);
-        let deadline = [self.jobs.deadline(), self.stop, retry].into_iter().flatten().min();
+        let deadline = [self.jobs.deadline(), self.followers.deadline(), self.stop, retry].into_iter().flatten().min();
         match poll(&mut fds, until(deadline, now)) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
             Err(errno) => Err(Error::system("wait for events", errno)),
@@ -216,6 +223,7 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
 
     fn restart(&mut self, now: Instant) -> Result<()> {
         self.jobs.clear();
+        self.followers.clear();
         self.deaths.retain(|&death| now.saturating_duration_since(death) < DEATHS_WITHIN);
         self.deaths.push_back(now);
         if self.deaths.len() >= DEATHS_MAX {
@@ -248,8 +256,12 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
                 let work = self.attach_host_work(&endpoint, device);
                 self.submit(job, work.map_err(|error| format!("attach {}: {error}", endpoint.0)));
             }
-            ToKeeper::AttachDown { job, .. } | ToKeeper::Follow { job, .. } => {
-                self.submit(job, Err("not yet".into()));
+            ToKeeper::AttachDown { job, endpoint, pid, device } => {
+                let work = self.attach_down_work(&endpoint, pid, device);
+                self.submit(job, work.map_err(|error| format!("attach {}: {error}", endpoint.0)));
+            }
+            ToKeeper::Follow { job, endpoint, engine, wait, gateway } => {
+                self.follow(job, Follow { endpoint, engine, wait, gateway });
             }
             ToKeeper::Route { job, ifname, subnets } => {
                 let work = match self.kept.is_hosts(&ifname) {
@@ -259,7 +271,8 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
                 self.submit(job, work);
             }
             ToKeeper::Reattach { job, endpoint, namespace, device } => {
-                let checked = self.refuse_own(namespace).and_then(|()| self.refuse_label(&endpoint));
+                let checked = self.refuse_not_ours(namespace, &device.ifname);
+                let checked = checked.and_then(|()| self.refuse_label(&endpoint));
                 let work = checked.map(|()| Work::Reattach { endpoint: endpoint.clone(), namespace, device });
                 self.submit(job, work.map_err(|error| format!("attach {} again: {error}", endpoint.0)));
             }
@@ -267,7 +280,7 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
                 let held = self.kept.holds(namespace, &ifname);
                 let checked = match held {
                     true if self.kept.is_hosts(&ifname) => Ok(()),
-                    true => self.refuse_own(namespace),
+                    true => self.refuse_not_ours(namespace, &ifname),
                     false => Err("it is no device of ours".into()),
                 };
                 let failed = |error| format!("set MTU of {ifname}: {error}");
@@ -290,57 +303,6 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
         Ok(())
     }
 
-    /// Checks an attachment before anything is forked.
-    fn attach_work(
-        &self,
-        endpoint: EndpointKey,
-        fd: Option<OwnedFd>,
-    ) -> std::result::Result<(EndpointKey, Namespace), String> {
-        let checked = || {
-            let target = Namespace::from_fd(fd.ok_or("no namespace came with the request")?);
-            let target = target.map_err(|error| error.to_string())?;
-            self.refuse_own(target.id())?;
-            self.refuse_label(&endpoint)?;
-            Ok::<_, String>(target)
-        };
-        match checked() {
-            Ok(target) => Ok((endpoint, target)),
-            Err(error) => Err(format!("attach {}: {error}", endpoint.0)),
-        }
-    }
-
-    /// Checks the making of a device on the host.
-    fn attach_host_work(&self, endpoint: &EndpointKey, device: DeviceSpec) -> std::result::Result<Work, String> {
-        if !endpoint.is_host() || !device.ifname.starts_with(host_routing::PREFIX) {
-            return Err("that is no device for the host's own namespace".into());
-        }
-        self.refuse_kept(endpoint)?;
-        let host = Namespace::current().map_err(|error| error.to_string())?;
-        Ok(Work::AttachHost { endpoint: endpoint.clone(), host, device })
-    }
-
-    fn refuse_own(&self, namespace: NamespaceId) -> std::result::Result<(), String> {
-        if namespace == self.own {
-            return Err("that is the host's own network namespace; give a container's".into());
-        }
-        Ok(())
-    }
-
-    /// A container's device is not labelled as the host's, nor as another's.
-    fn refuse_label(&self, endpoint: &EndpointKey) -> std::result::Result<(), String> {
-        if endpoint.is_host() {
-            return Err("that is the host's own name".into());
-        }
-        self.refuse_kept(endpoint)
-    }
-
-    fn refuse_kept(&self, endpoint: &EndpointKey) -> std::result::Result<(), String> {
-        match self.kept.get(endpoint) {
-            Some(_) => Err("it has a device already".into()),
-            None => Ok(()),
-        }
-    }
-
     fn submit(&mut self, job: JobId, work: std::result::Result<Work, String>) {
         if let Err(error) = work.and_then(|work| self.jobs.submit(job, work)) {
             self.switch.tell(ToSwitch::Failed { job, error, gone: false }, None);
@@ -352,6 +314,8 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
             let error = format!("attach {}: it was detached meanwhile", endpoint.0);
             self.switch.tell(ToSwitch::Failed { job: cancelled, error, gone: false }, None);
         }
+        // Its child has a descriptor of the device.
+        self.followers.cancel(endpoint);
         let hosts = self.kept.get(endpoint).map(|kept| kept.tap.info.ifname.clone());
         let hosts = hosts.filter(|ifname| endpoint.is_host() && self.kept.is_hosts(ifname));
         let destroyed = self.kept.destroy(endpoint);
@@ -363,6 +327,25 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
             Err(error) => ToSwitch::Failed { job, error: format!("detach {}: {error}", endpoint.0), gone: false },
         };
         self.switch.tell(answer, None);
+    }
+
+    fn follow(&mut self, job: JobId, follow: Follow) {
+        let submitted = match self.kept.get(&follow.endpoint) {
+            Some(_) => self.followers.submit(follow),
+            None => Err(format!("follow {}: it has no device", follow.endpoint.0)),
+        };
+        let answer = match submitted {
+            Ok(()) => ToSwitch::Done { job },
+            Err(error) => ToSwitch::Failed { job, error, gone: false },
+        };
+        self.switch.tell(answer, None);
+    }
+
+    fn tell_moved(&mut self, now: Instant) {
+        for (endpoint, Whereabouts { namespace, ifname, names, .. }, fds) in self.followers.collect(now) {
+            self.kept.moved(&endpoint, namespace, &ifname);
+            self.switch.give(ToSwitch::Moved { endpoint, namespace, ifname, names }, fds);
+        }
     }
 
     fn answer(&mut self, finished: Vec<Finished>) {

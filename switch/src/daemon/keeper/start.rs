@@ -13,6 +13,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// The control API's socket; `attach.sock` is made beside it.
     pub api_socket: PathBuf,
+    /// Docker's socket, where it is served. Its directory is made 0755 where it is missing: dockerd's own is in it.
+    pub docker_socket: Option<PathBuf>,
     /// Who waits for `up -d` holds the other end of this pipe: one line, `ok` or the error, when it is known.
     pub ready: Option<OwnedFd>,
 }
@@ -27,6 +29,8 @@ pub struct SwitchStart {
     pub api: UnixListener,
     /// The SOCK_SEQPACKET listener of `attach.sock`.
     pub attach: OwnedFd,
+    /// Docker's.
+    pub docker: Option<UnixListener>,
     /// The SOCK_SEQPACKET listener of `keeper.sock`, to be served only once the keeper is gone
     /// ([`serve_takeover`](super::serve_takeover)).
     pub takeover: OwnedFd,

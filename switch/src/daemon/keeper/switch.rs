@@ -27,9 +27,19 @@ const OUTBOX_MAX: usize = 4096;
 pub(super) struct Switch {
     pid: Pid,
     socket: OwnedFd,
-    outbox: VecDeque<(ToSwitch, Option<Label>)>,
+    outbox: VecDeque<(ToSwitch, Enclosed)>,
     /// The last send failed for what no event tells the end of.
     blocked: bool,
+}
+
+/// What goes with a message.
+#[derive(Debug)]
+enum Enclosed {
+    Nothing,
+    /// A duplicate of a descriptor that is kept.
+    Kept(Label),
+    /// Descriptors that nobody keeps.
+    Given(Vec<OwnedFd>),
 }
 
 /// What came from the switch.
@@ -52,12 +62,13 @@ impl Switch {
     ) -> Result<Switch> {
         let failed = |error: io::Error| Error::system("start the switch process", error);
         let (ours, theirs) = message::pair().map_err(failed)?;
-        let (api, attach, takeover) = listeners.duplicate().map_err(failed)?;
+        let Listeners { api, attach, takeover, docker, .. } = listeners.duplicate().map_err(failed)?;
         fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|errno| failed(errno.into()))?;
         let start = SwitchStart {
             keeper: theirs,
             api,
             attach,
+            docker,
             takeover,
             restarts,
             run_dir: config.run_dir.clone(),
@@ -100,20 +111,29 @@ impl Switch {
 
     /// Queues a message; the descriptor kept under `label` goes with it.
     pub(super) fn tell(&mut self, message: ToSwitch, label: Option<Label>) {
-        self.outbox.push_back((message, label));
+        self.outbox.push_back((message, label.map_or(Enclosed::Nothing, Enclosed::Kept)));
+    }
+
+    /// Queues a message; the descriptors go with it, and are closed here.
+    pub(super) fn give(&mut self, message: ToSwitch, fds: Vec<OwnedFd>) {
+        self.outbox.push_back((message, Enclosed::Given(fds)));
     }
 
     /// Sends what the socket takes. A broken connection shows in [`hear`](Switch::hear).
     pub(super) fn flush(&mut self, kept: &KeptDescriptors) {
         self.blocked = false;
-        while let Some((message, label)) = self.outbox.front() {
-            let sent = match label.as_ref().map(|label| kept.fd(label)) {
-                None => message::send(self.socket.as_fd(), message, None),
-                Some(Some(fd)) => message::send(self.socket.as_fd(), message, Some(fd)),
-                // Detached before the switch read of it.
-                Some(None) => match gone(message) {
-                    Some(message) => message::send(self.socket.as_fd(), &message, None),
-                    None => Ok(()),
+        while let Some((message, enclosed)) = self.outbox.front() {
+            let socket = self.socket.as_fd();
+            let sent = match enclosed {
+                Enclosed::Nothing => message::send(socket, message, None),
+                Enclosed::Given(fds) => {
+                    message::send_with(socket, message, &fds.iter().map(AsFd::as_fd).collect::<Vec<_>>())
+                }
+                Enclosed::Kept(label) => match (kept.fd(label), gone(message)) {
+                    (Some(fd), _) => message::send(socket, message, Some(fd)),
+                    // Detached before the switch read of it.
+                    (None, Some(message)) => message::send(socket, &message, None),
+                    (None, None) => Ok(()),
                 },
             };
             match sent {
@@ -175,7 +195,9 @@ fn gone(message: &ToSwitch) -> Option<ToSwitch> {
 /// The switch process's life.
 fn become_switch(start: SwitchStart, switch_main: &impl Fn(SwitchStart) -> i32) -> ! {
     let life = catch_unwind(AssertUnwindSafe(|| {
-        let keep = [start.keeper.as_fd(), start.api.as_fd(), start.attach.as_fd(), start.takeover.as_fd()];
+        let docker = start.docker.as_ref().map(AsFd::as_fd);
+        let always = [start.keeper.as_fd(), start.api.as_fd(), start.attach.as_fd(), start.takeover.as_fd()];
+        let keep: Vec<_> = always.into_iter().chain(docker).collect();
         match renounce(c"tapswitch", &keep) {
             Ok(()) => switch_main(start),
             Err(error) => {

@@ -5,5 +5,6 @@ mod records;
 
 pub(crate) use dir::{Loaded, StateDir, Survives};
 pub(crate) use records::{
-    EndpointRecord, HostRecord, NetworkRecord, PortIds, PublicationRecord, RulePortRecord, RuleRecord, SiteRecord,
+    DockerEndpointRecord, DockerNetworkRecord, EndpointRecord, HostRecord, NetworkRecord, PoolRecord, PortIds,
+    PublicationRecord, RulePortRecord, RuleRecord, SiteRecord,
 };

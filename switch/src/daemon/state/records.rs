@@ -5,11 +5,13 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
+use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 use tapswitch_ipam::{GlobalId, Subnet, SubnetV6};
 use tapswitch_netns::NamespaceId;
 
 use crate::daemon::api::types::UplinkKind;
+use crate::daemon::docker::DockerId;
 use crate::daemon::name::{Name, printable};
 use crate::forwarding::{PortId, RulePort};
 use crate::frame::Mac;
@@ -25,6 +27,9 @@ pub(crate) struct NetworkRecord {
     pub subnet: Subnet,
     /// IPv6 subnet and gateway.
     pub subnet6: Option<SubnetV6>,
+    /// The IPv4 subnet was chosen here, and nobody asked for it.
+    #[serde(default)]
+    pub chosen: bool,
     /// The switch's own MAC there, stable for the network's life.
     pub gateway_mac: Mac,
     /// Containers talk freely.
@@ -48,6 +53,24 @@ pub(crate) struct NetworkRecord {
     /// What is open while `icc` is false.
     #[serde(default)]
     pub rules: BTreeSet<RuleRecord>,
+    /// What it is to Docker, where that made it.
+    #[serde(default)]
+    pub docker: Option<DockerNetworkRecord>,
+}
+
+/// A network as Docker knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DockerNetworkRecord {
+    /// Its id there.
+    pub id: DockerId,
+    /// Its addresses are given out by us, and not by Docker itself.
+    pub ours: bool,
+    /// Where ports are published that name no address of the host.
+    pub bind: Option<Ipv4Addr>,
+    /// Addresses that no endpoint is to have: Docker leaves them out itself where it gives addresses out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aux: Vec<Ipv4Addr>,
 }
 
 /// The addresses of the host on a network.
@@ -158,6 +181,31 @@ pub(crate) struct EndpointRecord {
     /// What of it is published.
     #[serde(default)]
     pub published: Vec<PublicationRecord>,
+    /// What it is to Docker, where that made it.
+    #[serde(default)]
+    pub docker: Option<DockerEndpointRecord>,
+}
+
+/// An endpoint as Docker knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DockerEndpointRecord {
+    /// Its id there.
+    pub id: DockerId,
+    /// The dockerd that made it.
+    pub pid: i32,
+    /// That one's namespace, where its device is born and comes back to.
+    pub engine: NamespaceId,
+}
+
+/// A range that Docker has from us: a network's, or on its way to be one's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PoolRecord {
+    /// All of it.
+    pub subnet: IpNet,
+    /// Addresses to lease from, where narrower.
+    pub range: Option<Ipv4Net>,
 }
 
 /// A port of the host that leads to one of an endpoint.

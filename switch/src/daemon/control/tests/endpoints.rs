@@ -132,7 +132,7 @@ fn a_detached_endpoint_is_gone_and_detaching_it_again_says_so() {
 fn a_name_on_two_networks_must_be_said_with_its_network() {
     let dir = dir();
     let daemon = Daemon::new(dir.path());
-    daemon.call(|control| control.create_network(&network("blue", "10.2.0.0/24"))).unwrap();
+    daemon.call(|control| control.create_network(&network("blue", "10.2.0.0/24"), None)).unwrap();
     daemon.attach("web", "eth0").unwrap();
     let blue = AttachRequest {
         network: Some("blue".into()),

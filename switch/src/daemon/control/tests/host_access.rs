@@ -61,7 +61,7 @@ fn another_networks_subnet_is_refused_as_soon_as_it_is_there() {
     daemon.attach("web", "eth0").unwrap();
     assert!(destination(&daemon, "10.2.0.2:80").is_ok());
     // Its name is behind `default`, which stays the first.
-    daemon.call(|control| control.create_network(&network("other", "10.2.0.0/24"))).unwrap();
+    daemon.call(|control| control.create_network(&network("other", "10.2.0.0/24"), None)).unwrap();
     assert_eq!(destination(&daemon, "10.2.0.2:80"), Err(DropReason::NoUplink));
     daemon.stop();
 }

@@ -7,7 +7,7 @@ fn a_subnet_is_chosen_beside_the_others_and_a_later_route_is_a_warning() {
     let dir = dir();
     let daemon = Daemon::new(dir.path());
     let auto = |name: &str| NetworkCreate { name: name.into(), ..NetworkCreate::default() };
-    let [a, b] = ["a", "b"].map(|name| daemon.call(move |control| control.create_network(&auto(name))).unwrap());
+    let [a, b] = ["a", "b"].map(|name| daemon.call(move |control| control.create_network(&auto(name), None)).unwrap());
     assert_eq!((a.subnet.to_string(), b.subnet.to_string()), ("172.17.0.0/16".into(), "172.18.0.0/16".into()));
     assert!(a.subnet6.is_some() && a.subnet6 != b.subnet6 && a.uplink == UplinkKind::User);
     let route = Route { prefix: "172.18.9.0/24".parse().unwrap(), kind: RouteKind::OnLink };
@@ -23,7 +23,7 @@ fn a_subnet_is_chosen_beside_the_others_and_a_later_route_is_a_warning() {
         (network("b", "10.9.0.0/24"), "already"),
         (NetworkCreate { mtu: Some(67), ..network("c", "10.9.0.0/24") }, "mtu 67"),
     ] {
-        let error = daemon.call(move |control| control.create_network(&bad)).unwrap_err().to_string();
+        let error = daemon.call(move |control| control.create_network(&bad, None)).unwrap_err().to_string();
         assert!(error.contains(needle), "{error}");
     }
     daemon.host.send(Occupied::default()).unwrap();
