@@ -1,21 +1,17 @@
 //! `compare`: every measure over every backend, interleaved, for some rounds.
 
 use std::collections::BTreeSet;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use anyhow::{Result, anyhow, ensure};
 
 use crate::backend::{Backend, Joined};
 use crate::measure::{Congestion, Figure, Measure};
 use crate::process::{catch_interrupts, interrupted};
 use crate::report::{Report, Section};
 use crate::suite::{Effort, Suite};
-
-/// Where Debian keeps `nft`, out of an ordinary user's sight.
-const ADMIN_PATH: &str = "/usr/sbin:/sbin";
+use crate::{needs, plots, progress};
 
 /// What `compare` is told.
 #[derive(Debug, clap::Args)]
@@ -23,6 +19,9 @@ pub(crate) struct Options {
     /// Print JSON instead of tables
     #[arg(long)]
     json: bool,
+    /// Draw plots into this folder, too
+    #[arg(long, value_name = "DIR")]
+    svg: Option<PathBuf>,
     /// Only between containers, or only on the way out
     #[arg(long, value_name = "WHAT")]
     only: Option<Suite>,
@@ -63,14 +62,8 @@ impl Choice {
 
 /// Runs it and prints the report.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    if !nix::unistd::geteuid().is_root() {
-        return become_root();
-    }
-    for (tool, package) in
-        [("iperf3", "iperf3"), ("ip", "iproute2"), ("nsenter", "util-linux"), ("ping", "iputils-ping")]
-    {
-        require(tool, package)?;
-    }
+    needs::root()?;
+    needs::TOOLS.into_iter().try_for_each(|(tool, package)| needs::tool(tool, package))?;
     catch_interrupts()?;
 
     let effort = Effort {
@@ -80,26 +73,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     };
     let suites = Suite::ALL.into_iter().filter(|suite| options.only.is_none_or(|only| only == *suite));
     let sections = suites.map(|suite| compare(suite, effort, options.congestion.all()));
-    Report { effort, sections: sections.collect::<Result<_>>()? }.print(options.json)
-}
-
-/// Goes on in a user namespace, where namespaces and devices may be made.
-///
-/// # Errors
-/// Always: it returns only if that fails.
-fn become_root() -> Result<()> {
-    let path = std::env::var("PATH").context("PATH is not set")?;
-    let mut command = Command::new("unshare");
-    command.args(["--user", "--map-root-user"]).arg(std::env::current_exe().context("find this program")?);
-    command.args(std::env::args_os().skip(1)).env("PATH", format!("{path}:{ADMIN_PATH}"));
-    bail!("start unshare (apt-get install util-linux): {}", command.exec())
-}
-
-fn require(tool: &str, package: &str) -> Result<()> {
-    let path = std::env::var_os("PATH").context("PATH is not set")?;
-    let found = std::env::split_paths(&path).any(|folder| folder.join(tool).is_file());
-    ensure!(found, "`{tool}` is missing: apt-get install {package}");
-    Ok(())
+    let report = Report { effort, sections: sections.collect::<Result<_>>()? };
+    report.print(options.json)?;
+    options.svg.as_ref().map_or(Ok(()), |folder| plots::write(folder, &report.sections))
 }
 
 /// One suite, from setting up to taking down.
@@ -107,7 +83,7 @@ fn compare(suite: Suite, effort: Effort, congestions: &[Congestion]) -> Result<S
     let mut section = Section::new(suite);
     let mut joined = Vec::new();
     for &backend in suite.backends() {
-        match set_up(backend, suite, &mut section) {
+        match set_up(backend, suite, effort, &mut section) {
             Ok(ends) => joined.push((backend, ends)),
             Err(error) => section.missing(backend, &error),
         }
@@ -118,18 +94,20 @@ fn compare(suite: Suite, effort: Effort, congestions: &[Congestion]) -> Result<S
     Ok(section)
 }
 
-fn set_up(backend: Backend, suite: Suite, section: &mut Section) -> Result<Joined> {
+fn set_up(backend: Backend, suite: Suite, effort: Effort, section: &mut Section) -> Result<Joined> {
     if let Some((tool, package)) = backend.needs() {
-        require(tool, package)?;
+        needs::tool(tool, package)?;
     }
     let ends = backend.set_up()?;
-    for measure in suite.fresh() {
+    for measure in suite.fresh().iter().filter(|measure| !suite.spares(effort, backend, **measure)) {
         let add = |figure, value| section.add(backend, figure, 0, value);
         if let Err(error) = measure.run(&ends, Duration::ZERO, false, add) {
             section.failed(backend, *measure, &error);
         }
     }
-    warm_up(&ends, suite)?;
+    if !effort.quick {
+        warm_up(&ends, suite)?;
+    }
     Ok(ends)
 }
 
@@ -141,7 +119,7 @@ fn warm_up(ends: &Joined, suite: Suite) -> Result<()> {
 }
 
 fn measure(joined: &[(Backend, Joined)], measures: &[Measure], effort: Effort, section: &mut Section) -> Result<()> {
-    let bar = progress(u64::from(effort.rounds) * (measures.len() * joined.len()) as u64)?;
+    let bar = progress::bar(u64::from(effort.rounds) * (measures.len() * joined.len()) as u64)?;
     // What never worked is not tried again: a run that hangs costs its deadline each time.
     let mut hopeless = BTreeSet::new();
     for round in 0..effort.rounds as usize {
@@ -172,13 +150,4 @@ fn measure(joined: &[(Backend, Joined)], measures: &[Measure], effort: Effort, s
     }
     bar.finish_and_clear();
     Ok(())
-}
-
-fn progress(steps: u64) -> Result<ProgressBar> {
-    let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr());
-    let style =
-        ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} (about {eta} left)").context("the bar's template")?;
-    bar.set_style(style);
-    bar.enable_steady_tick(Duration::from_millis(500));
-    Ok(bar)
 }

@@ -8,6 +8,10 @@ use anyhow::Result;
 
 use crate::process::{Running, run, wait};
 
+/// States of TCP in the kernel's tables.
+const ESTABLISHED: &str = "01";
+const LISTEN: &str = "0A";
+
 /// A network namespace; dropped, it goes.
 #[derive(Debug)]
 pub(crate) struct Namespace {
@@ -56,20 +60,41 @@ impl Namespace {
         default_route(&fs::read_to_string(format!("/proc/{}/net/route", self.pid())).unwrap_or_default())
     }
 
+    /// Whether a device of that name is in it.
+    pub(crate) fn has_device(&self, name: &str) -> bool {
+        has_device(&fs::read_to_string(format!("/proc/{}/net/dev", self.pid())).unwrap_or_default(), name)
+    }
+
     /// Waits until something in it listens on a TCP port.
     pub(crate) fn wait_for_listener(&self, port: u16) -> Result<()> {
-        let local = format!(":{port:04X}");
-        wait("a server", Duration::from_secs(10), || {
-            let listens = ["tcp", "tcp6"].iter().any(|table| {
-                let text = fs::read_to_string(format!("/proc/{}/net/{table}", self.pid())).unwrap_or_default();
-                text.lines().any(|line| {
-                    let fields: Vec<_> = line.split_whitespace().collect();
-                    fields.len() > 3 && fields[1].ends_with(&local) && fields[3] == "0A"
-                })
-            });
-            Ok(listens.then_some(()))
+        self.wait_for_sockets("a server", port, LISTEN, 1)
+    }
+
+    /// Waits until so many clients are connected to a TCP port of it.
+    pub(crate) fn wait_for_clients(&self, port: u16, count: usize) -> Result<()> {
+        self.wait_for_sockets("its clients", port, ESTABLISHED, count)
+    }
+
+    fn wait_for_sockets(&self, what: &str, port: u16, state: &str, count: usize) -> Result<()> {
+        wait(what, Duration::from_secs(10), || {
+            let tables = ["tcp", "tcp6"]
+                .map(|table| fs::read_to_string(format!("/proc/{}/net/{table}", self.pid())).unwrap_or_default());
+            let found: usize = tables.iter().map(|table| sockets(table, port, state)).sum();
+            Ok((found >= count).then_some(()))
         })
     }
+}
+
+/// How many sockets of a table, as the kernel prints it, have this local port and state.
+fn sockets(table: &str, port: u16, state: &str) -> usize {
+    let local = format!(":{port:04X}");
+    let lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    lines.filter(|fields| fields.len() > 3 && fields[1].ends_with(&local) && fields[3] == state).count()
+}
+
+/// Whether a table of devices, as the kernel prints it, has one of that name.
+fn has_device(table: &str, name: &str) -> bool {
+    table.lines().filter_map(|line| line.split_once(':')).any(|(device, _)| device.trim() == name)
 }
 
 /// Whether a table of routes, as the kernel prints it, has one to everywhere.
@@ -88,6 +113,21 @@ mod tests {
     fn a_route_to_everywhere_is_the_default_one() {
         let table = format!("{HEAD}\neth0\t00000000\t016433C6\t0003\t0\t0\t0\t00000000\t0\t0\t0\n");
         assert!(default_route(&table));
+    }
+
+    #[test]
+    fn sockets_are_counted_by_local_port_and_state() {
+        let table = "  sl  local_address rem_address   st tx_queue\n\
+            0: 00000000:1451 00000000:0000 0A 00000000:00000000\n\
+            1: 0300004D:1451 0200004D:8A3C 01 00000000:00000000\n\
+            2: 0300004D:8A3C 0200004D:1451 01 00000000:00000000\n";
+        assert_eq!((sockets(table, 0x1451, LISTEN), sockets(table, 0x1451, ESTABLISHED)), (1, 1));
+    }
+
+    #[test]
+    fn a_device_is_known_by_its_whole_name() {
+        let table = "Inter-|   Receive\n face |bytes\n    lo:  0 0\n  eth0:  0 0\n";
+        assert!(has_device(table, "eth0") && !has_device(table, "eth"));
     }
 
     #[test]

@@ -64,8 +64,17 @@ pub(crate) struct Running {
 
 impl Running {
     /// Starts it. It is killed with this program, however that ends.
-    pub(crate) fn start(mut command: Command) -> Result<Running> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    pub(crate) fn start(command: Command) -> Result<Running> {
+        Running::start_reading(command, Stdio::null())
+    }
+
+    /// Starts one that ends with its standard input: there is one, and nothing comes.
+    pub(crate) fn start_waiting(command: Command) -> Result<Running> {
+        Running::start_reading(command, Stdio::piped())
+    }
+
+    fn start_reading(mut command: Command, stdin: Stdio) -> Result<Running> {
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         // SAFETY: prctl and setpgid are async-signal-safe and touch no memory of ours.
         unsafe {
             command.pre_exec(|| {
@@ -83,6 +92,11 @@ impl Running {
     /// Its process.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Whether it has not ended.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
     }
 
     /// Waits for the line `ready`.
@@ -127,7 +141,7 @@ impl Drop for Running {
         // A chance to clean up after itself, then none. What fails has ended by itself.
         let _ = kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM);
         let start = Instant::now();
-        while matches!(self.child.try_wait(), Ok(None)) && start.elapsed() < Duration::from_secs(2) {
+        while self.is_alive() && start.elapsed() < Duration::from_secs(2) {
             std::thread::sleep(INTERVAL);
         }
         let _ = self.child.kill();

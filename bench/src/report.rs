@@ -111,7 +111,7 @@ impl Section {
         let mut header = vec![String::new()];
         header.extend(backends.iter().map(|backend| backend.name().to_owned()));
         table.set_header(header);
-        for figure in self.figures() {
+        for figure in self.figures().into_iter().filter(|figure| figure.is_listed()) {
             let mut row = vec![figure.name()];
             row.extend(backends.iter().map(|backend| text(cell(*backend, figure))));
             table.add_row(row);
@@ -147,11 +147,12 @@ impl Section {
     }
 
     /// Those that any backend has, in the order of the table.
-    fn figures(&self) -> BTreeSet<Figure> {
+    pub(crate) fn figures(&self) -> BTreeSet<Figure> {
         self.samples.keys().map(|(_, figure)| *figure).collect()
     }
 
-    fn summary(&self, backend: Backend, figure: Figure) -> Option<Summary> {
+    /// Of all rounds of one backend.
+    pub(crate) fn summary(&self, backend: Backend, figure: Figure) -> Option<Summary> {
         let samples: Vec<f64> = self.samples.get(&(backend, figure))?.iter().copied().flatten().collect();
         summary(&samples)
     }
@@ -163,7 +164,7 @@ impl Section {
 }
 
 /// Three digits that matter: more would claim a precision that the spread beside them denies.
-fn text(summary: Option<Summary>) -> String {
+pub(crate) fn text(summary: Option<Summary>) -> String {
     let Some(summary) = summary else { return "-".to_owned() };
     let digits = if summary.median >= 100.0 {
         0
@@ -176,7 +177,7 @@ fn text(summary: Option<Summary>) -> String {
 }
 
 /// Where the figures are from: they mean nothing elsewhere.
-fn machine() -> Value {
+pub(crate) fn machine() -> Value {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let field = |name: &str| cpuinfo.lines().find(|line| line.starts_with(name))?.split(':').nth(1).map(str::trim);

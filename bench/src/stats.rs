@@ -27,8 +27,15 @@ pub(crate) fn ratios(ours: &[Option<f64>], theirs: &[Option<f64>]) -> Vec<f64> {
     pairs.filter(|(_, theirs)| *theirs > 0.0).map(|(ours, theirs)| ours / theirs).collect()
 }
 
-/// The sample that `share` of the sorted samples do not exceed (nearest rank).
-pub(crate) fn percentile(sorted: &[u64], share: f64) -> Option<u64> {
+/// The sample that `share` of the samples do not exceed (nearest rank).
+pub(crate) fn quantile(samples: &[f64], share: f64) -> Option<f64> {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    percentile(&sorted, share)
+}
+
+/// The same of sorted ones.
+pub(crate) fn percentile<T: Copy>(sorted: &[T], share: f64) -> Option<T> {
     let rank = (share * sorted.len() as f64).ceil() as usize;
     sorted.get(rank.max(1) - 1).copied()
 }
@@ -58,7 +65,7 @@ mod tests {
     #[test]
     fn of_nothing_nothing_is_said() {
         assert_eq!(summary(&[]), None);
-        assert_eq!(percentile(&[], 0.5), None);
+        assert_eq!(quantile(&[], 0.5), None);
     }
 
     #[test]
@@ -73,5 +80,6 @@ mod tests {
         assert_eq!(percentile(&sorted, 0.5), Some(50));
         assert_eq!(percentile(&sorted, 0.99), Some(99));
         assert_eq!(percentile(&[7], 0.99), Some(7));
+        assert_eq!(quantile(&[3.0, 1.0, 2.0], 0.5), Some(2.0));
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::backend::Backend;
-use crate::measure::{Congestion, Direction, Flows, Measure, Strain};
+use crate::measure::{Congestion, Direction, Flows, Measure, Pinger, Strain};
 
 /// How long and how often a run of all is made.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +32,14 @@ impl Suite {
     /// Both, in the order of the report.
     pub(crate) const ALL: [Suite; 2] = [Suite::Switch, Suite::Egress];
 
+    /// Before the names of its plots.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Suite::Switch => "switch",
+            Suite::Egress => "egress",
+        }
+    }
+
     /// Above its table.
     pub(crate) fn title(self) -> &'static str {
         match self {
@@ -43,7 +51,9 @@ impl Suite {
     /// Who takes part, the switch first.
     pub(crate) fn backends(self) -> &'static [Backend] {
         match self {
-            Suite::Switch => &[Backend::Tapswitch, Backend::Bridge, Backend::Bare],
+            Suite::Switch => {
+                &[Backend::Tapswitch, Backend::Bridge, Backend::Veth, Backend::Bare, Backend::Openvswitch, Backend::Vde]
+            }
             Suite::Egress => &[
                 Backend::Uplink,
                 Backend::Pasta1500,
@@ -71,9 +81,15 @@ impl Suite {
         let mut measures = Vec::new();
         match self {
             Suite::Switch => {
-                measures.extend(tcp(Direction::Across, 1, None));
-                measures.extend(tcp(Direction::Across, 4, None));
-                measures.extend([Measure::SmallUdp, Measure::PingPong]);
+                for direction in [Direction::Across, Direction::Back] {
+                    for streams in [1, 4, 16] {
+                        measures.extend(tcp(direction, streams, None));
+                    }
+                }
+                measures.extend([Measure::SmallUdp, Measure::Udp(Direction::Across)]);
+                measures.extend([Measure::PingPong, Measure::Connects]);
+                measures.extend([Pinger::Beside, Pinger::Along].map(Measure::Ping));
+                measures.push(Measure::Resident);
             }
             Suite::Egress => {
                 for direction in [Direction::Up, Direction::Down] {
@@ -98,11 +114,11 @@ impl Suite {
 
     /// Whether a quick run leaves `measure` over `backend` out.
     pub(crate) fn spares(self, effort: Effort, backend: Backend, measure: Measure) -> bool {
-        let basic = match measure {
-            Measure::Tcp(flows, _) => flows.streams == 1,
-            _ => measure == Measure::PingPong,
+        let (basic, more_of_the_same) = match measure {
+            Measure::Tcp(flows, _) => (flows.streams == 1, flows.streams > 4 || flows.direction == Direction::Back),
+            _ => (matches!(measure, Measure::PingPong | Measure::Resident), false),
         };
-        effort.quick && self == Suite::Egress && backend != self.ours() && !basic
+        effort.quick && (more_of_the_same || backend != self.ours() && !basic)
     }
 }
 
@@ -133,5 +149,9 @@ mod tests {
         assert!(!egress.spares(QUICK, Backend::Pasta1500, Measure::PingPong));
         assert!(!egress.spares(QUICK, Backend::Uplink, Measure::Connects));
         assert!(!egress.spares(Effort { quick: false, ..QUICK }, Backend::Pasta1500, Measure::Connects));
+        let tcp = |direction| Measure::Tcp(Flows { direction, streams: 1, congestion: Congestion::Cubic }, None);
+        assert!(!Suite::Switch.spares(QUICK, Backend::Vde, tcp(Direction::Across)));
+        assert!(Suite::Switch.spares(QUICK, Backend::Vde, tcp(Direction::Back)));
+        assert!(Suite::Switch.spares(QUICK, Backend::Tapswitch, tcp(Direction::Back)), "it is like across");
     }
 }

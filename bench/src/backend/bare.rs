@@ -1,5 +1,5 @@
-//! Two TAPs and the engine's own loop, with no lookup: the limit of this design on this machine. The loop is a process of its
-//! own, so that its time can be told.
+//! A pair of TAPs and the engine's own loop, with no lookup: the limit of this design on this machine. The loop is a process of
+//! its own, so that its time can be told.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -13,25 +13,26 @@ use tapswitch::frame::Offload;
 use tapswitch::port::{self, TxPort};
 use tapswitch_netns::{DeviceSpec, Namespace as Target, OffloadMode, Scratch, Tap, birth, in_child};
 
-use super::{ADDRESSES, Carrier};
+use super::{Carrier, addresses};
 use crate::namespace::Namespace;
 use crate::process::Running;
 
 /// Most that the birth of a device may take.
 const LIMIT: Duration = Duration::from_secs(10);
 
-pub(super) fn join(ends: &[Namespace; 2]) -> Result<([Ipv4Addr; 2], Carrier)> {
+pub(super) fn join(ends: &[Namespace]) -> Result<(Vec<Ipv4Addr>, Carrier)> {
     let mut command = std::process::Command::new(std::env::current_exe().context("find this program")?);
-    command.args(["bare", &ends[0].pid().to_string(), &ends[1].pid().to_string()]);
+    command.arg("bare").args(ends.iter().map(|end| end.pid().to_string()));
     let mut forwarder = Running::start(command)?;
     forwarder.wait_ready("bare")?;
-    for (end, address) in ends.iter().zip(ADDRESSES) {
+    for (end, address) in ends.iter().zip(addresses()) {
         end.sh(&format!("ip address add {address}/24 dev eth0; ip link set eth0 up"))?;
     }
-    Ok((ADDRESSES, Carrier { pids: vec![forwarder.pid()], _running: vec![forwarder], ..Carrier::default() }))
+    let carrier = Carrier { pids: vec![forwarder.pid()], _running: vec![forwarder], ..Carrier::default() };
+    Ok((addresses().take(ends.len()).collect(), carrier))
 }
 
-/// What comes in at one end goes out at the other, its offload header as it came.
+/// What comes in at one end of a pair goes out at the other, its offload header as it came.
 struct Wire(Vec<Arc<TxPort>>);
 
 impl Forward for Wire {
@@ -47,7 +48,7 @@ impl Forward for Wire {
     }
 
     fn forward(&self, from: Place, _: &mut Limiter, _: &mut [u8], _: Instant, _: &mut Space) -> Verdict {
-        Verdict { decision: Decision::Unicast(PortIndex(1 - from.port.0)), offload: Offload::NONE }
+        Verdict { decision: Decision::Unicast(PortIndex(from.port.0 ^ 1)), offload: Offload::NONE }
     }
 
     fn egress(&self) -> impl Iterator<Item = &[Arc<TxPort>]> {
@@ -59,10 +60,11 @@ impl Forward for Wire {
     }
 }
 
-/// Makes a TAP `eth0` in the namespaces of processes `a` and `b`, prints `ready`, and forwards until it is ended.
-pub(crate) fn forward(a: u32, b: u32) -> Result<()> {
+/// Makes a TAP `eth0` in the namespace of each process, prints `ready`, and forwards from the first to the second and back, from
+/// the third to the fourth, until it is ended.
+pub(crate) fn forward(processes: &[u32]) -> Result<()> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    let taps = [device(a, 1)?, device(b, 2)?];
+    let taps = (1..).zip(processes).map(|(number, process)| device(*process, number)).collect::<Result<Vec<_>>>()?;
     let (ports, wire): (Vec<_>, Vec<_>) =
         taps.into_iter().zip(0u32..).map(|(tap, id)| port::open(PortId(id), tap, workers)).unzip();
     // A namespace that goes away ends the measure, not the loop.

@@ -6,12 +6,14 @@
 pub(crate) mod bare;
 mod bridge;
 mod host;
+mod openvswitch;
 mod pasta;
 mod routed;
 mod slirp4netns;
-mod tapswitch;
+pub(crate) mod tapswitch;
+mod vde;
+mod veth;
 
-use std::fs;
 use std::net::Ipv4Addr;
 use std::process::Command;
 use std::time::Duration;
@@ -19,19 +21,23 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde::{Serialize, Serializer};
 
+use crate::folder::Folder;
 use crate::measure::far::{self, Service};
 use crate::namespace::Namespace;
 use crate::process::Running;
+use crate::usage;
 use host::Host;
 
-/// The addresses of the two ends, in every backend that leaves the choice.
-const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 77, 0, 2), Ipv4Addr::new(10, 77, 0, 3)];
-/// Their subnet.
+/// The subnet of the ends, in every backend that leaves the choice.
 const SUBNET: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 0);
 /// Its prefix length.
 const PREFIX: u8 = 24;
+/// Ends that have an address in it: it has a network's and a broadcast's, and none of them has the first, which gateways like.
+const MOST_ENDS: u32 = 253;
 /// The client's device, in every backend.
 pub(crate) const DEVICE: &str = "eth0";
+/// Ends of a comparison between containers: two that are measured, and two more beside them.
+const ENDS: usize = 4;
 /// Most that a backend may take to give the client its device.
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -42,8 +48,14 @@ pub(crate) enum Backend {
     Tapswitch,
     /// A kernel bridge and two veth pairs: what docker0 is.
     Bridge,
+    /// A veth pair and no switch.
+    Veth,
     /// Two TAPs and the engine's own loop, with no lookup: what the switch could reach at best.
     Bare,
+    /// Open vSwitch with its datapath in user space, over TAPs.
+    Openvswitch,
+    /// `vde_switch`, over TAPs.
+    Vde,
     /// The switch's user uplink, with the container at the ordinary MTU of 1500.
     Uplink,
     /// pasta with that of any network.
@@ -64,7 +76,10 @@ impl Backend {
         match self {
             Backend::Tapswitch | Backend::Uplink => "tapswitch",
             Backend::Bridge => "bridge",
+            Backend::Veth => "veth",
             Backend::Bare => "bare",
+            Backend::Openvswitch => "OVS userspace",
+            Backend::Vde => "VDE",
             Backend::Pasta1500 => "pasta 1500",
             Backend::Pasta65520 => "pasta 65520",
             Backend::Slirp1500 => "slirp4netns 1500",
@@ -76,6 +91,8 @@ impl Backend {
     /// The program it needs beyond those that every one needs, and the Debian package that brings it.
     pub(crate) fn needs(self) -> Option<(&'static str, &'static str)> {
         match self {
+            Backend::Openvswitch => Some(("ovs-vswitchd", "openvswitch-switch")),
+            Backend::Vde => Some(("vde_plug2tap", "vde2")),
             Backend::Pasta1500 | Backend::Pasta65520 => Some(("pasta", "passt")),
             Backend::Slirp1500 | Backend::Slirp65520 => Some(("slirp4netns", "slirp4netns")),
             _ => None,
@@ -84,27 +101,44 @@ impl Backend {
 
     /// Makes the namespaces, joins them, and starts the servers.
     pub(crate) fn set_up(self) -> Result<Joined> {
-        let client = Namespace::new()?;
-        let (server, address, carrier) = match self {
-            Backend::Tapswitch | Backend::Bridge | Backend::Bare => {
-                let ends = [client, Namespace::new()?];
-                let (addresses, carrier) = match self {
-                    Backend::Tapswitch => tapswitch::join(&ends)?,
-                    Backend::Bridge => bridge::join(&ends)?,
-                    _ => bare::join(&ends)?,
-                };
-                let [client, server] = ends;
-                return Joined::new(client, server, addresses[1], carrier);
-            }
-            Backend::Uplink => tapswitch::lead_out(&client, Host::new()?)?,
-            Backend::Pasta1500 => pasta::lead_out(&client, Host::new()?, 1500)?,
-            Backend::Pasta65520 => pasta::lead_out(&client, Host::new()?, 65520)?,
-            Backend::Slirp1500 => slirp4netns::lead_out(&client, Host::new()?, 1500)?,
-            Backend::Slirp65520 => slirp4netns::lead_out(&client, Host::new()?, 65520)?,
-            Backend::Routed => routed::lead_out(&client, Host::new()?)?,
+        let join: fn(&[Namespace]) -> _ = match self {
+            Backend::Tapswitch => tapswitch::join,
+            Backend::Bridge => bridge::join,
+            Backend::Veth => veth::join,
+            Backend::Bare => bare::join,
+            Backend::Openvswitch => openvswitch::join,
+            Backend::Vde => vde::join,
+            _ => return self.lead_out(),
         };
-        Joined::new(client, server, address, carrier)
+        let ends = (0..ENDS).map(|_| Namespace::new()).collect::<Result<Vec<_>>>()?;
+        let (addresses, carrier) = join(&ends)?;
+        let [client, server, from, to] = <[_; ENDS]>::try_from(ends).expect("as many as were made");
+        let beside = Beside { from, _to: to, address: addresses[3] };
+        Joined::new(client, server, addresses[1], Some(beside), carrier)
     }
+
+    fn lead_out(self) -> Result<Joined> {
+        let (client, host) = (Namespace::new()?, Host::new()?);
+        let (server, address, carrier) = match self {
+            Backend::Pasta1500 => pasta::lead_out(&client, host, 1500)?,
+            Backend::Pasta65520 => pasta::lead_out(&client, host, 65520)?,
+            Backend::Slirp1500 => slirp4netns::lead_out(&client, host, 1500)?,
+            Backend::Slirp65520 => slirp4netns::lead_out(&client, host, 65520)?,
+            Backend::Routed => routed::lead_out(&client, host)?,
+            _ => tapswitch::lead_out(&client, host)?,
+        };
+        Joined::new(client, server, address, None, carrier)
+    }
+}
+
+/// The addresses of the ends, in every backend that leaves the choice.
+fn addresses() -> impl Iterator<Item = Ipv4Addr> {
+    (0..MOST_ENDS).map(address)
+}
+
+/// The address of one of them.
+const fn address(end: u32) -> Ipv4Addr {
+    Ipv4Addr::from_bits(SUBNET.to_bits() + 2 + end)
 }
 
 impl Serialize for Backend {
@@ -121,6 +155,15 @@ pub(crate) struct Joined {
     client: Namespace,
     server: Namespace,
     address: Ipv4Addr,
+    beside: Option<Beside>,
+}
+
+/// Two more, joined by the same carrier.
+#[derive(Debug)]
+struct Beside {
+    from: Namespace,
+    _to: Namespace,
+    address: Ipv4Addr,
 }
 
 /// What moves the frames.
@@ -130,7 +173,7 @@ struct Carrier {
     pids: Vec<u32>,
     /// Held for their drops, as all below.
     _running: Vec<Running>,
-    _state: Option<tapswitch::State>,
+    _folder: Option<Folder>,
     /// The host it leads out of.
     host: Option<Namespace>,
     /// A namespace that it has for itself.
@@ -138,12 +181,18 @@ struct Carrier {
 }
 
 impl Joined {
-    fn new(client: Namespace, server: Namespace, address: Ipv4Addr, carrier: Carrier) -> Result<Joined> {
+    fn new(
+        client: Namespace,
+        server: Namespace,
+        address: Ipv4Addr,
+        beside: Option<Beside>,
+        carrier: Carrier,
+    ) -> Result<Joined> {
         let mut servers = own(&server)?;
         servers.args(["far", &address.to_string()]);
         let mut servers = Running::start(servers)?;
         servers.wait_ready("the servers")?;
-        Ok(Joined { _servers: servers, carrier, client, server, address })
+        Ok(Joined { _servers: servers, carrier, client, server, address, beside })
     }
 
     /// The end that measures from.
@@ -166,6 +215,11 @@ impl Joined {
         self.address
     }
 
+    /// Another container on the same carrier, and the address of one more, where there are such.
+    pub(crate) fn beside(&self) -> Option<(&Namespace, Ipv4Addr)> {
+        self.beside.as_ref().map(|beside| (&beside.from, beside.address))
+    }
+
     /// Where one of them does.
     pub(crate) fn service(&self, service: Service) -> String {
         far::address(self.address.into(), service).to_string()
@@ -181,65 +235,17 @@ impl Joined {
 
     /// User and system time of the processes that forward; `None` where the kernel does.
     pub(crate) fn cpu_time(&self) -> Option<Duration> {
-        self.sum(cpu_time)
+        usage::sum(&self.carrier.pids, usage::cpu_time)
     }
 
     /// Bytes that these processes hold in memory; `None` where the kernel forwards.
     pub(crate) fn resident(&self) -> Option<u64> {
-        self.sum(resident)
-    }
-
-    fn sum<T: std::iter::Sum>(&self, of: fn(u32) -> Option<T>) -> Option<T> {
-        let pids = &self.carrier.pids;
-        if pids.is_empty() { None } else { pids.iter().map(|pid| of(*pid)).sum() }
+        usage::sum(&self.carrier.pids, usage::resident)
     }
 }
 
-fn own(namespace: &Namespace) -> Result<Command> {
+/// This very program, inside a namespace.
+pub(crate) fn own(namespace: &Namespace) -> Result<Command> {
     let path = std::env::current_exe().context("find this program")?;
     Ok(namespace.command(path.to_str().context("this program's path is text")?))
-}
-
-fn cpu_time(pid: u32) -> Option<Duration> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // Counted from the field after the parenthesised name: utime is the 12th, stime the 13th (proc(5): 14 and 15).
-    let fields: Vec<_> = stat.rsplit(')').next()?.split_whitespace().collect();
-    let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
-    let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok()??;
-    Some(Duration::from_secs_f64(ticks as f64 / per_second as f64))
-}
-
-fn resident(pid: u32) -> Option<u64> {
-    resident_in(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?)
-}
-
-/// The `Rss` line of a process's sums. Exact, unlike that of its `status`, which lags by up to 64 pages a thread.
-fn resident_in(sums: &str) -> Option<u64> {
-    let line = sums.lines().find_map(|line| line.strip_prefix("Rss:"))?;
-    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kilobytes * 1024)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn resident_bytes_are_read_from_a_process_s_sums() {
-        let sums = "5600-7ffd ---p 00000000 00:00 0   [rollup]\nRss:    1524 kB\nPss:      91 kB\n";
-        assert_eq!(resident_in(sums), Some(1524 * 1024));
-        assert_eq!(resident_in("Pss: 91 kB"), None);
-    }
-
-    #[test]
-    fn this_process_has_time_and_memory() {
-        let own = std::process::id();
-        assert!(cpu_time(own).is_some());
-        assert!(resident(own).is_some_and(|bytes| bytes > 4096));
-    }
-
-    #[test]
-    fn a_process_that_is_gone_has_neither() {
-        assert_eq!((cpu_time(u32::MAX), resident(u32::MAX)), (None, None));
-    }
 }

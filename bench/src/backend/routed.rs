@@ -5,11 +5,11 @@ use std::net::Ipv4Addr;
 use anyhow::Result;
 
 use super::host::{FAR, Host};
-use super::{ADDRESSES, Carrier, DEVICE, PREFIX};
+use super::{Carrier, DEVICE, PREFIX, address};
 use crate::namespace::Namespace;
 
 pub(super) fn lead_out(client: &Namespace, host: Host) -> Result<(Namespace, Ipv4Addr, Carrier)> {
-    let [address, gateway] = ADDRESSES;
+    let [address, gateway] = [0, 1].map(address);
     host.inside.sh(&format!(
         "ip link add br0 type bridge; ip address add {gateway}/{PREFIX} dev br0; ip link set br0 up; \
          ip link add p0 type veth peer name {DEVICE} netns {}; ip link set p0 master br0 up; \

@@ -6,6 +6,8 @@ use std::thread;
 
 use anyhow::{Context, Result};
 
+use crate::needs;
+
 /// One of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Service {
@@ -30,7 +32,7 @@ pub(crate) fn address(host: IpAddr, service: Service) -> SocketAddr {
 
 /// Serves for as long as the process lives; prints `ready` once all listen.
 pub(crate) fn serve(host: IpAddr) -> Result<()> {
-    raise_descriptors()?;
+    needs::descriptors()?;
     let mut listeners = Vec::new();
     for service in Service::ALL {
         let at = address(host, service);
@@ -47,13 +49,6 @@ pub(crate) fn serve(host: IpAddr) -> Result<()> {
         thread.join().expect("no server panics");
     }
     Ok(())
-}
-
-/// Lets this process have as many descriptors as it may: idle flows are more than the usual 1,024.
-pub(super) fn raise_descriptors() -> Result<()> {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).context("read the limit of descriptors")?;
-    setrlimit(Resource::RLIMIT_NOFILE, most, most).context("raise the limit of descriptors")
 }
 
 // An accept that fails has lost one connection, which is its client's to notice.

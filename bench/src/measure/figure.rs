@@ -1,14 +1,16 @@
 //! What a figure says, and its line in the table.
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
-use super::idle;
+use super::{idle, ping};
 
 /// Seen from the client, which is the container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Direction {
     /// Between containers, the client sends: there is no up and down.
     Across,
+    /// The same, the server sends.
+    Back,
     /// The client sends.
     Up,
     /// The server does.
@@ -44,6 +46,19 @@ pub(crate) enum Strain {
     Idle,
 }
 
+/// Whose pings are measured while streams fill the carrier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Pinger {
+    /// Those of two other containers.
+    Beside,
+    /// Those of the two that the streams are between.
+    Along,
+}
+
+/// A share of all samples, in ten thousandths: what they do not exceed is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Quantile(u16);
+
 /// One figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Figure {
@@ -55,16 +70,68 @@ pub(crate) enum Figure {
     SmallUdp,
     /// Delivered to the application.
     Udp(Direction),
-    /// Median.
-    RoundTripP50,
-    /// What one of a hundred exceeds.
-    RoundTripP99,
+    /// Of one byte over TCP.
+    RoundTrip(Quantile),
+    /// Of a ping under load.
+    Ping(Pinger, Quantile),
     /// In sequence.
     Connects,
     /// Time of the processes that forward, over the run of these flows.
-    CpuPerGigabyte(Flows),
+    ForwarderCpu(Flows),
+    /// Time of all processors, over the same run.
+    MachineCpu(Flows),
+    /// Of the processes that forward, after all else.
+    Resident,
     /// Of an idle flow, in the processes that forward.
     FlowMemory,
+}
+
+impl Quantile {
+    /// The median.
+    pub(crate) const P50: Quantile = Quantile(5000);
+    /// What one of a hundred exceeds.
+    pub(crate) const P99: Quantile = Quantile(9900);
+    /// What one of a thousand exceeds.
+    const P999: Quantile = Quantile(9990);
+    /// Those that a distribution is drawn by, the tables' among them.
+    const DRAWN: [Quantile; 11] = [
+        Quantile(100),
+        Quantile(1000),
+        Quantile(2500),
+        Quantile::P50,
+        Quantile(7500),
+        Quantile(9000),
+        Quantile(9500),
+        Quantile(9800),
+        Quantile::P99,
+        Quantile::P999,
+        Quantile(9999),
+    ];
+    /// Fewer samples than this beyond a quantile say nothing about it.
+    const FEWEST_BEYOND: f64 = 3.0;
+
+    /// Those that so many samples tell.
+    pub(crate) fn told_by(samples: usize) -> impl Iterator<Item = Quantile> {
+        Quantile::DRAWN.into_iter().filter(move |quantile| {
+            let beyond = (1.0 - quantile.share()) * samples as f64;
+            beyond >= Quantile::FEWEST_BEYOND
+        })
+    }
+
+    /// From 0 to 1.
+    pub(crate) fn share(self) -> f64 {
+        f64::from(self.0) / 1e4
+    }
+
+    /// Its name in tables: `p99.9`.
+    pub(crate) fn name(self) -> String {
+        format!("p{}", f64::from(self.0) / 100.0)
+    }
+
+    /// Whether tables have it.
+    fn is_listed(self) -> bool {
+        [Quantile::P50, Quantile::P99, Quantile::P999].contains(&self)
+    }
 }
 
 impl Direction {
@@ -72,6 +139,7 @@ impl Direction {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Direction::Across => "across",
+            Direction::Back => "back",
             Direction::Up => "up",
             Direction::Down => "down",
         }
@@ -89,7 +157,7 @@ impl Congestion {
 }
 
 impl Flows {
-    /// Its name in tables. Cubic, the ordinary case, is not named, nor is the one way there is across.
+    /// Its name in tables. Cubic, the ordinary case, is not named, nor is the way across.
     pub(crate) fn name(self) -> String {
         let mut name = "TCP".to_owned();
         if self.direction != Direction::Across {
@@ -103,6 +171,15 @@ impl Flows {
     }
 }
 
+impl Pinger {
+    fn name(self) -> &'static str {
+        match self {
+            Pinger::Beside => "beside",
+            Pinger::Along => "along",
+        }
+    }
+}
+
 impl Figure {
     /// Its line in the table, with the unit.
     pub(crate) fn name(self) -> String {
@@ -113,11 +190,16 @@ impl Figure {
                 format!("{} among {} idle, of alone", flows.name(), idle::MANY)
             }
             Figure::SmallUdp => "64-byte UDP delivered, 1000/s".to_owned(),
+            Figure::Udp(Direction::Across) => "1400-byte UDP delivered, Gbit/s".to_owned(),
             Figure::Udp(direction) => format!("1400-byte UDP {} delivered, Gbit/s", direction.name()),
-            Figure::RoundTripP50 => "TCP round trip p50, us".to_owned(),
-            Figure::RoundTripP99 => "TCP round trip p99, us".to_owned(),
+            Figure::RoundTrip(quantile) => format!("TCP round trip {}, us", quantile.name()),
+            Figure::Ping(pinger, quantile) => {
+                format!("ping {} {} streams {}, us", pinger.name(), ping::LOAD, quantile.name())
+            }
             Figure::Connects => "connections in sequence, 1000/s".to_owned(),
-            Figure::CpuPerGigabyte(flows) => format!("CPU of the forwarder, {}, s/GB", flows.name()),
+            Figure::ForwarderCpu(flows) => format!("CPU of the forwarder, {}, s/GB", flows.name()),
+            Figure::MachineCpu(flows) => format!("CPU of the machine, {}, s/GB", flows.name()),
+            Figure::Resident => "memory of the forwarder, MB".to_owned(),
             Figure::FlowMemory => "memory of an idle flow, KB".to_owned(),
         }
     }
@@ -125,17 +207,28 @@ impl Figure {
     /// Its name in JSON: words joined by `_`.
     pub(crate) fn key(self) -> String {
         let of = |flows: Flows| format!("{}_{}_{}", flows.direction.name(), flows.streams, flows.congestion.name());
+        let at = |quantile: Quantile| quantile.name().replace('.', "_");
         match self {
             Figure::Tcp(flows) => format!("tcp_{}", of(flows)),
             Figure::Strained(Strain::Loss, flows) => format!("loss_{}", of(flows)),
             Figure::Strained(Strain::Idle, flows) => format!("idle_{}", of(flows)),
             Figure::SmallUdp => "udp_64".to_owned(),
             Figure::Udp(direction) => format!("udp_1400_{}", direction.name()),
-            Figure::RoundTripP50 => "round_trip_p50".to_owned(),
-            Figure::RoundTripP99 => "round_trip_p99".to_owned(),
+            Figure::RoundTrip(quantile) => format!("round_trip_{}", at(quantile)),
+            Figure::Ping(pinger, quantile) => format!("ping_{}_{}", pinger.name(), at(quantile)),
             Figure::Connects => "connects".to_owned(),
-            Figure::CpuPerGigabyte(flows) => format!("cpu_{}", of(flows)),
+            Figure::ForwarderCpu(flows) => format!("cpu_{}", of(flows)),
+            Figure::MachineCpu(flows) => format!("machine_cpu_{}", of(flows)),
+            Figure::Resident => "resident".to_owned(),
             Figure::FlowMemory => "flow_memory".to_owned(),
+        }
+    }
+
+    /// Whether tables have it; the others are for JSON and plots.
+    pub(crate) fn is_listed(self) -> bool {
+        match self {
+            Figure::RoundTrip(quantile) | Figure::Ping(_, quantile) => quantile.is_listed(),
+            _ => true,
         }
     }
 }
@@ -164,6 +257,28 @@ mod tests {
     fn figures_of_one_run_have_keys_of_their_own() {
         assert_eq!(Figure::Tcp(FLOWS).key(), "tcp_down_4_cubic");
         assert_eq!(Figure::Strained(Strain::Idle, FLOWS).key(), "idle_down_4_cubic");
-        assert_eq!(Figure::CpuPerGigabyte(FLOWS).key(), "cpu_down_4_cubic");
+        assert_eq!(Figure::ForwarderCpu(FLOWS).key(), "cpu_down_4_cubic");
+        assert_eq!(Figure::MachineCpu(FLOWS).key(), "machine_cpu_down_4_cubic");
+    }
+
+    #[test]
+    fn a_quantile_is_named_as_a_percentile() {
+        let p999 = Figure::RoundTrip(Quantile::P999);
+        assert_eq!((p999.name().as_str(), p999.key().as_str()), ("TCP round trip p99.9, us", "round_trip_p99_9"));
+        let p50 = Figure::Ping(Pinger::Along, Quantile::P50);
+        assert_eq!((p50.name().as_str(), p50.key().as_str()), ("ping along 4 streams p50, us", "ping_along_p50"));
+    }
+
+    #[test]
+    fn quantiles_beyond_which_there_are_next_to_no_samples_are_not_told() {
+        let last = |samples| Quantile::told_by(samples).last();
+        assert_eq!((last(6), last(1500)), (Some(Quantile::P50), Some(Quantile::P99)));
+        assert_eq!((last(6000), last(100_000)), (Some(Quantile::P999), Some(Quantile(9999))));
+    }
+
+    #[test]
+    fn the_tables_have_three_of_the_quantiles() {
+        let listed = Quantile::DRAWN.into_iter().filter(|quantile| Figure::RoundTrip(*quantile).is_listed());
+        assert_eq!(listed.map(Quantile::name).collect::<Vec<_>>(), ["p50", "p99", "p99.9"]);
     }
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::far::{self, Service};
+use super::far::Service;
 use crate::backend::Joined;
+use crate::needs;
 use crate::process::Running;
 
 /// Idle flows.
@@ -34,7 +35,8 @@ pub(super) fn memory(joined: &Joined) -> Result<Option<f64>> {
 
 /// The client's process: opens them, prints `ready`, and waits to be ended.
 pub(crate) fn hold(address: SocketAddr, count: u32) -> Result<()> {
-    far::raise_descriptors()?;
+    // More than the usual limit.
+    needs::descriptors()?;
     let mut flows = Vec::new();
     for number in 1..=count {
         let flow = TcpStream::connect_timeout(&address, Duration::from_secs(5));

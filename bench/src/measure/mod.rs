@@ -3,20 +3,23 @@
 mod connect;
 pub(crate) mod far;
 mod figure;
+pub(crate) mod icmp;
 pub(crate) mod idle;
-mod iperf;
+pub(crate) mod iperf;
 mod loss;
+pub(crate) mod ping;
 pub(crate) mod pingpong;
 mod udp;
 
 pub(crate) use connect::connects;
-pub(crate) use figure::{Congestion, Direction, Figure, Flows, Strain};
+pub(crate) use figure::{Congestion, Direction, Figure, Flows, Pinger, Quantile, Strain};
 
 use std::time::Duration;
 
 use anyhow::Result;
 
 use crate::backend::Joined;
+use crate::usage;
 
 /// One run; it gives one or more figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +32,12 @@ pub(crate) enum Measure {
     Udp(Direction),
     /// One byte there and back.
     PingPong,
+    /// While streams fill the carrier.
+    Ping(Pinger),
     /// One connection after the other.
     Connects,
+    /// Memory of the processes that forward, as they are now.
+    Resident,
     /// Resident memory before and after idle flows.
     FlowMemory,
 }
@@ -41,9 +48,13 @@ impl Measure {
         match self {
             Measure::Tcp(flows, _) => flows.name(),
             Measure::SmallUdp => "64-byte UDP".to_owned(),
+            Measure::Udp(Direction::Across) => "1400-byte UDP".to_owned(),
             Measure::Udp(direction) => format!("1400-byte UDP {}", direction.name()),
             Measure::PingPong => "TCP ping-pong".to_owned(),
+            Measure::Ping(Pinger::Beside) => "ping beside a load".to_owned(),
+            Measure::Ping(Pinger::Along) => "ping along a load".to_owned(),
             Measure::Connects => "connections".to_owned(),
+            Measure::Resident => "memory".to_owned(),
             Measure::FlowMemory => "memory of idle flows".to_owned(),
         }
     }
@@ -77,11 +88,19 @@ impl Measure {
             Measure::SmallUdp => add(Figure::SmallUdp, udp::small_delivered(joined, time)? / 1e3),
             Measure::Udp(direction) => add(Figure::Udp(direction), udp::delivered(joined, direction, time)? / 1e9),
             Measure::PingPong => {
-                let (p50, p99) = pingpong::round_trips(joined, time)?;
-                add(Figure::RoundTripP50, p50);
-                add(Figure::RoundTripP99, p99);
+                let distribution = pingpong::round_trips(joined, time)?;
+                distribution.into_iter().for_each(|(quantile, micros)| add(Figure::RoundTrip(quantile), micros));
+            }
+            Measure::Ping(pinger) => {
+                let distribution = ping::under_load(joined, pinger, time)?;
+                distribution.into_iter().for_each(|(quantile, micros)| add(Figure::Ping(pinger, quantile), micros));
             }
             Measure::Connects => add(Figure::Connects, connect::rate(joined)? / 1e3),
+            Measure::Resident => {
+                if let Some(bytes) = joined.resident() {
+                    add(Figure::Resident, bytes as f64 / 1e6);
+                }
+            }
             Measure::FlowMemory => {
                 if let Some(bytes) = idle::memory(joined)? {
                     add(Figure::FlowMemory, bytes / 1024.0);
@@ -92,15 +111,20 @@ impl Measure {
     }
 }
 
-/// A clean run, with the time of the processes that forward; Gbit/s.
+/// A clean run, with the time of those that forward and of the machine; Gbit/s.
 fn tcp(joined: &Joined, flows: Flows, time: Duration, add: &mut impl FnMut(Figure, f64)) -> Result<f64> {
-    let before = joined.cpu_time();
+    let used = || [joined.cpu_time(), usage::machine_time()];
+    let before = used();
     let received = iperf::tcp(joined, flows, time)?;
+    let after = used();
     let rate = received.gigabits();
     add(Figure::Tcp(flows), rate);
-    if let (1, Some(before), Some(after)) = (flows.streams, before, joined.cpu_time()) {
-        let used = after.saturating_sub(before);
-        add(Figure::CpuPerGigabyte(flows), used.as_secs_f64() * 1e9 / received.bytes as f64);
+    if flows.streams == 1 {
+        let figures = [Figure::ForwarderCpu(flows), Figure::MachineCpu(flows)];
+        for ((figure, before), after) in figures.into_iter().zip(before).zip(after) {
+            let Some((before, after)) = before.zip(after) else { continue };
+            add(figure, after.saturating_sub(before).as_secs_f64() * 1e9 / received.bytes as f64);
+        }
     }
     Ok(rate)
 }

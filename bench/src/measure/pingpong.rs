@@ -5,8 +5,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
+use super::Quantile;
 use super::far::Service;
 use crate::backend::Joined;
 use crate::process::Running;
@@ -17,17 +18,30 @@ const WARM_UP: u32 = 100;
 /// Most samples kept: some 20 minutes of the fastest round trips seen.
 const MOST_SAMPLES: usize = 1 << 27;
 
-/// Median and 99th percentile, in microseconds.
-pub(super) fn round_trips(joined: &Joined, time: Duration) -> Result<(f64, f64)> {
+/// Their distribution, in microseconds.
+pub(super) fn round_trips(joined: &Joined, time: Duration) -> Result<Vec<(Quantile, f64)>> {
     let mut command = joined.own_client()?;
     command.args(["ping", &joined.service(Service::Echo), &time.as_secs().to_string()]);
     let text = Running::start(command)?.finish("ping-pong", time + Duration::from_secs(20))?;
-    let figures: Value = serde_json::from_str(&text).context("read the ping-pong's report")?;
-    let figure = |name: &str| figures[name].as_f64().with_context(|| format!("the ping-pong names no {name}"));
-    Ok((figure("p50_us")?, figure("p99_us")?))
+    let report: Report = serde_json::from_str(&text).context("read the ping-pong's report")?;
+    Ok(report.micros)
 }
 
-/// The client's process: prints its percentiles.
+/// What the client's process prints.
+#[derive(Debug, Serialize, Deserialize)]
+struct Report {
+    round_trips: usize,
+    micros: Vec<(Quantile, f64)>,
+}
+
+/// Of samples in nanoseconds, each quantile that they tell, in microseconds.
+pub(super) fn micros(samples: &mut [u64]) -> Vec<(Quantile, f64)> {
+    samples.sort_unstable();
+    let told = Quantile::told_by(samples.len());
+    told.filter_map(|quantile| Some((quantile, percentile(samples, quantile.share())? as f64 / 1e3))).collect()
+}
+
+/// The client's process: prints their distribution.
 pub(crate) fn ping(address: SocketAddr, time: Duration) -> Result<()> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).context("connect")?;
     stream.set_nodelay(true)?;
@@ -44,9 +58,8 @@ pub(crate) fn ping(address: SocketAddr, time: Duration) -> Result<()> {
         stream.read_exact(&mut byte)?;
         samples.push(u64::try_from(sent.elapsed().as_nanos()).unwrap_or(u64::MAX));
     }
-    samples.sort_unstable();
-    let micros = |share| percentile(&samples, share).map(|nanos| nanos as f64 / 1e3);
-    ensure!(!samples.is_empty(), "not one round trip");
-    println!("{}", json!({ "round_trips": samples.len(), "p50_us": micros(0.5), "p99_us": micros(0.99) }));
+    let report = Report { round_trips: samples.len(), micros: micros(&mut samples) };
+    ensure!(!report.micros.is_empty(), "{} round trips are too few", report.round_trips);
+    println!("{}", serde_json::to_string(&report)?);
     Ok(())
 }

@@ -27,8 +27,8 @@ use crate::port::{self, TxPort};
 /// Operations of one submission. Floods beyond it are submitted early.
 const ENTRIES: u32 = 256;
 
-/// Most registered descriptors; the limit on ports of one daemon.
-const MAX_FILES: u64 = 4096;
+/// Most registered descriptors: of all endpoints that one daemon may have, and of the host's own on each network.
+const MAX_FILES: u64 = 8192;
 
 /// Marks the user data of a read; the rest is its index. Writes carry their index alone.
 const READ_MARK: u64 = 1 << 63;

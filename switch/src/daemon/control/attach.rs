@@ -9,7 +9,7 @@ use tapswitch_netns::{DeviceSpec, Namespace, NamespaceId, Tap};
 use super::detach::Then;
 use super::jobs::Job;
 use super::resolve::Place;
-use super::{Control, MAX_ENDPOINTS, Reply, owner};
+use super::{Control, MAX_ENDPOINTS, OTHER_DESCRIPTORS, Reply, owner};
 use crate::daemon::api::types::{AttachRequest, EndpointInfo};
 use crate::daemon::endpoint::{self, Endpoint, Phase, Port};
 use crate::daemon::host_access;
@@ -65,9 +65,7 @@ impl Control {
         if self.down.is_some() {
             return Err(Refusal::Failed("the daemon is going down".into()));
         }
-        if self.networks.values().map(|n| n.endpoints.len()).sum::<usize>() >= MAX_ENDPOINTS {
-            return Err(Refusal::Failed(format!("there are {MAX_ENDPOINTS} endpoints, which is the most")));
-        }
+        check_room(self.networks.values().map(|n| n.endpoints.len()).sum(), self.descriptors)?;
         let network = match &request.network {
             Some(text) => text.parse().map_err(|e| Refusal::Malformed(format!("network: {e}")))?,
             None => Name::default_network(),
@@ -230,6 +228,21 @@ fn attaching(request: &AttachRequest) -> String {
     format!("attach {}", crate::daemon::name::printable(name))
 }
 
+/// Whether there may be one endpoint more than there are, where a process may have so many `descriptors`.
+fn check_room(endpoints: usize, descriptors: u64) -> Outcome<()> {
+    let within_limit = descriptors.saturating_sub(OTHER_DESCRIPTORS);
+    if endpoints as u64 >= within_limit {
+        return Err(Refusal::Failed(format!(
+            "there are {endpoints} endpoints, the most within the limit of {descriptors} open files (raise it: ulimit -Hn, or \
+             LimitNOFILE= of the unit)"
+        )));
+    }
+    if endpoints >= MAX_ENDPOINTS {
+        return Err(Refusal::Failed(format!("there are {endpoints} endpoints, which is the most")));
+    }
+    Ok(())
+}
+
 /// The aliases asked for, each once. They need not be free: a name wins over them, and others may have them too.
 fn aliases(request: &AttachRequest) -> Outcome<Vec<Name>> {
     if request.aliases.len() > MAX_ALIASES {
@@ -292,6 +305,17 @@ pub(super) fn lease_refusal(error: tapswitch_ipam::LeaseError) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn there_is_room_for_as_many_as_may_be_or_as_descriptors_allow() {
+        assert!(check_room(MAX_ENDPOINTS - 1, 1 << 20).is_ok());
+        let full = check_room(MAX_ENDPOINTS, 1 << 20).unwrap_err().to_string();
+        assert!(full.ends_with("there are 4096 endpoints, which is the most"), "{full}");
+        assert!(check_room(3999, 4096).is_ok());
+        let short = check_room(4000, 4096).unwrap_err().to_string();
+        assert!(short.contains("the limit of 4096 open files (raise it: ulimit -Hn"), "{short}");
+        assert!(check_room(0, 10).is_err(), "fewer than this process has anyway");
+    }
 
     #[test]
     fn a_name_is_made_from_the_namespace() {

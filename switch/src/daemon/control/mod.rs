@@ -67,9 +67,10 @@ use port_ids::Ports;
 
 /// Most networks.
 const MAX_NETWORKS: usize = 256;
-/// Most endpoints: each holds a descriptor here and one in the keeper, and processes start with room for 4096 at the most
-/// distributions' hard limit.
-const MAX_ENDPOINTS: usize = 4000;
+/// Most endpoints: each holds a descriptor here and one in the keeper. Fewer where the limit of open files leaves less room.
+const MAX_ENDPOINTS: usize = 4096;
+/// Descriptors of this process, and of the keeper, that are no endpoint's: rings, channels, listeners, state directories.
+const OTHER_DESCRIPTORS: u64 = 96;
 /// Most rules of a network.
 const MAX_RULES: usize = 4096;
 /// Most warnings that are kept.
@@ -129,6 +130,8 @@ pub(crate) struct Control {
     /// Those of `host` that containers must not reach.
     host_addresses: Arc<HostAddresses>,
     warnings: Vec<String>,
+    /// Most descriptors that this process may have, and the keeper.
+    descriptors: u64,
     restarts: u32,
     /// It is root's, who may make devices on the host.
     privileged: bool,

@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, never};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
 use nix::sys::time::{TimeVal, TimeValLike};
 use tapswitch_ipam::{GlobalId, Occupied, Wanted};
@@ -88,6 +89,8 @@ pub(crate) fn begin(begin: Begin) -> Result<Control, String> {
     let endpoints = live.read_all::<EndpointRecord>().map_err(|e| e.to_string())?;
     let (ports, warning) = Ports::open(ports, endpoints.entries.iter().map(|(_, record)| record.port));
     warnings.extend(warning);
+    let (descriptors, _) =
+        getrlimit(Resource::RLIMIT_NOFILE).map_err(|e| format!("read the limit of open files: {e}"))?;
     let (pools, bad) = Pools::open(pools).map_err(|e| e.to_string())?;
     warnings.extend(bad);
     let mut control = Control {
@@ -111,6 +114,7 @@ pub(crate) fn begin(begin: Begin) -> Result<Control, String> {
         host_addresses: host_access::addresses(&begin.host).into(),
         host: begin.host,
         warnings: Vec::new(),
+        descriptors,
         restarts: begin.restarts,
         privileged: begin.privileged,
         started: Instant::now(),
