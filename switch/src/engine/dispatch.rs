@@ -55,7 +55,8 @@ impl<F: Forward> Desk<F> {
         (&mut self.local, Out { forward, worker: self.worker, space: &mut self.space })
     }
 
-    /// Decides about the `read_len` bytes that were read from `served` into `buffer`, and sends what is to be sent.
+    /// Decides about the `read_len` bytes that were read from `served` into `buffer`, and sends what is to be sent. Whether the
+    /// frame was for the switch itself, so that no copy of it lies in the buffer waiting to be written.
     pub(super) fn dispatch(
         &mut self,
         forward: &F,
@@ -64,8 +65,8 @@ impl<F: Forward> Desk<F> {
         read_len: usize,
         now: Instant,
         outbox: &mut impl Outbox,
-    ) {
-        let Some(place) = served.place else { return };
+    ) -> bool {
+        let Some(place) = served.place else { return false };
         self.last_frame = now;
         self.last_was_bulk = read_len > BULK_BYTES;
         let header_len = served.rx.header_len();
@@ -110,6 +111,7 @@ impl<F: Forward> Desk<F> {
             }
             Decision::Local | Decision::Drop(_) => {}
         }
+        verdict.decision == Decision::Local
     }
 
     fn send(

@@ -30,6 +30,9 @@ const ENTRIES: u32 = 256;
 /// Most registered descriptors: of all endpoints that one daemon may have, and of the host's own on each network.
 const MAX_FILES: u64 = 8192;
 
+/// The buffer of frames for the switch itself, behind the two halves.
+const HOT: usize = 2 * MOST_FRAMES;
+
 /// Marks the user data of a read; the rest is its index. Writes carry their index alone.
 const READ_MARK: u64 = 1 << 63;
 
@@ -99,7 +102,7 @@ impl Ring {
         Ok(Ring {
             queue: Queue { ring, writes: Vec::with_capacity(ENTRIES as usize), pushed: 0 },
             files: Files { by_port: BTreeMap::new(), free: (0..slots).rev().collect(), egress: Vec::new() },
-            buffers: Buffers::new(2 * MOST_FRAMES),
+            buffers: Buffers::new(HOT + 1),
             half: 0,
             reads: Vec::with_capacity(MOST_FRAMES),
         })
@@ -153,21 +156,66 @@ impl Ring {
         desk: &mut Desk<F>,
         now: Instant,
     ) -> io::Result<usize> {
-        let half = 1 - self.half;
-        self.queue_reads(half, ports);
+        let order = ports.rotation();
+        let taken = self.take_inward(order.clone(), forward, ports, desk, now)?;
+        // A half from which nothing is to be written any more is still in the cache.
+        let half = if self.queue.writes.is_empty() { self.half } else { 1 - self.half };
+        self.queue_reads(half, order, ports);
         if self.queue.pushed == 0 {
-            return Ok(0);
+            return Ok(taken);
         }
         self.queue.submit(forward, desk.worker, &mut self.reads)?;
         self.half = half;
-        self.decide(forward, ports, desk, now)
+        Ok(taken + self.decide(forward, ports, desk, now)?)
+    }
+
+    /// A burst from each port whose frames are for the switch itself: by plain calls into one buffer, which stays in the cache,
+    /// since no copy of them goes out through the ring. How many frames were read.
+    fn take_inward<F: Forward>(
+        &mut self,
+        order: impl Iterator<Item = usize>,
+        forward: &F,
+        ports: &mut Ports,
+        desk: &mut Desk<F>,
+        now: Instant,
+    ) -> io::Result<usize> {
+        let mut frames = 0;
+        for at in order {
+            let Some(served) = ports.active(at).filter(|served| served.inward) else { continue };
+            for _ in 0..MOST_FRAMES {
+                let buffer = self.buffers.get_mut(HOT);
+                match Reading::of(served.rx.read(&mut buffer[read_offset(served.rx.header_len())..READ_SPACE])) {
+                    Reading::Frame(len) => {
+                        served.saw_frame(now);
+                        frames += 1;
+                        let mut outbox =
+                            Queued { queue: &mut self.queue, files: &self.files, forward, worker: desk.worker };
+                        served.inward = desk.dispatch(forward, served, buffer, len, now, &mut outbox);
+                        if !served.inward {
+                            // The rest comes through the ring; the buffer is for the next port.
+                            self.queue.submit(forward, desk.worker, &mut [])?;
+                            break;
+                        }
+                    }
+                    Reading::Empty => {
+                        ports.found_empty(at);
+                        break;
+                    }
+                    Reading::Gone => {
+                        ports.found_gone(at);
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(frames)
     }
 
     /// Reads for each active port, as deep as it has lately filled, until the half is full.
-    fn queue_reads(&mut self, half: usize, ports: &mut Ports) {
+    fn queue_reads(&mut self, half: usize, order: impl Iterator<Item = usize>, ports: &mut Ports) {
         self.reads.clear();
-        for at in ports.rotation() {
-            let Some(served) = ports.active(at) else { continue };
+        for at in order {
+            let Some(served) = ports.active(at).filter(|served| !served.inward) else { continue };
             let Some(&file) = self.files.by_port.get(&served.rx.id()) else { continue };
             let offset = read_offset(served.rx.header_len());
             for _ in 0..served.depth {
@@ -203,7 +251,7 @@ impl Ring {
             let at = group[0].at;
             let Some(served) = ports.active(at) else { continue };
             let mut outcome = Reading::Frame(0);
-            let mut read = 0;
+            let (mut read, mut inward) = (0, 0);
             for one in group {
                 if one.result == -libc::EOPNOTSUPP {
                     error = Some(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
@@ -215,13 +263,14 @@ impl Ring {
                         let buffer = self.buffers.get_mut(one.buffer);
                         let mut outbox =
                             Queued { queue: &mut self.queue, files: &self.files, forward, worker: desk.worker };
-                        desk.dispatch(forward, served, buffer, len, now, &mut outbox);
+                        inward += usize::from(desk.dispatch(forward, served, buffer, len, now, &mut outbox));
                         read += 1;
                     }
                     other => outcome = other,
                 }
             }
             frames += read;
+            served.inward = read > 0 && inward == read;
             if read == group.len() {
                 served.deepen();
             } else {

@@ -25,6 +25,8 @@ pub(super) struct Served {
     pub(super) gone: bool,
     /// Reads of the next round; doubles while all succeed.
     pub(super) depth: u32,
+    /// Its last frames were all for the switch itself.
+    pub(super) inward: bool,
     /// When the last frame was read.
     last_frame: Instant,
 }
@@ -32,7 +34,7 @@ pub(super) struct Served {
 impl Served {
     pub(super) fn new(rx: RxPort, now: Instant) -> Self {
         let limiter = Limiter::new(Rate { bytes_per_second: 0, burst: 0 }, now);
-        Served { rx, limiter, place: None, active: false, gone: false, depth: 1, last_frame: now }
+        Served { rx, limiter, place: None, active: false, gone: false, depth: 1, inward: false, last_frame: now }
     }
 
     /// Finds its place in a new publication; its budget starts full when it had none.

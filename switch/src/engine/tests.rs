@@ -14,6 +14,7 @@ use super::*;
 use crate::forwarding::{DropReason, FdbLimits, Network, NetworkSpec, PortSpec, Rate, Tables};
 use crate::frame::Mac;
 use crate::frame::offload::HEADER_LEN;
+use crate::frame::testing;
 use crate::port::{self, Cable, Plug, PortCounts, RxCounters, TxPort};
 
 const NOW: Instant = Instant(1_000_000_000);
@@ -175,6 +176,43 @@ fn both_ways_of_io_keep_the_order_of_frames() {
         for n in 0..100 {
             nix::unistd::read(&fars[1], &mut buffer).unwrap();
             assert_eq!(buffer[HEADER_LEN + 20], n, "{io:?}");
+        }
+    }
+}
+
+#[test]
+fn frames_for_the_switch_between_others_leave_each_as_it_was_and_in_order() {
+    for io in BOTH {
+        let (ports, mut worker, fars) = on_sockets(3, io);
+        let question = |from| testing::udp4(mac(from), mac(254), address(from), address(254), 1000, 53, b"?");
+        let mut sent = [Vec::new(), Vec::new()];
+        for n in 0..90_u8 {
+            for (from, sent) in [1, 2].into_iter().zip(&mut sent) {
+                // At first nothing else, then some runs of one and of three.
+                if n < 20 || ![3, 6, 7, 8].contains(&(n % 10)) {
+                    send(&fars[from as usize - 1], &question(from));
+                    continue;
+                }
+                let mut bytes = frame(from, mac(3));
+                bytes[20] = n;
+                send(&fars[from as usize - 1], &bytes);
+                sent.push(n);
+            }
+            if n % 7 == 0 {
+                finish(&mut worker);
+                (0..2).for_each(|slot| worker.ports.activate(slot));
+            }
+        }
+        finish(&mut worker);
+        let (mut buffer, mut got) = ([0; 2048], [Vec::new(), Vec::new()]);
+        while nix::unistd::read(&fars[2], &mut buffer).is_ok() {
+            let from = if buffer[HEADER_LEN + 6..][..6] == mac(1).octets() { 0 } else { 1 };
+            got[from].push(buffer[HEADER_LEN + 20]);
+        }
+        assert_eq!(got, sent, "{io:?}");
+        for at in 0..2 {
+            let for_us = ports.counts(at).rx_drops[DropReason::NoService.index()];
+            assert_eq!((for_us, ports.counts(at).rx_frames), (90 - 28, 90), "{io:?}");
         }
     }
 }

@@ -179,12 +179,7 @@ impl<F: Forward> Start<F> {
             }
             self.report_gone();
             if frames == 0 && self.worker.ports.fit_one_turn() {
-                if self.worker.answer_due(now).is_some_and(|ago| spin.look_on(ago)) {
-                    self.look(&mut events, Some(Duration::ZERO));
-                } else {
-                    self.sleep(&mut events, now, &mut saturation);
-                }
-                looked = now;
+                looked = self.wait(&mut events, now, &mut spin, &mut saturation);
             } else if now.since(looked) > LOOK {
                 self.look(&mut events, Some(Duration::ZERO));
                 looked = now;
@@ -248,6 +243,19 @@ impl<F: Forward> Start<F> {
         }
     }
 
+    /// Until something comes. Every port was read empty, so that each has an event when it has a frame: it is enough to look
+    /// at the poll. Returns when it last looked.
+    fn wait(&mut self, events: &mut Events, mut now: Instant, spin: &mut Spin, saturation: &mut Saturation) -> Instant {
+        while self.worker.answer_due(now).is_some_and(|ago| spin.look_on(ago)) {
+            if self.look(events, Some(Duration::ZERO)) {
+                return now;
+            }
+            now = self.clock.now();
+        }
+        self.sleep(events, now, saturation);
+        now
+    }
+
     fn sleep(&mut self, events: &mut Events, since: Instant, saturation: &mut Saturation) {
         self.mailbox.load.asleep.store(true, Ordering::Relaxed);
         let timeout = self.worker.deadline().map(|due| due.since(since));
@@ -256,19 +264,20 @@ impl<F: Forward> Start<F> {
         saturation.slept(self.clock.now().since(since));
     }
 
-    /// Notes which ports became readable.
-    fn look(&mut self, events: &mut Events, timeout: Option<Duration>) {
+    /// Notes which ports became readable; whether there was any event.
+    fn look(&mut self, events: &mut Events, timeout: Option<Duration>) -> bool {
         match self.poll.poll(events, timeout) {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return false,
             Err(error) => panic!("a worker cannot wait: {error}"),
         }
         for event in events.iter().filter(|event| event.token() != WAKE) {
             match event.token().0 {
-                local @ LOCAL_TOKENS.. => self.worker.local().event(local, Ready::from(event)),
+                local @ LOCAL_TOKENS.. => self.worker.event(local, Ready::from(event)),
                 port => self.worker.ports.activate(port),
             }
         }
+        !events.is_empty()
     }
 
     /// Gives every second busy port to a worker that sleeps.

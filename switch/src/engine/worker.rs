@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::dispatch::Desk;
 use super::rounds::Rounds;
 use super::served::Served;
-use super::{Activity, Forward, Local};
+use super::{Activity, Forward, Local, Ready};
 use crate::forwarding::{Instant, PortId};
 use crate::port::RxPort;
 
@@ -87,7 +87,7 @@ impl Ports {
     }
 
     /// The active ports in the order of this turn.
-    pub(super) fn rotation(&mut self) -> impl Iterator<Item = usize> + use<> {
+    pub(super) fn rotation(&mut self) -> impl Iterator<Item = usize> + Clone + use<> {
         let count = self.active.len();
         self.start = if count == 0 { 0 } else { (self.start + 1) % count };
         let start = self.start;
@@ -153,6 +153,8 @@ pub struct Worker<F: Forward> {
     pub(super) ports: Ports,
     desk: Desk<F>,
     rounds: Rounds,
+    /// The local side was told of an event since the last turn.
+    heard: bool,
 }
 
 impl<F: Forward> Worker<F> {
@@ -163,7 +165,7 @@ impl<F: Forward> Worker<F> {
     }
 
     pub(super) fn new(index: usize, forward: Arc<F>, rounds: Rounds, local: F::Local) -> Self {
-        Worker { forward, ports: Ports::default(), desk: Desk::new(index, local), rounds }
+        Worker { forward, ports: Ports::default(), desk: Desk::new(index, local), rounds, heard: false }
     }
 
     /// Who takes what is addressed to the switch itself.
@@ -231,16 +233,28 @@ impl<F: Forward> Worker<F> {
     /// many frames were read or things done. Anything but 0 means: call again at once, or frames that were decided upon
     /// stay unwritten.
     pub fn turn(&mut self, now: Instant) -> usize {
+        // What a socket brought goes out before a system call is spent on looking at the ports.
+        let early = std::mem::take(&mut self.heard) && self.local_turn(now);
         let frames = self.rounds.turn(&*self.forward, &mut self.ports, &mut self.desk, now);
         self.ports.quieten(now);
+        frames + usize::from(early) + usize::from(self.local_turn(now))
+    }
+
+    /// What is due of the switch's own; whether that was anything.
+    fn local_turn(&mut self, now: Instant) -> bool {
         let (local, out) = self.desk.local(&self.forward);
         let activity = local.turn(out, now);
-        if activity == Activity::Idle {
-            return frames;
+        if activity != Activity::Idle {
+            self.desk.last_frame = now;
+            self.desk.last_was_bulk = activity == Activity::Bulk;
         }
-        self.desk.last_frame = now;
-        self.desk.last_was_bulk = activity == Activity::Bulk;
-        frames + 1
+        activity != Activity::Idle
+    }
+
+    /// What became of a descriptor of the local side.
+    pub(super) fn event(&mut self, token: usize, ready: Ready) {
+        self.heard = true;
+        self.desk.local.event(token, ready);
     }
 
     /// When the next timer is due, at the latest.
