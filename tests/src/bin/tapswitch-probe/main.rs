@@ -169,13 +169,15 @@ fn flood(socket: &str, path: &str, bytes: usize) -> Result {
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
     stream.set_write_timeout(Some(Duration::from_secs(20)))?;
     stream.write_all(head("POST", path, bytes).as_bytes())?;
-    let mut sent = stream.write(b"\"")?;
-    let chunk = [b'x'; CHUNK];
+    // A server that goes by the announced length may have closed before the first byte.
+    let (mut sent, mut chunk) = (0, [b'x'; CHUNK]);
+    chunk[0] = b'"';
     while sent < bytes {
         match stream.write(&chunk[..CHUNK.min(bytes - sent)]) {
             Ok(length) => sent += length,
             Err(_) => break,
         }
+        chunk[0] = b'x';
     }
     println!("taken {sent}");
     print_answer(&mut stream)
