@@ -97,11 +97,10 @@ impl Control {
             return Ok(());
         }
         endpoint.renamed(ifname);
-        self.devices.remove(&(record.namespace, record.ifname));
-        self.devices.insert((namespace, ifname.to_owned()), at.clone());
-        record = self.networks[&at.network].endpoints[&at.name].record.clone();
         record.namespace = namespace;
-        ifname.clone_into(&mut record.ifname);
+        let was = (endpoint.record.namespace, std::mem::replace(&mut record.ifname, ifname.to_owned()));
+        self.devices.remove(&was);
+        self.devices.insert((namespace, ifname.to_owned()), at.clone());
         self.keep(at, record)
     }
 

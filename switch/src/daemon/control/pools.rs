@@ -100,9 +100,7 @@ impl Control {
         if self.pools.of(subnet) == Some(pool) {
             return Ok(subnet);
         }
-        let mut occupied = std::mem::take(&mut self.host);
-        occupied.networks = self.networks.values().flat_map(Network::own_networks).collect();
-        occupied.networks.extend(self.pools.occupied());
+        let occupied = self.take_occupied();
         let checked = check(subnet, &occupied).map_err(|e| Refusal::Conflict(e.to_string()));
         self.give_back(occupied);
         checked?;
@@ -191,9 +189,7 @@ impl Control {
 
     /// A range that overlaps nothing.
     fn free_range(&mut self, v6: bool) -> Outcome<IpNet> {
-        let mut occupied = std::mem::take(&mut self.host);
-        occupied.networks = self.networks.values().flat_map(Network::own_networks).collect();
-        occupied.networks.extend(self.pools.occupied());
+        let occupied = self.take_occupied();
         let chosen = if v6 {
             let chosen = choose_v6(self.global_id, &NetworkName::new("docker"), &beside(), &occupied);
             chosen.map(|choice| choice.subnet.net().into()).map_err(|e| e.to_string())
@@ -202,6 +198,14 @@ impl Control {
         };
         self.give_back(occupied);
         chosen.map_err(Refusal::Conflict)
+    }
+
+    /// What the host, our networks and the pools use: taken out of `self.host`, for [`Control::give_back`].
+    fn take_occupied(&mut self) -> tapswitch_ipam::Occupied {
+        let mut occupied = std::mem::take(&mut self.host);
+        occupied.networks = self.networks.values().flat_map(Network::own_networks).collect();
+        occupied.networks.extend(self.pools.occupied());
+        occupied
     }
 
     fn give_back(&mut self, mut occupied: tapswitch_ipam::Occupied) {
