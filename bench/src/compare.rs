@@ -1,12 +1,12 @@
 //! `compare`: every measure over every backend, interleaved, for some rounds.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, ensure};
 
-use crate::backend::{Backend, Joined};
+use crate::backend::{Backend, Joined, tapswitch};
 use crate::measure::{Congestion, Figure, Measure};
 use crate::process::{catch_interrupts, interrupted};
 use crate::report::{Report, Section};
@@ -25,6 +25,15 @@ pub(crate) struct Options {
     /// Only between containers, or only on the way out
     #[arg(long, value_name = "WHAT")]
     only: Option<Suite>,
+    /// Only rows that have this in their names, as `TCP` or `round trip`
+    #[arg(long, value_name = "TEXT")]
+    rows: Vec<String>,
+    /// Only the switch and these peers, by their names in the table
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
+    peers: Option<Vec<String>>,
+    /// Another build of the switch, measured beside this one: did a change help?
+    #[arg(long, value_name = "PROGRAM")]
+    other: Option<PathBuf>,
     /// Congestion control of all TCP
     #[arg(long, value_name = "NAME", default_value = "cubic")]
     congestion: Choice,
@@ -60,45 +69,90 @@ impl Choice {
     }
 }
 
+impl Options {
+    /// Who takes part, and what is measured; nothing where no row of this one is asked for.
+    fn choose(&self, suite: Suite) -> Option<(Vec<Backend>, Vec<Measure>)> {
+        let takes_part = |backend: &Backend| match &self.peers {
+            _ if *backend == suite.ours() => true,
+            _ if backend.is_other() => self.other.is_some(),
+            Some(peers) => peers.iter().any(|peer| peer == backend.name()),
+            None => true,
+        };
+        let is_asked = |measure: &Measure| {
+            self.rows.is_empty() || self.rows.iter().any(|row| measure.name().contains(row.as_str()))
+        };
+        let is_chosen = self.only.is_none_or(|only| only == suite);
+        let measures: Vec<_> = suite.measures(self.congestion.all()).into_iter().filter(is_asked).collect();
+        let backends = suite.backends().iter().copied().filter(takes_part).collect();
+        (is_chosen && !measures.is_empty()).then_some((backends, measures))
+    }
+
+    /// # Errors
+    /// When a row or a peer is asked for that there is not.
+    fn check(&self) -> Result<()> {
+        let rows = Suite::ALL.iter().flat_map(|suite| suite.measures(self.congestion.all())).map(Measure::name);
+        let rows: Vec<_> = rows.collect();
+        for text in &self.rows {
+            ensure!(rows.iter().any(|row| row.contains(text)), "no row has `{text}` in its name: {}", rows.join(", "));
+        }
+        let backends = Suite::ALL.iter().flat_map(|suite| suite.backends()).map(|backend| backend.name());
+        let peers: Vec<_> = backends.filter(|name| *name != Backend::Tapswitch.name()).collect();
+        for name in self.peers.iter().flatten() {
+            ensure!(peers.contains(&name.as_str()), "`{name}` is no peer: {}", peers.join(", "));
+        }
+        Ok(())
+    }
+}
+
 /// Runs it and prints the report.
 pub(crate) fn run(options: &Options) -> Result<()> {
     needs::root()?;
     needs::TOOLS.into_iter().try_for_each(|(tool, package)| needs::tool(tool, package))?;
     catch_interrupts()?;
+    options.check()?;
 
     let effort = Effort {
         rounds: options.rounds.unwrap_or(if options.quick { 1 } else { 7 }),
         time: Duration::from_secs(options.seconds.unwrap_or(if options.quick { 1 } else { 3 })),
         quick: options.quick,
     };
-    let suites = Suite::ALL.into_iter().filter(|suite| options.only.is_none_or(|only| only == *suite));
-    let sections = suites.map(|suite| compare(suite, effort, options.congestion.all()));
+    let switch = tapswitch::built()?;
+    let chosen = Suite::ALL.into_iter().filter_map(|suite| Some((suite, options.choose(suite)?)));
+    let sections = chosen.map(|(suite, (backends, measures))| {
+        let program = |backend: Backend| options.other.as_ref().filter(|_| backend.is_other()).unwrap_or(&switch);
+        compare(suite, &measures, effort, backends.into_iter().map(|backend| (backend, program(backend))))
+    });
     let report = Report { effort, sections: sections.collect::<Result<_>>()? };
     report.print(options.json)?;
     options.svg.as_ref().map_or(Ok(()), |folder| plots::write(folder, &report.sections))
 }
 
 /// One suite, from setting up to taking down.
-fn compare(suite: Suite, effort: Effort, congestions: &[Congestion]) -> Result<Section> {
+fn compare<'a>(
+    suite: Suite,
+    measures: &[Measure],
+    effort: Effort,
+    backends: impl Iterator<Item = (Backend, &'a PathBuf)>,
+) -> Result<Section> {
     let mut section = Section::new(suite);
     let mut joined = Vec::new();
-    for &backend in suite.backends() {
-        match set_up(backend, suite, effort, &mut section) {
+    for (backend, program) in backends {
+        match set_up(backend, program, suite, effort, &mut section) {
             Ok(ends) => joined.push((backend, ends)),
             Err(error) => section.missing(backend, &error),
         }
         ensure!(!interrupted(), "interrupted");
     }
     ensure!(!joined.is_empty(), "no backend works here: {}", section.all_missing());
-    measure(&joined, &suite.measures(congestions), effort, &mut section)?;
+    measure(&joined, measures, effort, &mut section)?;
     Ok(section)
 }
 
-fn set_up(backend: Backend, suite: Suite, effort: Effort, section: &mut Section) -> Result<Joined> {
+fn set_up(backend: Backend, switch: &Path, suite: Suite, effort: Effort, section: &mut Section) -> Result<Joined> {
     if let Some((tool, package)) = backend.needs() {
         needs::tool(tool, package)?;
     }
-    let ends = backend.set_up()?;
+    let ends = backend.set_up(switch)?;
     for measure in suite.fresh().iter().filter(|measure| !suite.spares(effort, backend, **measure)) {
         let add = |figure, value| section.add(backend, figure, 0, value);
         if let Err(error) = measure.run(&ends, Duration::ZERO, false, add) {

@@ -123,15 +123,11 @@ fn bars(section: &Section, panel: &Panel) -> Option<String> {
     let figures: Vec<_> =
         section.figures().into_iter().filter_map(|figure| Some((figure, (panel.group)(figure)?))).collect();
     // A backend for which nothing was measured, the kernel's own where processes are, has no place.
-    let backends: Vec<_> = section
-        .suite
-        .backends()
-        .iter()
-        .filter(|backend| figures.iter().any(|(figure, _)| section.summary(**backend, *figure).is_some()))
-        .collect();
+    let mut backends = section.backends();
+    backends.retain(|backend| figures.iter().any(|(figure, _)| section.summary(*backend, *figure).is_some()));
     let group = |(figure, name): (Figure, String)| Group {
         name,
-        values: backends.iter().map(|backend| section.summary(**backend, figure)).collect(),
+        values: backends.iter().map(|backend| section.summary(*backend, figure)).collect(),
     };
     let series = backends.iter().map(|backend| backend.name()).collect();
     let groups: Vec<_> = figures.into_iter().map(group).collect();

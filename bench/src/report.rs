@@ -98,11 +98,11 @@ impl Section {
     }
 
     fn values(&self) -> Table {
-        self.table(self.suite.backends(), |backend, figure| self.summary(backend, figure))
+        self.table(&self.backends(), |backend, figure| self.summary(backend, figure))
     }
 
     fn quotients(&self) -> Table {
-        self.table(self.peers(), |backend, figure| self.ratio(backend, figure))
+        self.table(&self.peers(), |backend, figure| self.ratio(backend, figure))
     }
 
     fn table(&self, backends: &[Backend], cell: impl Fn(Backend, Figure) -> Option<Summary>) -> Table {
@@ -126,10 +126,10 @@ impl Section {
                 "samples": self.samples.get(&(backend, figure)) }))
         };
         let figures = self.figures().into_iter().map(|figure| {
-            let values = self.suite.backends().iter();
-            let values = values.map(|backend| json!({ "backend": backend, "value": of(*backend, figure) }));
-            let ratios = self.peers().iter();
-            let ratios = ratios.map(|peer| json!({ "to": peer, "value": self.ratio(*peer, figure) }));
+            let values = self.backends().into_iter();
+            let values = values.map(|backend| json!({ "backend": backend, "value": of(backend, figure) }));
+            let ratios = self.peers().into_iter();
+            let ratios = ratios.map(|peer| json!({ "to": peer, "value": self.ratio(peer, figure) }));
             json!({ "figure": figure, "name": figure.name(), "backends": values.collect::<Vec<_>>(),
                 "ratios": ratios.collect::<Vec<_>>() })
         });
@@ -141,9 +141,18 @@ impl Section {
             "failed": failed.collect::<Vec<_>>() })
     }
 
+    /// Who was asked for, the switch first.
+    pub(crate) fn backends(&self) -> Vec<Backend> {
+        let asked = |backend: &Backend| {
+            let missing = self.missing.iter().any(|(missing, _)| missing == backend);
+            missing || self.samples.keys().any(|(has, _)| has == backend)
+        };
+        self.suite.backends().iter().copied().filter(asked).collect()
+    }
+
     /// Whom the switch is divided by.
-    fn peers(&self) -> &'static [Backend] {
-        &self.suite.backends()[1..]
+    fn peers(&self) -> Vec<Backend> {
+        self.backends().into_iter().filter(|backend| *backend != self.suite.ours()).collect()
     }
 
     /// Those that any backend has, in the order of the table.

@@ -52,10 +52,11 @@ impl Suite {
     pub(crate) fn backends(self) -> &'static [Backend] {
         match self {
             Suite::Switch => {
-                &[Backend::Tapswitch, Backend::Bridge, Backend::Veth, Backend::Bare, Backend::Openvswitch, Backend::Vde]
+                &[Backend::Tapswitch, Backend::Other, Backend::Bridge, Backend::Veth, Backend::Bare, Backend::Openvswitch, Backend::Vde]
             }
             Suite::Egress => &[
                 Backend::Uplink,
+                Backend::OtherUplink,
                 Backend::Pasta1500,
                 Backend::Pasta65520,
                 Backend::Slirp1500,

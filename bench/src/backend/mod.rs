@@ -15,6 +15,7 @@ mod vde;
 mod veth;
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -46,6 +47,8 @@ const LIMIT: Duration = Duration::from_secs(10);
 pub(crate) enum Backend {
     /// The switch between two containers: guard, icc with a rule, counters, all on.
     Tapswitch,
+    /// Another build of it.
+    Other,
     /// A kernel bridge and two veth pairs: what docker0 is.
     Bridge,
     /// A veth pair and no switch.
@@ -58,6 +61,8 @@ pub(crate) enum Backend {
     Vde,
     /// The switch's user uplink, with the container at the ordinary MTU of 1500.
     Uplink,
+    /// That of another build.
+    OtherUplink,
     /// pasta with that of any network.
     Pasta1500,
     /// pasta with its own, the largest there is.
@@ -75,6 +80,7 @@ impl Backend {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Backend::Tapswitch | Backend::Uplink => "tapswitch",
+            Backend::Other | Backend::OtherUplink => "other build",
             Backend::Bridge => "bridge",
             Backend::Veth => "veth",
             Backend::Bare => "bare",
@@ -99,16 +105,21 @@ impl Backend {
         }
     }
 
-    /// Makes the namespaces, joins them, and starts the servers.
-    pub(crate) fn set_up(self) -> Result<Joined> {
-        let join: fn(&[Namespace]) -> _ = match self {
-            Backend::Tapswitch => tapswitch::join,
-            Backend::Bridge => bridge::join,
-            Backend::Veth => veth::join,
-            Backend::Bare => bare::join,
-            Backend::Openvswitch => openvswitch::join,
-            Backend::Vde => vde::join,
-            _ => return self.lead_out(),
+    /// Whether it is another build of the switch.
+    pub(crate) fn is_other(self) -> bool {
+        matches!(self, Backend::Other | Backend::OtherUplink)
+    }
+
+    /// Makes the namespaces, joins them, and starts the servers. `switch` is the program of those that are the switch.
+    pub(crate) fn set_up(self, switch: &Path) -> Result<Joined> {
+        let join: Box<dyn Fn(&[Namespace]) -> _> = match self {
+            Backend::Tapswitch | Backend::Other => Box::new(|ends| tapswitch::join(ends, switch)),
+            Backend::Bridge => Box::new(bridge::join),
+            Backend::Veth => Box::new(veth::join),
+            Backend::Bare => Box::new(bare::join),
+            Backend::Openvswitch => Box::new(openvswitch::join),
+            Backend::Vde => Box::new(vde::join),
+            _ => return self.lead_out(switch),
         };
         let ends = (0..ENDS).map(|_| Namespace::new()).collect::<Result<Vec<_>>>()?;
         let (addresses, carrier) = join(&ends)?;
@@ -117,7 +128,7 @@ impl Backend {
         Joined::new(client, server, addresses[1], Some(beside), carrier)
     }
 
-    fn lead_out(self) -> Result<Joined> {
+    fn lead_out(self, switch: &Path) -> Result<Joined> {
         let (client, host) = (Namespace::new()?, Host::new()?);
         let (server, address, carrier) = match self {
             Backend::Pasta1500 => pasta::lead_out(&client, host, 1500)?,
@@ -125,7 +136,7 @@ impl Backend {
             Backend::Slirp1500 => slirp4netns::lead_out(&client, host, 1500)?,
             Backend::Slirp65520 => slirp4netns::lead_out(&client, host, 65520)?,
             Backend::Routed => routed::lead_out(&client, host)?,
-            _ => tapswitch::lead_out(&client, host)?,
+            _ => tapswitch::lead_out(&client, host, switch)?,
         };
         Joined::new(client, server, address, None, carrier)
     }

@@ -1,9 +1,9 @@
-//! The switch, from the folder this program was built into. Between containers with icc off and a rule, so that every check is
+//! The switch, from the folder this program was built into, or another build. Between containers with icc off and a rule, so that every check is
 //! made; on the way out by its user uplink.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -16,8 +16,8 @@ use crate::namespace::Namespace;
 use crate::process::{Running, run, wait};
 
 /// Joins containers two by two.
-pub(super) fn join(ends: &[Namespace]) -> Result<(Vec<Ipv4Addr>, Carrier)> {
-    let daemon = Daemon::up(None, "join", &["--icc", "false"])?;
+pub(super) fn join(ends: &[Namespace], program: &Path) -> Result<(Vec<Ipv4Addr>, Carrier)> {
+    let daemon = Daemon::up(program, None, "join", &["--icc", "false"])?;
     let names: Vec<_> = (0..ends.len()).map(|at| format!("c{at}")).collect();
     let attach = |(end, name): (&Namespace, &String)| daemon.attach(&end.pid().to_string(), name);
     let addresses = ends.iter().zip(&names).map(attach).collect::<Result<Vec<_>>>()?;
@@ -29,8 +29,8 @@ pub(super) fn join(ends: &[Namespace]) -> Result<(Vec<Ipv4Addr>, Carrier)> {
 }
 
 /// Leads one container out by the user uplink, its MTU the ordinary 1500.
-pub(super) fn lead_out(client: &Namespace, host: Host) -> Result<(Namespace, Ipv4Addr, Carrier)> {
-    let daemon = Daemon::up(Some(&host.inside), "out", &["--uplink", "user"])?;
+pub(super) fn lead_out(client: &Namespace, host: Host, program: &Path) -> Result<(Namespace, Ipv4Addr, Carrier)> {
+    let daemon = Daemon::up(program, Some(&host.inside), "out", &["--uplink", "user"])?;
     daemon.attach(&client.pid().to_string(), "a")?;
     wait("tapswitch to give the container a way out", LIMIT, || Ok(client.has_default_route().then_some(())))?;
     Ok((host.far, FAR, daemon.carrier(Some(host.inside))?))
@@ -55,14 +55,14 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     /// Starts it in a namespace, or in this program's.
-    pub(crate) fn up(within: Option<&Namespace>, purpose: &str, flags: &[&str]) -> Result<Daemon> {
-        let (program, state) = (built()?, Folder::new(purpose));
+    pub(crate) fn up(program: &Path, within: Option<&Namespace>, purpose: &str, flags: &[&str]) -> Result<Daemon> {
+        let state = Folder::new(purpose);
         let mut up = match within {
             Some(namespace) => namespace.command(program.to_str().context("the switch's path is text")?),
-            None => Command::new(&program),
+            None => Command::new(program),
         };
         up.arg("up").args(flags).arg("--state").arg(state.path());
-        let daemon = Daemon { running: Running::start(up)?, program, state };
+        let daemon = Daemon { running: Running::start(up)?, program: program.to_owned(), state };
         daemon.ask(&["status", "--wait", "10"])?;
         Ok(daemon)
     }
@@ -111,7 +111,7 @@ impl Daemon {
 
 /// The switch beside this program. `cargo run` builds only what it runs, so cargo, which then names itself to us, is asked
 /// for the switch too.
-fn built() -> Result<PathBuf> {
+pub(crate) fn built() -> Result<PathBuf> {
     if let Some(cargo) = std::env::var_os("CARGO") {
         let mut build = Command::new(cargo);
         build.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--quiet", "--package", "tapswitch"]);

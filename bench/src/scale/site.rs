@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::backend::own;
-use crate::backend::tapswitch::{Daemon, wait_until_reached};
+use crate::backend::tapswitch::{Daemon, built, wait_until_reached};
 use crate::measure::Quantile;
 use crate::measure::iperf::Way;
 use crate::measure::ping;
@@ -61,7 +61,7 @@ impl Container {
 impl Site {
     /// A switch, and nobody at it.
     pub(super) fn new(ports: u32) -> Result<Site> {
-        let daemon = Daemon::up(None, &format!("scale-{ports}"), &[])?;
+        let daemon = Daemon::up(&built()?, None, &format!("scale-{ports}"), &[])?;
         let pids = daemon.pids()?;
         Ok(Site { ports, busy: Vec::new(), idle: Vec::new(), pids, daemon: Some(daemon) })
     }
