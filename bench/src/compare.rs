@@ -28,7 +28,7 @@ pub(crate) struct Options {
     /// Only rows that have this in their names, as `TCP` or `round trip`
     #[arg(long, value_name = "TEXT")]
     rows: Vec<String>,
-    /// Only the switch and these peers, by their names in the table
+    /// Only the switch and these peers, by their names in the table, or none
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     peers: Option<Vec<String>>,
     /// Another build of the switch, measured beside this one: did a change help?
@@ -47,6 +47,9 @@ pub(crate) struct Options {
     #[arg(long)]
     quick: bool,
 }
+
+/// Said instead of a peer.
+const NOBODY: &str = "none";
 
 /// Of the congestion controls.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -95,10 +98,12 @@ impl Options {
         for text in &self.rows {
             ensure!(rows.iter().any(|row| row.contains(text)), "no row has `{text}` in its name: {}", rows.join(", "));
         }
-        let backends = Suite::ALL.iter().flat_map(|suite| suite.backends()).map(|backend| backend.name());
-        let peers: Vec<_> = backends.filter(|name| *name != Backend::Tapswitch.name()).collect();
+        let backends =
+            Suite::ALL.iter().flat_map(|suite| suite.backends().iter().filter(|other| **other != suite.ours()));
+        let peers = backends.filter(|backend| !backend.is_other()).map(|backend| backend.name()).chain([NOBODY]);
+        let peers: Vec<_> = peers.collect();
         for name in self.peers.iter().flatten() {
-            ensure!(peers.contains(&name.as_str()), "`{name}` is no peer: {}", peers.join(", "));
+            ensure!(peers.contains(&name.as_str()), "there is no peer `{name}`: {}", peers.join(", "));
         }
         Ok(())
     }

@@ -2,15 +2,18 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The folder; dropped, it is removed with all that is in it.
 #[derive(Debug)]
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {
-    /// One of its own for each purpose in a run of this program. It is not made yet.
+    /// One of its own, named after its purpose. It is not made yet.
     pub(crate) fn new(purpose: &str) -> Folder {
-        Folder(std::env::temp_dir().join(format!("tapswitch-bench-{purpose}-{}", std::process::id())))
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        Folder(std::env::temp_dir().join(format!("tapswitch-bench-{purpose}-{}-{number}", std::process::id())))
     }
 
     /// Where.

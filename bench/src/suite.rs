@@ -51,9 +51,15 @@ impl Suite {
     /// Who takes part, the switch first.
     pub(crate) fn backends(self) -> &'static [Backend] {
         match self {
-            Suite::Switch => {
-                &[Backend::Tapswitch, Backend::Other, Backend::Bridge, Backend::Veth, Backend::Bare, Backend::Openvswitch, Backend::Vde]
-            }
+            Suite::Switch => &[
+                Backend::Tapswitch,
+                Backend::Other,
+                Backend::Bridge,
+                Backend::Veth,
+                Backend::Bare,
+                Backend::Openvswitch,
+                Backend::Vde,
+            ],
             Suite::Egress => &[
                 Backend::Uplink,
                 Backend::OtherUplink,

@@ -250,6 +250,8 @@ impl<F: Forward> Start<F> {
             if self.look(events, Some(Duration::ZERO)) {
                 return now;
             }
+            // Who was woken by our last write may wait for this very core.
+            std::thread::yield_now();
             now = self.clock.now();
         }
         self.sleep(events, now, saturation);
