@@ -3,7 +3,8 @@
 //! Two containers that talk are forwarded fastest by one thread: one ring round carries both directions, and nobody waits for a
 //! wake-up. So ports start together, and move only when it pays: their worker never sleeps, has had a whole core all the
 //! time (or the machine has no core to spare, and a second thread would only take turns with the first), and another worker
-//! sleeps. Half of the busy ports move at a time.
+//! sleeps. Half of the busy ports move at a time. A port that brings little beside another, as one with the acknowledgements of
+//! the other's stream, is not busy: of one stream alone nothing moves.
 
 use std::time::Duration;
 

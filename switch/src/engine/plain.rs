@@ -1,4 +1,4 @@
-//! Rounds of plain `read` and `write`: where io_uring is not to be had, and for cables.
+//! Rounds of plain `read` and `write`: where io_uring is not to be had, for cables, and for ports with few frames.
 //!
 //! One buffer is enough, and stays in the cache: each frame is written before the next is read.
 
@@ -40,29 +40,44 @@ impl Plain {
         desk: &mut Desk<F>,
         now: Instant,
     ) -> usize {
+        ports.rotation().map(|at| self.burst(at, MOST_FRAMES, forward, ports, desk, now)).sum()
+    }
+
+    /// A burst from the port at `at` of the rotation, until it has nothing more, or `most` frames were for others than the switch
+    /// itself; how many frames were read.
+    pub(super) fn burst<F: Forward>(
+        &mut self,
+        at: usize,
+        most: usize,
+        forward: &F,
+        ports: &mut Ports,
+        desk: &mut Desk<F>,
+        now: Instant,
+    ) -> usize {
+        let Some(served) = ports.active(at) else { return 0 };
         let mut outbox = Direct { worker: desk.worker };
         let buffer = self.buffers.get_mut(0);
-        let mut frames = 0;
-        for at in ports.rotation() {
-            let Some(served) = ports.active(at) else { continue };
-            for _ in 0..MOST_FRAMES {
-                let offset = read_offset(served.rx.header_len());
-                match Reading::of(served.rx.read(&mut buffer[offset..READ_SPACE])) {
-                    Reading::Frame(len) => {
-                        served.saw_frame(now);
-                        desk.dispatch(forward, served, buffer, len, now, &mut outbox);
-                        frames += 1;
-                    }
-                    Reading::Empty => {
-                        ports.found_empty(at);
-                        break;
-                    }
-                    Reading::Gone => {
-                        ports.found_gone(at);
-                        break;
-                    }
+        let offset = read_offset(served.rx.header_len());
+        let (mut frames, mut outward) = (0, 0);
+        while frames < MOST_FRAMES && outward < most {
+            match Reading::of(served.rx.read(&mut buffer[offset..READ_SPACE])) {
+                Reading::Frame(len) => {
+                    served.saw_frame(len, now);
+                    outward += usize::from(!desk.dispatch(forward, served, buffer, len, now, &mut outbox));
+                    frames += 1;
+                }
+                Reading::Empty => {
+                    ports.found_empty(at);
+                    return frames;
+                }
+                Reading::Gone => {
+                    ports.found_gone(at);
+                    return frames;
                 }
             }
+        }
+        if outward == most {
+            served.crowd();
         }
         frames
     }

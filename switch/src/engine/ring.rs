@@ -20,6 +20,7 @@ use std::os::fd::AsRawFd;
 use super::Forward;
 use super::buffers::{Buffers, READ_SPACE, read_offset};
 use super::dispatch::{Desk, Outbox};
+use super::plain::Plain;
 use super::worker::{MOST_FRAMES, Ports, Reading};
 use crate::forwarding::{Instant, PortId, PortIndex};
 use crate::port::{self, TxPort};
@@ -30,8 +31,8 @@ const ENTRIES: u32 = 256;
 /// Most registered descriptors: of all endpoints that one daemon may have, and of the host's own on each network.
 const MAX_FILES: u64 = 8192;
 
-/// The buffer of frames for the switch itself, behind the two halves.
-const HOT: usize = 2 * MOST_FRAMES;
+/// Frames that a sparse port may have for others than the switch itself, one after the other, and stay one.
+const FEW_FRAMES: usize = 4;
 
 /// Marks the user data of a read; the rest is its index. Writes carry their index alone.
 const READ_MARK: u64 = 1 << 63;
@@ -75,6 +76,8 @@ pub(super) struct Ring {
     queue: Queue,
     files: Files,
     buffers: Buffers,
+    /// For sparse ports.
+    plain: Plain,
     /// Which half holds frames whose writes are queued.
     half: usize,
     reads: Vec<Read>,
@@ -102,7 +105,8 @@ impl Ring {
         Ok(Ring {
             queue: Queue { ring, writes: Vec::with_capacity(ENTRIES as usize), pushed: 0 },
             files: Files { by_port: BTreeMap::new(), free: (0..slots).rev().collect(), egress: Vec::new() },
-            buffers: Buffers::new(HOT + 1),
+            buffers: Buffers::new(2 * MOST_FRAMES),
+            plain: Plain::new(),
             half: 0,
             reads: Vec::with_capacity(MOST_FRAMES),
         })
@@ -157,7 +161,12 @@ impl Ring {
         now: Instant,
     ) -> io::Result<usize> {
         let order = ports.rotation();
-        let taken = self.take_inward(order.clone(), forward, ports, desk, now)?;
+        let mut taken = 0;
+        for at in order.clone() {
+            if ports.active(at).is_some_and(|served| served.is_sparse()) {
+                taken += self.plain.burst(at, FEW_FRAMES, forward, ports, desk, now);
+            }
+        }
         // A half from which nothing is to be written any more is still in the cache.
         let half = if self.queue.writes.is_empty() { self.half } else { 1 - self.half };
         self.queue_reads(half, order, ports);
@@ -169,56 +178,14 @@ impl Ring {
         Ok(taken + self.decide(forward, ports, desk, now)?)
     }
 
-    /// A burst from each port whose frames are for the switch itself: by plain calls into one buffer, which stays in the cache,
-    /// since no copy of them goes out through the ring. How many frames were read.
-    fn take_inward<F: Forward>(
-        &mut self,
-        order: impl Iterator<Item = usize>,
-        forward: &F,
-        ports: &mut Ports,
-        desk: &mut Desk<F>,
-        now: Instant,
-    ) -> io::Result<usize> {
-        let mut frames = 0;
-        for at in order {
-            let Some(served) = ports.active(at).filter(|served| served.inward) else { continue };
-            for _ in 0..MOST_FRAMES {
-                let buffer = self.buffers.get_mut(HOT);
-                match Reading::of(served.rx.read(&mut buffer[read_offset(served.rx.header_len())..READ_SPACE])) {
-                    Reading::Frame(len) => {
-                        served.saw_frame(now);
-                        frames += 1;
-                        let mut outbox =
-                            Queued { queue: &mut self.queue, files: &self.files, forward, worker: desk.worker };
-                        served.inward = desk.dispatch(forward, served, buffer, len, now, &mut outbox);
-                        if !served.inward {
-                            // The rest comes through the ring; the buffer is for the next port.
-                            self.queue.submit(forward, desk.worker, &mut [])?;
-                            break;
-                        }
-                    }
-                    Reading::Empty => {
-                        ports.found_empty(at);
-                        break;
-                    }
-                    Reading::Gone => {
-                        ports.found_gone(at);
-                        break;
-                    }
-                }
-            }
-        }
-        Ok(frames)
-    }
-
     /// Reads for each active port, as deep as it has lately filled, until the half is full.
     fn queue_reads(&mut self, half: usize, order: impl Iterator<Item = usize>, ports: &mut Ports) {
         self.reads.clear();
         for at in order {
-            let Some(served) = ports.active(at).filter(|served| !served.inward) else { continue };
+            let Some(served) = ports.active(at).filter(|served| !served.is_sparse()) else { continue };
             let Some(&file) = self.files.by_port.get(&served.rx.id()) else { continue };
             let offset = read_offset(served.rx.header_len());
-            for _ in 0..served.depth {
+            for _ in 0..served.depth() {
                 if self.reads.len() == MOST_FRAMES {
                     return;
                 }
@@ -259,7 +226,7 @@ impl Ring {
                 }
                 match Reading::of(completed(one.result)) {
                     Reading::Frame(len) => {
-                        served.saw_frame(now);
+                        served.saw_frame(len, now);
                         let buffer = self.buffers.get_mut(one.buffer);
                         let mut outbox =
                             Queued { queue: &mut self.queue, files: &self.files, forward, worker: desk.worker };
@@ -270,12 +237,7 @@ impl Ring {
                 }
             }
             frames += read;
-            served.inward = read > 0 && inward == read;
-            if read == group.len() {
-                served.deepen();
-            } else {
-                served.depth = u32::try_from(read.max(1)).expect("at most a round");
-            }
+            served.count_round(group.len(), read, inward);
             match outcome {
                 Reading::Frame(_) => {}
                 Reading::Empty => ports.found_empty(at),

@@ -9,9 +9,27 @@ use crate::port::RxPort;
 /// The largest depth of a round's reads from one port. Above 8 no gain was measured, and other ports wait longer.
 const MAX_DEPTH: u32 = 8;
 
-/// How long a port is read along with the others after its last frame, without waiting for an event: the acknowledgements of
+/// How long a port is read along with dense ones after its last frame, without waiting for an event: the acknowledgements of
 /// a bulk flow come within it.
 const LINGER: Duration = Duration::from_micros(100);
+
+/// Rounds in a row with at most one frame of a port, after which it is sparse.
+const LEAN_ROUNDS: u32 = 8;
+
+/// How a port's frames come, by which a ring reads them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// One by one, or for the switch itself: read and written by plain calls. A round trip is then a fifth shorter than through
+    /// the ring, and frames for the switch itself, of which no copy waits to be written, share one buffer, which stays in the cache.
+    Sparse,
+    /// In numbers: read and written with those of other ports by one system call a round.
+    Dense {
+        /// Reads of the next round; doubles while all succeed.
+        depth: u32,
+        /// Rounds in a row with at most one frame.
+        lean: u32,
+    },
+}
 
 /// One port of a worker; travels whole when the port changes workers.
 #[derive(Debug)]
@@ -23,18 +41,17 @@ pub(super) struct Served {
     pub(super) active: bool,
     /// Its device is gone and control was told.
     pub(super) gone: bool,
-    /// Reads of the next round; doubles while all succeed.
-    pub(super) depth: u32,
-    /// Its last frames were all for the switch itself.
-    pub(super) inward: bool,
+    pub(super) pace: Pace,
     /// When the last frame was read.
     last_frame: Instant,
+    /// Bytes that were read since [`Served::take_bytes`].
+    bytes: u64,
 }
 
 impl Served {
     pub(super) fn new(rx: RxPort, now: Instant) -> Self {
         let limiter = Limiter::new(Rate { bytes_per_second: 0, burst: 0 }, now);
-        Served { rx, limiter, place: None, active: false, gone: false, depth: 1, inward: false, last_frame: now }
+        Served { rx, limiter, place: None, active: false, gone: false, pace: Pace::Sparse, last_frame: now, bytes: 0 }
     }
 
     /// Finds its place in a new publication; its budget starts full when it had none.
@@ -46,18 +63,110 @@ impl Served {
         self.place = place;
     }
 
-    pub(super) fn saw_frame(&mut self, now: Instant) {
+    /// A read gave `len` bytes.
+    pub(super) fn saw_frame(&mut self, len: usize, now: Instant) {
         self.last_frame = now;
+        self.bytes += len as u64;
     }
 
-    /// All reads of the round gave a frame.
-    pub(super) fn deepen(&mut self) {
-        self.depth = (self.depth * 2).min(MAX_DEPTH);
+    /// Bytes that were read since the last call.
+    pub(super) fn take_bytes(&mut self) -> u64 {
+        std::mem::take(&mut self.bytes)
     }
 
-    /// Whether to read it in the next turn too, though the last read found nothing. A cable has no descriptor to wait on,
-    /// so it is read in every turn.
-    pub(super) fn lingers(&self, now: Instant) -> bool {
-        !self.gone && (self.rx.fd().is_none() || now.since(self.last_frame) < LINGER)
+    pub(super) fn is_sparse(&self) -> bool {
+        self.pace == Pace::Sparse
+    }
+
+    /// Reads of the next round.
+    pub(super) fn depth(&self) -> u32 {
+        match self.pace {
+            Pace::Sparse => 0,
+            Pace::Dense { depth, .. } => depth,
+        }
+    }
+
+    /// Frames come in numbers.
+    pub(super) fn crowd(&mut self) {
+        self.pace = Pace::Dense { depth: 2, lean: 0 };
+    }
+
+    /// Of `asked` reads of a round, `read` gave a frame, `inward` of these for the switch itself. A port becomes sparse only when
+    /// no copy of its frames waits to be written, which later ones would overtake.
+    pub(super) fn count_round(&mut self, asked: usize, read: usize, inward: usize) {
+        let Pace::Dense { depth, lean } = self.pace else { return };
+        let lean = if read > 1 { 0 } else { lean + 1 };
+        self.pace = if read == inward && (read > 0 || lean >= LEAN_ROUNDS) {
+            Pace::Sparse
+        } else if read == asked {
+            Pace::Dense { depth: (depth * 2).min(MAX_DEPTH), lean }
+        } else {
+            Pace::Dense { depth: u32::try_from(read.max(1)).expect("at most a round"), lean }
+        };
+    }
+
+    /// Whether to read it in the next turn too, though the last read found nothing: `beside_dense` ports while it may be part of
+    /// their flows. A cable has no descriptor to wait on, so it is read in every turn.
+    pub(super) fn lingers(&self, beside_dense: bool, now: Instant) -> bool {
+        !self.gone && (self.rx.fd().is_none() || beside_dense && now.since(self.last_frame) < LINGER)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forwarding::PortId;
+    use crate::port::{Cable, open_cable};
+
+    const NOW: Instant = Instant(0);
+
+    fn served() -> Served {
+        let (_far, near) = Cable::new();
+        Served::new(open_cable(PortId(1), near, 0, 1).0, NOW)
+    }
+
+    #[test]
+    fn a_dense_port_is_read_twice_as_deep_while_all_reads_give_a_frame() {
+        let mut port = served();
+        assert!(port.is_sparse());
+        port.crowd();
+        let mut depths = vec![port.depth()];
+        for _ in 0..3 {
+            port.count_round(port.depth() as usize, port.depth() as usize, 0);
+            depths.push(port.depth());
+        }
+        assert_eq!(depths, [2, 4, 8, 8]);
+        port.count_round(8, 3, 0);
+        assert_eq!(port.depth(), 3);
+    }
+
+    #[test]
+    fn a_port_with_single_frames_becomes_sparse_when_none_of_them_waits_to_be_written() {
+        let mut port = served();
+        port.crowd();
+        (0..LEAN_ROUNDS).for_each(|_| port.count_round(1, 1, 0));
+        assert!(!port.is_sparse(), "the last one waits");
+        port.count_round(1, 0, 0);
+        assert!(port.is_sparse());
+    }
+
+    #[test]
+    fn a_round_with_several_frames_begins_the_count_anew() {
+        let mut port = served();
+        port.crowd();
+        (1..LEAN_ROUNDS).for_each(|_| port.count_round(1, 0, 0));
+        port.count_round(2, 2, 0);
+        (1..LEAN_ROUNDS).for_each(|_| port.count_round(1, 0, 0));
+        assert!(!port.is_sparse());
+    }
+
+    #[test]
+    fn a_port_whose_frames_are_all_for_the_switch_becomes_sparse_at_once() {
+        let mut port = served();
+        port.crowd();
+        port.count_round(2, 2, 1);
+        assert!(!port.is_sparse());
+        port.count_round(4, 3, 3);
+        assert!(port.is_sparse());
     }
 }

@@ -8,8 +8,9 @@
 use std::time::Duration;
 
 /// How long after a small frame to look for its answer. Measured: 20 us is often just too short for two wake-ups of a virtual
-/// machine's cores, 100 us takes more from others than it gains.
-const SPIN: Duration = Duration::from_micros(50);
+/// machine's cores; with 50 us they now and then take longer, and a round trip then takes half as long again until the rest is over;
+/// 200 us gains no more.
+const SPIN: Duration = Duration::from_micros(100);
 
 /// So many times of looking in vain in a row mean that it does not pay. Measured: with 8 of them instead, the slowest
 /// hundredth of round trips takes 1.3 times as long.

@@ -181,6 +181,51 @@ fn both_ways_of_io_keep_the_order_of_frames() {
 }
 
 #[test]
+fn frames_keep_their_order_while_a_port_becomes_dense_and_sparse_again() {
+    for io in BOTH {
+        let (_, mut worker, fars) = on_sockets(2, io);
+        let mut count = 0_u32;
+        for burst in [1, 1, 9, 40, 1].into_iter().chain([1; 20]).chain([0; 10]).chain([6, 1, 1, 33, 0, 1]) {
+            for _ in 0..burst {
+                let mut bytes = frame(1, mac(2));
+                bytes[20..24].copy_from_slice(&count.to_be_bytes());
+                send(&fars[0], &bytes);
+                count += 1;
+            }
+            // Not until all is written: what waits must not be overtaken by what comes next.
+            worker.ports.activate(0);
+            worker.turn(NOW);
+        }
+        finish(&mut worker);
+        let mut buffer = [0; 2048];
+        for n in 0..count {
+            nix::unistd::read(&fars[1], &mut buffer).unwrap();
+            assert_eq!(buffer[HEADER_LEN + 20..][..4], n.to_be_bytes(), "{io:?}");
+        }
+        assert_eq!(received(&fars[1]), 0);
+    }
+}
+
+#[test]
+fn of_ports_that_are_busy_every_second_is_given_away() {
+    let (_, mut worker, fars) = on_sockets(4, IoChoice::Plain);
+    let bring = |worker: &mut Worker<Snapshot>, frames: [usize; 4]| {
+        for (at, count) in frames.into_iter().enumerate() {
+            (0..count).for_each(|_| send(&fars[at], &frame(at as u32 + 1, mac(254))));
+            worker.ports.activate(at);
+        }
+        worker.turn(NOW);
+        for at in 0..4 {
+            worker.ports.activate(at);
+        }
+        worker.ports.every_second_busy()
+    };
+    assert_eq!(bring(&mut worker, [16, 1, 1, 0]).len(), 0, "the others only acknowledge");
+    assert_eq!(bring(&mut worker, [16, 1, 16, 0]).len(), 1);
+    assert_eq!(bring(&mut worker, [16, 2, 16, 16]).len(), 2);
+}
+
+#[test]
 fn frames_for_the_switch_between_others_leave_each_as_it_was_and_in_order() {
     for io in BOTH {
         let (ports, mut worker, fars) = on_sockets(3, io);

@@ -187,8 +187,9 @@ impl<F: Forward> Start<F> {
             now = self.clock.now();
             if let Some(saturated) = saturation.check(now) {
                 self.mailbox.load.saturated.store(saturated, Ordering::Relaxed);
+                let busy = self.worker.ports.every_second_busy();
                 if saturated {
-                    self.share(&peers);
+                    self.share(busy, &peers);
                 }
             }
         }
@@ -282,12 +283,12 @@ impl<F: Forward> Start<F> {
         !events.is_empty()
     }
 
-    /// Gives every second busy port to a worker that sleeps.
-    fn share(&mut self, peers: &[Mailbox<F>]) {
+    /// Gives the ports in `slots` to a worker that sleeps.
+    fn share(&mut self, slots: Vec<usize>, peers: &[Mailbox<F>]) {
         let mut sleepers =
             peers.iter().enumerate().filter(|(at, peer)| *at != self.index && peer.is_asleep()).map(|(_, peer)| peer);
         let Some(peer) = sleepers.next() else { return };
-        for slot in self.worker.ports.every_second_active() {
+        for slot in slots {
             let Some((served, baggage)) = self.let_go(slot) else { continue };
             if let Err((served, baggage)) = peer.offer(served, baggage) {
                 self.serve(served, baggage, self.clock.now());

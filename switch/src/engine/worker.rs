@@ -15,6 +15,9 @@ use crate::port::RxPort;
 /// Most frames of one burst, and of one round over all ports.
 pub(super) const MOST_FRAMES: usize = 32;
 
+/// The busiest port has at most so many times the bytes of another that is busy.
+const A_PART: u64 = 8;
+
 /// What a read gave.
 pub(super) enum Reading {
     /// This many bytes, offload header included.
@@ -117,9 +120,13 @@ impl Ports {
 
     /// Lets go of ports that had nothing to read, and not lately either.
     fn quieten(&mut self, now: Instant) {
+        if self.empty.is_empty() {
+            return;
+        }
+        let beside_dense = (0..self.active.len()).any(|at| self.active(at).is_some_and(|served| !served.is_sparse()));
         while let Some(slot) = self.empty.pop() {
             let Some(served) = self.slots[slot].as_deref_mut() else { continue };
-            if !served.lingers(now) {
+            if !served.lingers(beside_dense, now) {
                 served.active = false;
                 self.active.retain(|&other| other != slot);
             }
@@ -131,9 +138,14 @@ impl Ports {
         self.active.len() <= MOST_FRAMES
     }
 
-    /// Slots of every second active port: what a saturated worker gives away.
-    pub(super) fn every_second_active(&self) -> Vec<usize> {
-        self.active.iter().skip(1).step_by(2).copied().collect()
+    /// Slots of every second busy port: what a saturated worker gives away. Busy is an active port that brought at least
+    /// [`A_PART`] of the busiest one's bytes since the last call; one with acknowledgements alone is not.
+    pub(super) fn every_second_busy(&mut self) -> Vec<usize> {
+        let bytes: Vec<u64> =
+            self.slots.iter_mut().map(|slot| slot.as_mut().map_or(0, |served| served.take_bytes())).collect();
+        let most = self.active.iter().map(|&slot| bytes[slot]).max().unwrap_or(0);
+        let busy = self.active.iter().filter(|&&slot| bytes[slot] >= most / A_PART);
+        busy.skip(1).step_by(2).copied().collect()
     }
 
     pub(super) fn served(&self, at: usize) -> Option<&Served> {
