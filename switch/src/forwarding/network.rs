@@ -348,11 +348,9 @@ struct Arrival<'a> {
 }
 
 impl Arrival<'_> {
-    /// What a copy costs: each segment has the headers.
+    /// What a copy costs.
     fn bytes(&self) -> u64 {
-        let len = self.frame.bytes().len();
-        let more = self.offload.segments(len).saturating_sub(1) * usize::from(self.offload.header_len);
-        (len + more) as u64
+        self.offload.bytes(self.frame.bytes().len())
     }
 }
 

@@ -203,6 +203,13 @@ impl Offload {
             }
         }
     }
+
+    /// The bytes of these together: each has the headers.
+    #[inline]
+    pub fn bytes(&self, frame_len: usize) -> u64 {
+        let more = (self.segments(frame_len) - 1) * usize::from(self.header_len);
+        (frame_len + more) as u64
+    }
 }
 
 /// Rules 2 and 3, for a frame that passed rule 1 and asks for segmentation.
