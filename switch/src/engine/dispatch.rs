@@ -1,8 +1,9 @@
 //! From a frame that was read to the copies of it that are sent.
 
+use super::backlog::Space;
 use super::buffers::{READ_SPACE, read_offset};
 use super::served::Served;
-use super::{Arrival, Forward, Local, Out, Verdict};
+use super::{Arrival, Forward, Local, Out, Place, Verdict};
 use crate::forwarding::{Decision, DropReason, EgressDrop, Instant, PortIndex, Scratch};
 use crate::frame::Offload;
 use crate::frame::offload::{HEADER_LEN, MAX_SEGMENTS};
@@ -25,8 +26,8 @@ pub(super) struct Desk<F: Forward> {
     /// The worker's number: which set of counters of a [`TxPort`] is its own.
     pub(super) worker: usize,
     pub(super) scratch: Scratch,
-    /// Where a frame is finished in software for a port without the offload.
-    space: Vec<u8>,
+    /// For frames that go out past the outbox.
+    pub(super) space: Space,
     /// When the last frame was read.
     pub(super) last_frame: Instant,
     /// It was part of a bulk transfer.
@@ -43,7 +44,7 @@ impl<F: Forward> Desk<F> {
         Desk {
             worker,
             scratch: Scratch::with_ports(0),
-            space: Vec::with_capacity(READ_SPACE),
+            space: Space::default(),
             last_frame: Instant::default(),
             last_was_bulk: true,
             local,
@@ -51,8 +52,8 @@ impl<F: Forward> Desk<F> {
     }
 
     /// Who takes what is addressed to the switch itself, and how he sends.
-    pub(super) fn local<'a>(&'a mut self, forward: &'a F) -> (&'a mut F::Local, Out<'a, F>) {
-        (&mut self.local, Out { forward, worker: self.worker, space: &mut self.space })
+    pub(super) fn local<'a>(&'a mut self, forward: &'a F, now: Instant) -> (&'a mut F::Local, Out<'a, F>) {
+        (&mut self.local, Out { forward, worker: self.worker, space: &mut self.space, now })
     }
 
     /// Decides about the `read_len` bytes that were read from `served` into `buffer`, and sends what is to be sent. Whether the
@@ -73,6 +74,8 @@ impl<F: Forward> Desk<F> {
         let frame_len = read_len.saturating_sub(header_len);
         let verdict = if read_len + read_offset(header_len) >= READ_SPACE {
             Verdict { decision: Decision::Drop(DropReason::Truncated), offload: Offload::NONE }
+        } else if served.loses(frame_len, now) {
+            Verdict { decision: Decision::Drop(DropReason::RateLimit), offload: Offload::NONE }
         } else {
             if header_len == 0 {
                 buffer[..HEADER_LEN].fill(0);
@@ -80,11 +83,14 @@ impl<F: Forward> Desk<F> {
             let bytes = &mut buffer[..HEADER_LEN + frame_len];
             forward.forward(place, &mut served.limiter, bytes, now, &mut self.scratch)
         };
+        if verdict.decision != Decision::Drop(DropReason::RateLimit) {
+            served.charge(&verdict.offload, frame_len, now);
+        }
         let mut decision = verdict.decision;
         if decision == Decision::Local {
             let bytes = &buffer[HEADER_LEN..HEADER_LEN + frame_len];
             let arrival = Arrival { port: served.rx.id(), place, bytes, offload: &verdict.offload };
-            let (local, out) = self.local(forward);
+            let (local, out) = self.local(forward, now);
             if let Err(reason) = local.deliver(arrival, out, now) {
                 decision = Decision::Drop(reason);
             }
@@ -93,13 +99,13 @@ impl<F: Forward> Desk<F> {
         match decision {
             Decision::Unicast(port) => {
                 let bytes = &buffer[..HEADER_LEN + frame_len];
-                self.send(forward, place.network, port, bytes, &verdict.offload, outbox);
+                self.send(forward, Place { port, ..place }, bytes, &verdict.offload, now, outbox);
             }
             Decision::Flood => {
                 let bytes = &buffer[..HEADER_LEN + frame_len];
                 for at in 0..self.scratch.recipients.len() {
                     let port = self.scratch.recipients[at];
-                    self.send(forward, place.network, port, bytes, &verdict.offload, outbox);
+                    self.send(forward, Place { port, ..place }, bytes, &verdict.offload, now, outbox);
                 }
             }
             Decision::Answer => {
@@ -107,7 +113,7 @@ impl<F: Forward> Desk<F> {
                 let end = HEADER_LEN + self.scratch.answer.len();
                 buffer[HEADER_LEN..end].copy_from_slice(&self.scratch.answer);
                 Offload::NONE.write(&mut buffer[..HEADER_LEN]);
-                self.send(forward, place.network, place.port, &buffer[..end], &Offload::NONE, outbox);
+                self.send(forward, place, &buffer[..end], &Offload::NONE, now, outbox);
             }
             Decision::Local | Decision::Drop(_) => {}
         }
@@ -117,21 +123,34 @@ impl<F: Forward> Desk<F> {
     fn send(
         &mut self,
         forward: &F,
-        network: u32,
-        port: PortIndex,
+        to: Place,
         bytes: &[u8],
         offload: &Offload,
+        now: Instant,
         outbox: &mut impl Outbox,
     ) {
-        let tx = forward.tx(network, port);
-        if tx.header_len() == HEADER_LEN && offload.segments(bytes.len() - HEADER_LEN) <= MAX_SEGMENTS {
-            outbox.send(network, port, tx, bytes);
+        let tx = forward.tx(to.network, to.port);
+        if let Some(shaper) = tx.shaper() {
+            // What became of it is counted there.
+            let _ = self.space.send_shaped((tx, shaper), offload, &[bytes], self.worker, now);
+        } else if takes_whole(tx, bytes, offload) {
+            outbox.send(to.network, to.port, tx, bytes);
         } else {
             outbox.settle();
             let frame = &bytes[HEADER_LEN..];
-            tx.count(self.worker, frame.len(), finish(tx, frame, offload, &mut self.space));
+            tx.count(self.worker, frame.len(), finish(tx, frame, offload, &mut self.space.finished));
         }
     }
+}
+
+/// Whether `tx` takes `bytes`, offload header first, as they are.
+fn takes_whole(tx: &TxPort, bytes: &[u8], offload: &Offload) -> bool {
+    tx.header_len() == HEADER_LEN && offload.segments(bytes.len() - HEADER_LEN) <= MAX_SEGMENTS
+}
+
+/// Writes `bytes`, offload header first, at once.
+pub(super) fn write_whole(tx: &TxPort, bytes: &[u8], offload: &Offload, space: &mut Vec<u8>) -> Result<(), EgressDrop> {
+    if takes_whole(tx, bytes, offload) { tx.write(bytes) } else { finish(tx, &bytes[HEADER_LEN..], offload, space) }
 }
 
 /// To a port without the offload, or cut so fine that no kernel shall do it at once: the sums made, the segments cut. Written at

@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use mio::{Registry, Waker};
 
+use super::backlog::Space;
 use super::dispatch::finish;
 use super::{Forward, Place};
 use crate::forwarding::{DropReason, EgressDrop, Instant, PortId};
 use crate::frame::Offload;
 use crate::frame::offload::{HEADER_LEN, MAX_SEGMENTS};
-use crate::port::TxPort;
+use crate::port::{Shaper, TxPort};
 
 /// Tokens from here on are a [`Local`]'s own; below it they are ports.
 pub const LOCAL_TOKENS: usize = 1 << 62;
@@ -109,14 +110,15 @@ pub enum Activity {
 pub struct Out<'a, F> {
     pub(super) forward: &'a F,
     pub(super) worker: usize,
-    pub(super) space: &'a mut Vec<u8>,
+    pub(super) space: &'a mut Space,
+    pub(super) now: Instant,
 }
 
 impl<'a, F: Forward> Out<'a, F> {
     /// For whoever calls a [`Local`] by hand, as a simulation does. `worker` is whose counters count what is sent, `space` is
     /// where frames are finished for plain ports.
-    pub fn by_hand(forward: &'a F, worker: usize, space: &'a mut Vec<u8>) -> Self {
-        Out { forward, worker, space }
+    pub fn by_hand(forward: &'a F, worker: usize, space: &'a mut Space, now: Instant) -> Self {
+        Out { forward, worker, space, now }
     }
 
     /// What is published.
@@ -126,7 +128,12 @@ impl<'a, F: Forward> Out<'a, F> {
 
     /// For another call.
     pub fn again(&mut self) -> Out<'_, F> {
-        Out { forward: self.forward, worker: self.worker, space: self.space }
+        Out { forward: self.forward, worker: self.worker, space: self.space, now: self.now }
+    }
+
+    /// How many bytes the port at `place` takes now without losing one: all, but where its rate has a limit.
+    pub fn room(&self, place: Place) -> usize {
+        self.forward.tx(place.network, place.port).shaper().map_or(usize::MAX, Shaper::room)
     }
 
     /// Sends one frame to the port at `place`: `headers`, from Ethernet to the upper layer, and at most two pieces of payload. `offload`
@@ -134,7 +141,7 @@ impl<'a, F: Forward> Out<'a, F> {
     /// that port.
     ///
     /// # Errors
-    /// Why it was not sent: `NoMemory` when the receiver's queue is full.
+    /// Why it was not sent: `NoMemory` when the receiver's queue is full, `RateLimit` when that of the limit of its rate is.
     ///
     /// # Panics
     /// When there are more than two pieces.
@@ -148,9 +155,13 @@ impl<'a, F: Forward> Out<'a, F> {
         assert!(payload.len() <= MAX_PARTS, "at most two pieces");
         let tx = self.forward.tx(place.network, place.port);
         let len = headers.len() + payload.iter().map(|part| part.len()).sum::<usize>();
+        let mut header = [0; HEADER_LEN];
+        offload.write(&mut header);
+        if let Some(shaper) = tx.shaper() {
+            let parts = [&[&header[..], headers][..], payload].concat();
+            return self.space.send_shaped((tx, shaper), offload, &parts, self.worker, self.now);
+        }
         if tx.header_len() == HEADER_LEN && offload.segments(len) <= MAX_SEGMENTS {
-            let mut header = [0; HEADER_LEN];
-            offload.write(&mut header);
             let outcome = tx.write_parts(&header, headers, payload);
             tx.count(self.worker, len, outcome);
             return outcome;
@@ -167,7 +178,7 @@ impl<'a, F: Forward> Out<'a, F> {
         payload: &[&[u8]],
     ) -> Result<(), EgressDrop> {
         let frame = [&[headers], payload].concat().concat();
-        let outcome = finish(tx, &frame, offload, self.space);
+        let outcome = finish(tx, &frame, offload, &mut self.space.finished);
         tx.count(self.worker, frame.len(), outcome);
         outcome
     }

@@ -14,6 +14,7 @@
 //! Two ways of reading and writing behave the same: [`plain`] makes one system call per frame, [`ring`] one per round of frames.
 //! Nothing allocates per frame, and no queue lies between the reading of a frame and its writing.
 
+mod backlog;
 mod balance;
 mod buffers;
 mod clock;
@@ -31,6 +32,7 @@ mod tests;
 mod thread;
 mod worker;
 
+pub use backlog::Space;
 pub use forward::{Forward, Place, Verdict};
 pub use local::{Activity, Arrival, LOCAL_TOKENS, Local, Nobody, Out, Ready};
 pub use snapshot::{NetworkView, Plan, Snapshot};

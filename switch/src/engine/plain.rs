@@ -65,6 +65,10 @@ impl Plain {
                     served.saw_frame(len, now);
                     outward += usize::from(!desk.dispatch(forward, served, buffer, len, now, &mut outbox));
                     frames += 1;
+                    if served.due(now).is_some() {
+                        ports.found_spent(at);
+                        return frames;
+                    }
                 }
                 Reading::Empty => {
                     ports.found_empty(at);

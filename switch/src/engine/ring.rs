@@ -238,6 +238,9 @@ impl Ring {
             }
             frames += read;
             served.count_round(group.len(), read, inward);
+            if served.due(now).is_some() {
+                ports.found_spent(at);
+            }
             match outcome {
                 Reading::Frame(_) => {}
                 Reading::Empty => ports.found_empty(at),

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use super::buffers::READ_SPACE;
 use super::{Forward, Place};
-use crate::forwarding::{Instant, Limiter, Rate};
+use crate::forwarding::{Instant, Limiter, Rate, Standing};
+use crate::frame::Offload;
 use crate::port::RxPort;
 
 /// The largest depth of a round's reads from one port. Above 8 no gain was measured, and other ports wait longer.
@@ -18,7 +20,7 @@ const LEAN_ROUNDS: u32 = 8;
 
 /// How a port's frames come, by which a ring reads them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pace {
+pub(super) enum Density {
     /// One by one, or for the switch itself: read and written by plain calls. A round trip is then a fifth shorter than through
     /// the ring, and frames for the switch itself, of which no copy waits to be written, share one buffer, which stays in the cache.
     Sparse,
@@ -36,22 +38,81 @@ pub(super) enum Pace {
 pub(super) struct Served {
     pub(super) rx: RxPort,
     pub(super) limiter: Limiter,
+    /// The limit of its rate, where it has one.
+    pace: Option<Pace>,
+    /// It is not read before it may send again: frames wait in its device's ring.
+    pub(super) held: bool,
     pub(super) place: Option<Place>,
     /// In the worker's list of ports to read.
     pub(super) active: bool,
     /// Its device is gone and control was told.
     pub(super) gone: bool,
-    pub(super) pace: Pace,
+    pub(super) density: Density,
+    most_depth: u32,
     /// When the last frame was read.
     last_frame: Instant,
     /// Bytes that were read since [`Served::take_bytes`].
     bytes: u64,
 }
 
+/// How much is read of a port. What was read has passed, and is owed where it was too much.
+#[derive(Debug)]
+struct Pace {
+    rate: Rate,
+    bucket: Limiter,
+    /// What waits meanwhile in its device.
+    standing: Standing,
+}
+
 impl Served {
     pub(super) fn new(rx: RxPort, now: Instant) -> Self {
         let limiter = Limiter::new(Rate { bytes_per_second: 0, burst: 0 }, now);
-        Served { rx, limiter, place: None, active: false, gone: false, pace: Pace::Sparse, last_frame: now, bytes: 0 }
+        let pace = rx.limit().map(|rate| Pace { rate, bucket: Limiter::new(rate, now), standing: Standing::default() });
+        // A round is read before it is charged: no more than the burst is owed, or one frame.
+        let most_depth = pace.as_ref().map_or(MAX_DEPTH, |pace| {
+            u32::try_from(pace.rate.burst / READ_SPACE as u64).unwrap_or(MAX_DEPTH).clamp(1, MAX_DEPTH)
+        });
+        Served {
+            rx,
+            limiter,
+            pace,
+            held: false,
+            place: None,
+            active: false,
+            gone: false,
+            density: Density::Sparse,
+            most_depth,
+            last_frame: now,
+            bytes: 0,
+        }
+    }
+
+    /// A frame was read; whether it is lost, so that its sender hears of a queue that does not end.
+    #[inline]
+    pub(super) fn loses(&mut self, frame_len: usize, now: Instant) -> bool {
+        self.pace.as_mut().is_some_and(|pace| pace.standing.loses(frame_len, now))
+    }
+
+    /// There was nothing to read.
+    #[inline]
+    pub(super) fn saw_nothing(&mut self) {
+        if let Some(pace) = &mut self.pace {
+            pace.standing.end();
+        }
+    }
+
+    /// A frame was read: it counts, whatever becomes of it.
+    #[inline]
+    pub(super) fn charge(&mut self, offload: &Offload, frame_len: usize, now: Instant) {
+        if let Some(Pace { rate, bucket, .. }) = &mut self.pace {
+            bucket.charge(offload.bytes(frame_len), *rate, now);
+        }
+    }
+
+    /// When it may send again, where it may not now.
+    #[inline]
+    pub(super) fn due(&self, now: Instant) -> Option<Instant> {
+        self.pace.as_ref().and_then(|pace| pace.bucket.due(pace.rate, now))
     }
 
     /// Finds its place in a new publication; its budget starts full when it had none.
@@ -75,33 +136,33 @@ impl Served {
     }
 
     pub(super) fn is_sparse(&self) -> bool {
-        self.pace == Pace::Sparse
+        self.density == Density::Sparse
     }
 
     /// Reads of the next round.
     pub(super) fn depth(&self) -> u32 {
-        match self.pace {
-            Pace::Sparse => 0,
-            Pace::Dense { depth, .. } => depth,
+        match self.density {
+            Density::Sparse => 0,
+            Density::Dense { depth, .. } => depth,
         }
     }
 
     /// Frames come in numbers.
     pub(super) fn crowd(&mut self) {
-        self.pace = Pace::Dense { depth: 2, lean: 0 };
+        self.density = Density::Dense { depth: self.most_depth.min(2), lean: 0 };
     }
 
     /// Of `asked` reads of a round, `read` gave a frame, `inward` of these for the switch itself. A port becomes sparse only when
     /// no copy of its frames waits to be written, which later ones would overtake.
     pub(super) fn count_round(&mut self, asked: usize, read: usize, inward: usize) {
-        let Pace::Dense { depth, lean } = self.pace else { return };
+        let Density::Dense { depth, lean } = self.density else { return };
         let lean = if read > 1 { 0 } else { lean + 1 };
-        self.pace = if read == inward && (read > 0 || lean >= LEAN_ROUNDS) {
-            Pace::Sparse
+        self.density = if read == inward && (read > 0 || lean >= LEAN_ROUNDS) {
+            Density::Sparse
         } else if read == asked {
-            Pace::Dense { depth: (depth * 2).min(MAX_DEPTH), lean }
+            Density::Dense { depth: (depth * 2).min(self.most_depth), lean }
         } else {
-            Pace::Dense { depth: u32::try_from(read.max(1)).expect("at most a round"), lean }
+            Density::Dense { depth: u32::try_from(read.max(1)).expect("at most a round"), lean }
         };
     }
 

@@ -15,7 +15,7 @@ use crate::forwarding::{DropReason, FdbLimits, Network, NetworkSpec, PortSpec, R
 use crate::frame::Mac;
 use crate::frame::offload::HEADER_LEN;
 use crate::frame::testing;
-use crate::port::{self, Cable, Plug, PortCounts, RxCounters, TxPort};
+use crate::port::{self, Cable, Limits, Plug, PortCounts, RxCounters, TxPort};
 
 const NOW: Instant = Instant(1_000_000_000);
 const BOTH: [IoChoice; 2] = [IoChoice::Uring, IoChoice::Plain];
@@ -100,11 +100,16 @@ fn on_cables(count: u32, header_len: usize) -> (Ports, Worker<Snapshot>, Vec<Plu
 
 /// Ports on socket pairs, a worker with this I/O, and the far ends.
 fn on_sockets(count: u32, io: IoChoice) -> (Ports, Worker<Snapshot>, Vec<OwnedFd>) {
+    on_limited_sockets(count, io, Limits::default())
+}
+
+/// The same with limits of their rates.
+fn on_limited_sockets(count: u32, io: IoChoice, limits: Limits) -> (Ports, Worker<Snapshot>, Vec<OwnedFd>) {
     let (mut ports, mut fars, mut read) = (Ports::default(), Vec::new(), Vec::new());
     for id in 1..=count {
         let (far, fd) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_NONBLOCK).unwrap();
         let info = TapInfo { ifname: "eth0".into(), header_len: HEADER_LEN, offload: 0 };
-        read.push(ports.add(port::open(PortId(id), Tap { fd, info }, 1)));
+        read.push(ports.add(port::open_limited(PortId(id), Tap { fd, info }, 1, limits)));
         fars.push(far);
     }
     let rounds = Rounds::choose(io).expect("a kernel with io_uring");
@@ -348,4 +353,49 @@ fn a_port_that_is_not_published_is_not_taken() {
     assert!(far.send(&[&frame(9, mac(1))]));
     finish(&mut worker);
     assert_eq!(Arc::strong_count(&counters), 1, "its read side was dropped");
+}
+
+/// A frame of this file takes 60 ms.
+const SLOW: Rate = Rate { bytes_per_second: 1000, burst: 1 };
+
+#[test]
+fn a_port_that_sent_too_much_is_not_read_before_that_is_paid_off() {
+    for io in BOTH {
+        let (ports, mut worker, fars) = on_limited_sockets(2, io, Limits { rx: Some(SLOW), tx: None });
+        (0..3).for_each(|_| send(&fars[0], &frame(1, mac(2))));
+        let mut now = NOW;
+        for passed in 1..=3 {
+            (0..4).for_each(|_| _ = worker.turn(now));
+            assert_eq!(received(&fars[1]), 1, "{io:?}, frame {passed}");
+            // What becomes readable meanwhile does not change that.
+            worker.ports.activate(0);
+            worker.turn(now);
+            let due = worker.deadline().expect("it is due");
+            assert!((59..=60).contains(&due.since(now).as_millis()), "{io:?}");
+            now = due;
+        }
+        worker.turn(now);
+        assert_eq!(worker.deadline(), None, "nothing is owed, and nothing wakes the thread");
+        assert_eq!(ports.counts(0).unicast, 3);
+    }
+}
+
+#[test]
+fn frames_for_a_port_with_a_limit_wait_in_order_and_wake_the_worker_when_due() {
+    for io in BOTH {
+        let (ports, mut worker, fars) = on_limited_sockets(2, io, Limits { rx: None, tx: Some(SLOW) });
+        (0..3).for_each(|_| send(&fars[0], &frame(1, mac(2))));
+        finish(&mut worker);
+        let mut now = NOW;
+        for passed in 1..=3 {
+            worker.turn(now);
+            assert_eq!(received(&fars[1]), 1, "{io:?}, frame {passed}");
+            assert_eq!(ports.counts(1).tx_frames, passed);
+            if let Some(due) = worker.deadline() {
+                now = due;
+            }
+        }
+        worker.turn(now);
+        assert_eq!(worker.deadline(), None, "nothing waits, and nothing wakes the thread");
+    }
 }

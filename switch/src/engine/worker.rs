@@ -1,6 +1,8 @@
 //! A worker's ports and its turn: one round of reads, decisions and writes. The thread around it waits; a simulation
 //! calls the turn by hand.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +55,10 @@ pub(super) struct Ports {
     active: Vec<usize>,
     /// Of `active`, those whose last read found nothing.
     empty: Vec<usize>,
+    /// Of `active`, those that have sent as much as they may for now.
+    spent: Vec<usize>,
+    /// Slots of ports that are not read until then, for that reason.
+    held: BinaryHeap<Reverse<(Instant, usize)>>,
     /// Where the next rotation starts, so that no port is always first.
     start: usize,
     gone: Vec<PortId>,
@@ -71,17 +77,19 @@ impl Ports {
 
     pub(super) fn remove(&mut self, at: usize) -> Option<Box<Served>> {
         let mut served = self.slots.get_mut(at)?.take()?;
-        served.active = false;
+        (served.active, served.held) = (false, false);
         self.active.retain(|&slot| slot != at);
         self.empty.retain(|&slot| slot != at);
+        self.held.retain(|Reverse((_, slot))| *slot != at);
         self.free.push(at);
         Some(served)
     }
 
-    /// To be read in the next turn.
+    /// To be read in the next turn; one that is held is, once it may send again.
     pub(super) fn activate(&mut self, at: usize) {
         if let Some(Some(served)) = self.slots.get_mut(at)
             && !served.active
+            && !served.held
             && !served.gone
         {
             served.active = true;
@@ -97,15 +105,46 @@ impl Ports {
         (0..count).map(move |step| (start + step) % count)
     }
 
-    /// The port at `at` of the rotation, unless it has no place in what is published.
+    /// The port at `at` of the rotation, unless it has no place in what is published or may not send more.
     pub(super) fn active(&mut self, at: usize) -> Option<&mut Served> {
         let slot = *self.active.get(at)?;
-        self.slots[slot].as_deref_mut().filter(|served| served.place.is_some() && !served.gone)
+        self.slots[slot].as_deref_mut().filter(|served| served.place.is_some() && !served.gone && !served.held)
     }
 
     /// The port at `at` of the rotation had nothing to read.
     pub(super) fn found_empty(&mut self, at: usize) {
-        self.empty.push(self.active[at]);
+        let slot = self.active[at];
+        if let Some(served) = self.slots[slot].as_deref_mut() {
+            served.saw_nothing();
+        }
+        self.empty.push(slot);
+    }
+
+    /// The port at `at` of the rotation has sent as much as it may for now.
+    pub(super) fn found_spent(&mut self, at: usize) {
+        let slot = self.active[at];
+        if let Some(served) = self.slots[slot].as_deref_mut() {
+            served.held = true;
+        }
+        self.spent.push(slot);
+    }
+
+    /// Ports that may send again are read again.
+    fn release(&mut self, now: Instant) {
+        while let Some(&Reverse((due, slot))) = self.held.peek()
+            && due <= now
+        {
+            self.held.pop();
+            if let Some(served) = self.slots[slot].as_deref_mut() {
+                served.held = false;
+            }
+            self.activate(slot);
+        }
+    }
+
+    /// When the next port may send again.
+    fn next_release(&self) -> Option<Instant> {
+        self.held.peek().map(|Reverse((due, _))| *due)
     }
 
     /// The device of the port at `at` of the rotation is gone.
@@ -118,8 +157,14 @@ impl Ports {
         self.empty.push(slot);
     }
 
-    /// Lets go of ports that had nothing to read, and not lately either.
+    /// Lets go of ports that had nothing to read, and not lately either, and of those that may not send more.
     fn quieten(&mut self, now: Instant) {
+        while let Some(slot) = self.spent.pop() {
+            let Some(served) = self.slots[slot].as_deref_mut() else { continue };
+            served.active = false;
+            self.active.retain(|&other| other != slot);
+            self.held.push(Reverse((served.due(now).unwrap_or(now), slot)));
+        }
         if self.empty.is_empty() {
             return;
         }
@@ -205,7 +250,7 @@ impl<F: Forward> Worker<F> {
     ) -> Option<usize> {
         served.settle(&*self.forward, now);
         served.place?;
-        let (local, out) = self.desk.local(&self.forward);
+        let (local, out) = self.desk.local(&self.forward, now);
         local.take(served.rx.id(), baggage, out, now);
         Some(self.ports.insert(served))
     }
@@ -213,6 +258,7 @@ impl<F: Forward> Worker<F> {
     /// Goes by `forward` from now on, and drops the ports that it does not name, returning their slots.
     pub fn adopt(&mut self, forward: Arc<F>, now: Instant) -> Vec<usize> {
         self.rounds.flush(&*self.forward, self.desk.worker);
+        self.desk.space.adopt(&*self.forward, &*forward, self.desk.worker);
         let mut dropped = Vec::new();
         for (at, served) in self.ports.iter_mut() {
             served.settle(&*forward, now);
@@ -224,7 +270,7 @@ impl<F: Forward> Worker<F> {
         self.desk.scratch.reserve_ports(largest);
         self.rounds.adopt(&*forward);
         self.forward = forward;
-        let (local, out) = self.desk.local(&self.forward);
+        let (local, out) = self.desk.local(&self.forward, now);
         local.adopt(out, now);
         dropped
     }
@@ -247,14 +293,16 @@ impl<F: Forward> Worker<F> {
     pub fn turn(&mut self, now: Instant) -> usize {
         // What a socket brought goes out before a system call is spent on looking at the ports.
         let early = std::mem::take(&mut self.heard) && self.local_turn(now);
+        self.ports.release(now);
         let frames = self.rounds.turn(&*self.forward, &mut self.ports, &mut self.desk, now);
         self.ports.quieten(now);
-        frames + usize::from(early) + usize::from(self.local_turn(now))
+        let late = self.desk.space.take_out(&*self.forward, self.desk.worker, now);
+        frames + late + usize::from(early) + usize::from(self.local_turn(now))
     }
 
     /// What is due of the switch's own; whether that was anything.
     fn local_turn(&mut self, now: Instant) -> bool {
-        let (local, out) = self.desk.local(&self.forward);
+        let (local, out) = self.desk.local(&self.forward, now);
         let activity = local.turn(out, now);
         if activity != Activity::Idle {
             self.desk.last_frame = now;
@@ -269,9 +317,10 @@ impl<F: Forward> Worker<F> {
         self.desk.local.event(token, ready);
     }
 
-    /// When the next timer is due, at the latest.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        self.desk.local.deadline()
+    /// When the next timer is due, at the latest, or what waits for a limit of a rate.
+    pub fn deadline(&self) -> Option<Instant> {
+        let (released, due) = (self.ports.next_release(), self.desk.space.next_due());
+        [self.desk.local.deadline(), released, due].into_iter().flatten().min()
     }
 
     /// How long ago the last frame was read, if it is one that may be answered soon: a small one.

@@ -68,6 +68,8 @@ reasons! {
         Vlan = "vlan",
         /// The sender's flood budget is used up.
         FloodLimit = "flood_limit",
+        /// Frames have waited for the limit of the sender's rate for long, and this one is lost so that it hears of that.
+        RateLimit = "rate_limit",
         /// Container-to-container traffic that no rule allows.
         Icc = "icc",
         /// A later fragment whose first one was not seen or not allowed.
@@ -118,6 +120,8 @@ reasons! {
         Refused = "refused",
         /// It does not fit this port and cannot be cut.
         TooBig = "tx_too_big",
+        /// As much waits for the port already as the limit of its rate lets wait.
+        RateLimit = "tx_rate_limit",
     }
 }
 

@@ -27,6 +27,7 @@ mod network;
 mod policy;
 mod ranges;
 mod seed;
+mod standing;
 mod static_macs;
 mod tables;
 #[cfg(test)]
@@ -42,4 +43,5 @@ pub use limiter::{Limiter, Rate};
 pub use network::{Network, NetworkSpec, PortSpec, Uplink};
 pub use policy::{Rule, RulePort};
 pub use ranges::Ranges;
+pub use standing::Standing;
 pub use tables::Tables;

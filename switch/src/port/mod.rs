@@ -10,11 +10,13 @@
 mod cable;
 mod counters;
 mod rx;
+mod shaper;
 mod tx;
 
 pub use cable::{Cable, Plug};
 pub use counters::{PortCounts, RxCounters};
 pub use rx::RxPort;
+pub(crate) use shaper::{Admission, Next, Shaper, Waiting};
 pub use tx::TxPort;
 pub(crate) use tx::reason as drop_reason;
 
@@ -23,7 +25,7 @@ use std::sync::Arc;
 
 use tapswitch_netns::Tap;
 
-use crate::forwarding::PortId;
+use crate::forwarding::{PortId, Rate};
 
 /// What a port's frames come from and go to.
 #[derive(Clone, Debug)]
@@ -41,20 +43,51 @@ impl Link {
     }
 }
 
+/// The limits of a port's rate, for its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Of what is read from it. It is not read while that is more: frames wait in the device's ring.
+    pub rx: Option<Rate>,
+    /// Of what is written to it. Frames wait in a short queue, and are dropped when that is full.
+    pub tx: Option<Rate>,
+}
+
 /// Splits `tap`. `workers` is how many threads will write it.
 pub fn open(id: PortId, tap: Tap, workers: usize) -> (RxPort, Arc<TxPort>) {
-    split(id, Link::Tap(Arc::new(tap.fd)), tap.info.header_len, workers)
+    open_limited(id, tap, workers, Limits::default())
+}
+
+/// As [`open`], with limits of its rate.
+pub fn open_limited(id: PortId, tap: Tap, workers: usize, limits: Limits) -> (RxPort, Arc<TxPort>) {
+    split(id, Link::Tap(Arc::new(tap.fd)), tap.info.header_len, workers, limits)
 }
 
 /// Splits the switch's end of a cable; frames on it carry `header_len` bytes of offload header, 0 or
 /// [`crate::frame::offload::HEADER_LEN`].
 pub fn open_cable(id: PortId, plug: Plug, header_len: usize, workers: usize) -> (RxPort, Arc<TxPort>) {
-    split(id, Link::Cable(plug), header_len, workers)
+    open_cable_limited(id, plug, header_len, workers, Limits::default())
 }
 
-fn split(id: PortId, link: Link, header_len: usize, workers: usize) -> (RxPort, Arc<TxPort>) {
-    let tx = TxPort::new(id, link.clone(), header_len, workers);
-    (RxPort::new(id, link, header_len), Arc::new(tx))
+/// As [`open_cable`], with limits of its rate.
+pub fn open_cable_limited(
+    id: PortId,
+    plug: Plug,
+    header_len: usize,
+    workers: usize,
+    limits: Limits,
+) -> (RxPort, Arc<TxPort>) {
+    split(id, Link::Cable(plug), header_len, workers, limits)
+}
+
+fn split(
+    id: PortId,
+    link: Link,
+    header_len: usize,
+    workers: usize,
+    limits: Limits,
+) -> (RxPort, Arc<TxPort>) {
+    let tx = TxPort::new(id, link.clone(), header_len, workers, limits.tx);
+    (RxPort::new(id, link, header_len, limits.rx), Arc::new(tx))
 }
 
 /// Reads the counters of both sides, as `stats` shows them. While frames flow the parts are not of one instant.

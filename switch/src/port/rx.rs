@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use super::{Link, RxCounters};
-use crate::forwarding::PortId;
+use crate::forwarding::{PortId, Rate};
 
 /// The read side: owned by one worker by value, moved by message between bursts.
 #[derive(Debug)]
@@ -13,12 +13,13 @@ pub struct RxPort {
     id: PortId,
     link: Link,
     header_len: usize,
+    limit: Option<Rate>,
     counters: Arc<RxCounters>,
 }
 
 impl RxPort {
-    pub(super) fn new(id: PortId, link: Link, header_len: usize) -> Self {
-        RxPort { id, link, header_len, counters: Arc::default() }
+    pub(super) fn new(id: PortId, link: Link, header_len: usize, limit: Option<Rate>) -> Self {
+        RxPort { id, link, header_len, limit, counters: Arc::default() }
     }
 
     /// Its port.
@@ -29,6 +30,11 @@ impl RxPort {
     /// Bytes of offload header before each frame.
     pub fn header_len(&self) -> usize {
         self.header_len
+    }
+
+    /// How much of it may be read; its owner sees to that.
+    pub fn limit(&self) -> Option<Rate> {
+        self.limit
     }
 
     /// Its counters, for control to keep.

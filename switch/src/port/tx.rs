@@ -7,8 +7,8 @@ use nix::errno::Errno;
 use nix::sys::uio::writev;
 
 use super::counters::TxCounters;
-use super::{Link, PortCounts};
-use crate::forwarding::{EgressDrop, PortId};
+use super::{Link, PortCounts, Shaper};
+use crate::forwarding::{EgressDrop, PortId, Rate};
 use crate::frame::offload::HEADER_LEN;
 
 /// The write side: reached by every worker through the snapshot. Each write is one frame, so that two workers may write
@@ -18,13 +18,23 @@ pub struct TxPort {
     id: PortId,
     link: Link,
     header_len: usize,
+    /// What the writers ask first, where its rate has a limit. Control's announcements pass by it.
+    shaper: Option<Box<Shaper>>,
     /// One set per worker, and control's, each with one writer.
     counters: Box<[TxCounters]>,
 }
 
 impl TxPort {
-    pub(super) fn new(id: PortId, link: Link, header_len: usize, workers: usize) -> Self {
-        TxPort { id, link, header_len, counters: (0..=workers).map(|_| TxCounters::default()).collect() }
+    pub(super) fn new(
+        id: PortId,
+        link: Link,
+        header_len: usize,
+        workers: usize,
+        limit: Option<Rate>,
+    ) -> Self {
+        let shaper = limit.map(|rate| Box::new(Shaper::new(rate)));
+        let counters = (0..=workers).map(|_| TxCounters::default()).collect();
+        TxPort { id, link, header_len, shaper, counters }
     }
 
     /// Its port.
@@ -35,6 +45,12 @@ impl TxPort {
     /// Bytes of offload header before each frame; 0 is a port without the offload.
     pub fn header_len(&self) -> usize {
         self.header_len
+    }
+
+    /// Whom to ask before each write, where its rate has a limit.
+    #[inline]
+    pub(crate) fn shaper(&self) -> Option<&Shaper> {
+        self.shaper.as_deref()
     }
 
     /// The descriptor, for registration with a ring; a cable has none.

@@ -12,7 +12,7 @@ use tapswitch::forwarding::{
 };
 use tapswitch::frame::Mac;
 use tapswitch::frame::offload::HEADER_LEN;
-use tapswitch::port::{self, Cable, Plug, PortCounts, RxCounters, TxPort};
+use tapswitch::port::{self, Cable, Limits, Plug, PortCounts, RxCounters, TxPort};
 
 use crate::host::Host;
 use crate::line::{Faults, Line, MTU};
@@ -47,6 +47,8 @@ pub(crate) struct Lan {
     faults: Faults,
     rng: Rng,
     next_port: u32,
+    /// Of the rate of ports that are attached from now on.
+    pub(crate) limits: Limits,
     /// The highest of the worker's slots that a withdrawn port had.
     pub(crate) highest_slot: usize,
     /// Somebody asks for segments, so that a port may get more frames than are counted.
@@ -71,6 +73,7 @@ impl Lan {
             faults,
             rng: Rng::new(seed),
             next_port: 1,
+            limits: Limits::default(),
             highest_slot: 0,
             with_segments: false,
         }
@@ -112,7 +115,7 @@ impl Lan {
         let n = (2..255).find(|&n| !taken(n)).expect("a /24 has room");
         let ipv4 = address4(network, n);
         let ipv6 = Ipv6Addr::new(0xfd00, 0, 0, network as u16, 0, 0, 0, n.into());
-        let (rx, tx) = port::open_cable(id, near.clone(), header_len, 1);
+        let (rx, tx) = port::open_cable_limited(id, near.clone(), header_len, 1, self.limits);
         let spec = PortSpec {
             id,
             mac: Mac::of_ipv4(ipv4),
@@ -217,12 +220,13 @@ impl Lan {
         });
     }
 
-    /// Until a host has something to do.
+    /// Until a host or the worker has something to do.
     fn idle_time(&mut self) -> Duration {
         let now = host_time(self.now);
         let wants = self.hosts.iter_mut().filter_map(|host| host.wants(now)).min();
         let idle = wants.map_or(MAX_JUMP, |at| Duration::from_micros((at - now).total_micros()));
-        idle.clamp(STEP, MAX_JUMP)
+        let due = self.worker.deadline().map_or(MAX_JUMP, |due| due.since(self.now));
+        idle.min(due).clamp(STEP, MAX_JUMP)
     }
 
     pub(crate) fn counts(&self, id: PortId) -> PortCounts {

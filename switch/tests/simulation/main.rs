@@ -12,6 +12,7 @@ mod icc;
 mod lan;
 mod line;
 mod loops;
+mod rates;
 mod rng;
 mod stream;
 mod traffic;

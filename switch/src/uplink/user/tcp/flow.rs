@@ -102,6 +102,8 @@ pub(super) struct Flow {
     epoch: Epoch,
     /// Bytes counted to the account.
     pub(super) held: usize,
+    /// When to look whether there is room for what waits in the socket.
+    again: Option<Instant>,
     /// When the container was last heard, or the far end read.
     pub(super) active: Instant,
     pub(super) slot: Slot,
@@ -166,6 +168,7 @@ impl Flow {
             mean: u32::from(u16::MAX),
             epoch: Epoch::default(),
             held: 0,
+            again: None,
             active: now,
             slot: Slot::default(),
         }
@@ -188,7 +191,7 @@ impl Flow {
 
     /// When it wants to be looked at.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.down.due()
+        [self.down.due(), self.again].into_iter().flatten().min()
     }
 
     /// One direction has ended, and the other not.
@@ -216,7 +219,7 @@ impl Flow {
         let payload: &[&[u8]] = if payload.is_empty() { &[] } else { &[payload] };
         let outcome = out.send(self.home.place, &headers.offload, headers.as_bytes(), payload);
         // Refused frames would be refused again: only a lost one counts as not sent.
-        !matches!(outcome, Err(EgressDrop::NoMemory | EgressDrop::Down | EgressDrop::Gone))
+        !matches!(outcome, Err(EgressDrop::NoMemory | EgressDrop::RateLimit | EgressDrop::Down | EgressDrop::Gone))
     }
 
     /// An acknowledgement, with what is behind holes.
@@ -317,6 +320,12 @@ impl Flow {
 
     /// Its time has come.
     pub(super) fn expire(&mut self, work: &mut Work<'_, '_>) -> Result<(), End> {
+        if self.again.take_if(|again| *again <= work.now).is_some() {
+            self.slot.is_runnable = true;
+        }
+        if self.down.due().is_none_or(|due| due > work.now) {
+            return Ok(());
+        }
         match (self.down.expire(work.now), self.stage) {
             (_, Stage::Connecting) => {}
             (Expired::GiveUp, _) => return Err(End::Reset),

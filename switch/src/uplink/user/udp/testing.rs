@@ -6,7 +6,7 @@ use std::time::{Duration, Instant as Wall};
 
 use mio::{Events, Poll, Token, Waker};
 
-use crate::engine::{Local, NetworkView, Out, Ready, Snapshot, Worker};
+use crate::engine::{Local, NetworkView, Out, Ready, Snapshot, Space, Worker};
 use crate::forwarding::{DropReason, FdbLimits, Instant, Network, NetworkSpec, PortId, PortSpec, Rate, Tables, Uplink};
 use crate::frame::offload::HEADER_LEN;
 use crate::frame::testing::mac;
@@ -97,9 +97,9 @@ impl Stage {
         payload: &[u8],
     ) {
         let view = view(self.tx.clone(), true, vec![publication.clone()]);
-        let mut space = Vec::new();
+        let mut space = Space::default();
         let home = crate::uplink::user::home(&view, PORT).unwrap();
-        let (_, udp, _, mut cx) = self.worker.local().parts(Out::by_hand(&view, 0, &mut space), self.now);
+        let (_, udp, _, mut cx) = self.worker.local().parts(Out::by_hand(&view, 0, &mut space, self.now), self.now);
         udp.client(&mut cx, &home, publication.clone(), near, shown, client).unwrap();
         super::send_datagram(&mut cx, &home, near, shown, payload).unwrap();
     }
@@ -107,8 +107,8 @@ impl Stage {
     /// The container's port comes from another worker.
     pub(in crate::uplink::user) fn take(&mut self, baggage: Option<Baggage>) {
         let view = view(self.tx.clone(), true, Vec::new());
-        let mut space = Vec::new();
-        self.worker.local().take(PORT, baggage, Out::by_hand(&view, 0, &mut space), self.now);
+        let mut space = Space::default();
+        self.worker.local().take(PORT, baggage, Out::by_hand(&view, 0, &mut space, self.now), self.now);
     }
 
     /// The next frame for the container, with its offload header; waits for it.

@@ -1,5 +1,7 @@
 //! A flow that is open: what its socket, and what was heard since, lets it do.
 
+use std::time::Duration;
+
 use super::super::download::Want;
 use super::super::headers::{ACK, FIN, Fields, PSH};
 use super::super::options::Options;
@@ -9,6 +11,9 @@ use crate::engine::Activity;
 
 /// More than this moved at once is part of a bulk transfer.
 const BULK_BYTES: usize = 32 * 1024;
+
+/// How soon to look whether there is room again, unless the container is heard before.
+const ROOM_AGAIN: Duration = Duration::from_millis(2);
 
 impl Flow {
     /// What the socket, and what was heard since, lets it do; how much that was.
@@ -73,6 +78,11 @@ impl Flow {
             if is_new && !(self.ready.readable && self.socket.has_room()) {
                 return Ok(moved);
             }
+            let len = self.fitting(len, work);
+            if len == 0 {
+                self.again = Some(work.now + ROOM_AGAIN);
+                return Ok(moved);
+            }
             let offset = seq.since(self.down.una());
             let got = match self.socket.fetch(offset, &mut work.space[..len]).map_err(|_| End::Reset)? {
                 Some(0) if is_new => {
@@ -101,6 +111,13 @@ impl Flow {
             self.down.blocked(work.now);
         }
         Ok(moved)
+    }
+
+    /// Of `len` bytes, those for which there is room: what the limit of the container's rate has none for stays in the socket,
+    /// which slows the far end down.
+    fn fitting(&self, len: usize, work: &Work<'_, '_>) -> usize {
+        let room = work.out.room(self.home.place);
+        if len <= room { len } else { room - room % usize::from(self.mss) }
     }
 
     /// Sends the first `len` bytes of the space from `seq` on; false: not all of it could be written.

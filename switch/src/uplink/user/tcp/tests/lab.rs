@@ -11,12 +11,12 @@ use smoltcp::socket::tcp;
 
 use super::super::super::User;
 use super::container::{Container, MTU};
-use crate::engine::{Local, NetworkView, Out, Ready, Worker};
+use crate::engine::{Local, NetworkView, Out, Ready, Space, Worker};
 use crate::forwarding::{DropReason, FdbLimits, Instant, Network, NetworkSpec, PortId, PortSpec, Rate, Tables, Uplink};
 use crate::frame::Mac;
 use crate::frame::offload::HEADER_LEN;
 use crate::gateway::Link;
-use crate::port::{self, Cable, RxCounters, TxPort};
+use crate::port::{self, Cable, Limits, PortCounts, RxCounters, TxPort};
 use crate::uplink::{NetworkPlan, Plan, View};
 
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
@@ -87,8 +87,13 @@ fn view(tx: Option<Arc<TxPort>>) -> View {
 impl Lab {
     /// `loss` frames of a thousand are lost, each way.
     pub(super) fn new(loss: u64) -> Self {
+        Lab::limited(loss, Limits::default())
+    }
+
+    /// The same, and the container's rate has `limits`.
+    pub(super) fn limited(loss: u64, limits: Limits) -> Self {
         let (near, far) = Cable::new();
-        let (rx, tx) = port::open_cable(PORT, near, HEADER_LEN, 1);
+        let (rx, tx) = port::open_cable_limited(PORT, near, HEADER_LEN, 1, limits);
         let view = Arc::new(view(Some(tx.clone())));
         let poll = Poll::new().expect("epoll");
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).expect("a waker"));
@@ -186,7 +191,11 @@ impl Lab {
     }
 
     pub(super) fn dropped(&self, reason: DropReason) -> u64 {
-        port::counts(&self.counters, &self.tx).rx_drops[reason.index()]
+        self.counts().rx_drops[reason.index()]
+    }
+
+    pub(super) fn counts(&self) -> PortCounts {
+        port::counts(&self.counters, &self.tx)
     }
 
     /// From now on the container's TCP sums are wrong.
@@ -199,8 +208,8 @@ impl Lab {
         let now = self.now();
         nix::fcntl::fcntl(&socket, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).unwrap();
         let view = self.view.clone();
-        let mut space = Vec::new();
-        let (tcp, _, _, mut cx) = self.worker.local().parts(Out::by_hand(&*view, 0, &mut space), now);
+        let mut space = Space::default();
+        let (tcp, _, _, mut cx) = self.worker.local().parts(Out::by_hand(&*view, 0, &mut space, now), now);
         let home = cx.homes[&PORT];
         let far = SocketAddr::from(([192, 0, 2, 9], 5555));
         tcp.accept(&mut cx, &home, socket, SocketAddr::from((ADDRESS, port)), far);
@@ -209,20 +218,20 @@ impl Lab {
     /// The port's flows leave the worker, and come back to it.
     pub(super) fn change_workers(&mut self) {
         let (now, view) = (self.now(), self.view.clone());
-        let mut space = Vec::new();
+        let mut space = Space::default();
         let user = self.worker.local();
         let baggage = user.let_go(PORT);
         assert_eq!(user.tcp.len(), 0);
-        user.take(PORT, baggage, Out::by_hand(&*view, 0, &mut space), now);
+        user.take(PORT, baggage, Out::by_hand(&*view, 0, &mut space, now), now);
     }
 
     /// The flows are gone, as after a restart.
     pub(super) fn forget_flows(&mut self) {
         let (now, view) = (self.now(), self.view.clone());
-        let mut space = Vec::new();
+        let mut space = Space::default();
         let user = self.worker.local();
         user.let_go(PORT);
-        user.take(PORT, None, Out::by_hand(&*view, 0, &mut space), now);
+        user.take(PORT, None, Out::by_hand(&*view, 0, &mut space, now), now);
     }
 
     /// Control withdraws the port.

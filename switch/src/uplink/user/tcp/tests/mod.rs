@@ -8,12 +8,13 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
 use smoltcp::socket::tcp::State;
 
-use crate::forwarding::DropReason;
+use crate::forwarding::{DropReason, EgressDrop, Rate};
+use crate::port::Limits;
 use lab::{Lab, stream};
 
 /// Accepts one client after the other, and has each served by a thread.
@@ -58,6 +59,19 @@ fn bytes_arrive_whole_over_a_cable_that_loses_frames() {
     let mut lab = Lab::new(20);
     let sent = stream(600_000);
     assert!(lab.exchange(serve(mirror), &sent) == sent);
+    lab.run("the flow ends", |lab| lab.flows() == 0);
+}
+
+#[test]
+fn a_download_goes_at_the_limit_of_the_container_s_rate_and_loses_nothing() {
+    let limit = Rate { bytes_per_second: 1_000_000, burst: 65_536 };
+    let mut lab = Lab::limited(0, Limits { rx: None, tx: Some(limit) });
+    let sent = stream(500_000);
+    let start = Instant::now();
+    assert!(lab.exchange(serve(mirror), &sent) == sent);
+    let took = start.elapsed();
+    assert!(took >= Duration::from_millis(434), "500 kB in {took:?}");
+    assert_eq!(lab.counts().tx_drops, [0; EgressDrop::COUNT]);
     lab.run("the flow ends", |lab| lab.flows() == 0);
 }
 
