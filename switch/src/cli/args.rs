@@ -10,6 +10,7 @@ use crate::daemon::api::client::{Client, encoded};
 use crate::daemon::api::types::{EndpointInfo, NetworkCreate, Subnet4, Subnet6, UplinkKind};
 use crate::daemon::name::{Name, Target};
 use crate::daemon::publish::PublishSpec;
+use crate::daemon::rate_limit::RateLimit;
 use crate::frame::Mac;
 
 /// The properties of a network: `up` and `network create` take them.
@@ -87,6 +88,12 @@ pub(super) struct EndpointFlags {
     /// Let clients of the host's port HOST, or one that is free, reach CONTAINER; ports or ranges; repeatable
     #[arg(short = 'p', long, value_name = "[IP:][HOST:]CONTAINER[/tcp|udp]")]
     pub publish: Vec<PublishSpec>,
+    /// Most bits per second that are sent to it, as 100mbit or 1.5gbit [default: no limit]
+    #[arg(long, value_name = "RATE")]
+    pub rate_in: Option<RateLimit>,
+    /// Most bits per second that it sends
+    #[arg(long, value_name = "RATE")]
+    pub rate_out: Option<RateLimit>,
 }
 
 /// Which endpoints, where a command can show some or all.
@@ -172,6 +179,8 @@ pub(super) mod tests {
             rx_bytes: 1_500,
             tx_frames: 2,
             tx_bytes: 84,
+            rate_in: None,
+            rate_out: None,
             drops: BTreeMap::from([("icc".into(), 5), ("spoofed_mac".into(), 2)]),
             published: Vec::new(),
         }

@@ -22,6 +22,7 @@ use crate::frame::Mac;
   tapswitch attach /proc/4711/ns/net --ip 172.17.0.9
   tapswitch attach 4711 --network db --ifname eth1     one namespace, a second network
   tapswitch attach blue -p 8080:80 -p 53:53/udp        with published ports
+  tapswitch attach blue --rate-in 100mbit --rate-out 10mbit
   tapswitch attach lab --guard off           a nested switch, which speaks for the MACs behind it
 
 The endpoint ends with its namespace, or by `tapswitch detach`.")]
@@ -79,6 +80,8 @@ pub(super) fn request(flags: &EndpointFlags) -> AttachRequest {
         ip: flags.ip,
         ip6: flags.ip6,
         publish: flags.publish.iter().map(ToString::to_string).collect(),
+        rate_in: flags.rate_in,
+        rate_out: flags.rate_out,
         ..AttachRequest::default()
     }
 }

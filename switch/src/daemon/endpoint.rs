@@ -11,10 +11,11 @@ use super::control::{Place, publication_info as info};
 use super::host_access;
 use super::keeper::message::EndpointKey;
 use super::name::Name;
+use super::rate_limit::RateLimit;
 use super::state::{EndpointRecord, NetworkRecord, PublicationRecord};
 use super::tally;
 use crate::forwarding::PortSpec;
-use crate::port::{PortCounts, RxCounters, TxPort, counts};
+use crate::port::{Limits, PortCounts, RxCounters, TxPort, counts};
 use crate::uplink::Publication;
 
 /// What control keeps of a served port. The `TxPort` here is the last one to go, after every worker let go of it.
@@ -115,6 +116,12 @@ impl Endpoint {
         }
     }
 
+    /// What its port may carry. In and out are the container's, rx and tx the switch's.
+    pub(crate) fn limits(&self) -> Limits {
+        let rate = |limit: &Option<RateLimit>| limit.as_ref().map(RateLimit::rate);
+        Limits { rx: rate(&self.record.rate_out), tx: rate(&self.record.rate_in) }
+    }
+
     /// As `ls` shows it.
     pub(crate) fn info(&self) -> EndpointInfo {
         let counts = self.port().map(Port::counts).unwrap_or_default();
@@ -138,6 +145,8 @@ impl Endpoint {
             rx_bytes: stats.rx_bytes,
             tx_frames: stats.tx_frames,
             tx_bytes: stats.tx_bytes,
+            rate_in: record.rate_in,
+            rate_out: record.rate_out,
             drops,
             published: self.publications.iter().map(info).collect(),
         }

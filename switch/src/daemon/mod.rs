@@ -15,6 +15,7 @@ pub mod name;
 mod names;
 mod network;
 pub mod publish;
+pub mod rate_limit;
 mod refusal;
 pub mod settings;
 mod state;

@@ -31,6 +31,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use tapswitch_netns::NamespaceId;
 
+use crate::daemon::rate_limit::RateLimit;
 use crate::frame::Mac;
 use crate::uplink::Transport;
 
@@ -201,6 +202,12 @@ pub struct EndpointInfo {
     pub tx_frames: u64,
     /// Bytes written to it.
     pub tx_bytes: u64,
+    /// The limit of what is sent to it; null is none.
+    #[serde(default)]
+    pub rate_in: Option<RateLimit>,
+    /// The limit of what it sends; null is none.
+    #[serde(default)]
+    pub rate_out: Option<RateLimit>,
     /// Reason to count, of what it sent and of what was meant for it; zeros left out.
     pub drops: BTreeMap<String, u64>,
     /// Ports of the host that lead to it, sorted.
@@ -397,6 +404,10 @@ pub struct AttachRequest {
     pub guard: Option<bool>,
     /// Ports to publish, as in [`PublishRequest`].
     pub publish: Vec<String>,
+    /// The limit of what is sent to it.
+    pub rate_in: Option<RateLimit>,
+    /// The limit of what it sends.
+    pub rate_out: Option<RateLimit>,
 }
 
 /// The answer on `attach.sock`.

@@ -76,6 +76,7 @@ impl Control {
         }
         let at = Place { network, name };
         let aliases = aliases(request)?;
+        check_rates(request)?;
         let ifname = self.new_ifname(request, namespace)?;
         let port = self.ports.next()?;
         let now = self.lease_time();
@@ -108,6 +109,8 @@ impl Control {
             ipv6: lease.ipv6,
             guard: request.guard.unwrap_or(true),
             port,
+            rate_in: request.rate_in,
+            rate_out: request.rate_out,
             published: Vec::new(),
             docker,
         };
@@ -196,7 +199,8 @@ impl Control {
                 continue;
             };
             let info = tap.info.clone();
-            let (rx, tx) = port::open(endpoint.record.port, tap, self.settings.workers);
+            let limits = endpoint.limits();
+            let (rx, tx) = port::open_limited(endpoint.record.port, tap, self.settings.workers, limits);
             endpoint.phase = Phase::Up(Port { rx: rx.counters().clone(), tx, info });
             opened.push(rx);
             changed.push(at.network);
@@ -256,6 +260,13 @@ fn aliases(request: &AttachRequest) -> Outcome<Vec<Name>> {
         }
     }
     Ok(aliases)
+}
+
+fn check_rates(request: &AttachRequest) -> Outcome<()> {
+    for (what, limit) in [("rate_in", request.rate_in), ("rate_out", request.rate_out)] {
+        limit.map_or(Ok(()), |limit| limit.check()).map_err(|e| Refusal::Impossible(format!("{what}: {e}")))?;
+    }
+    Ok(())
 }
 
 fn name_taken(taken: &Endpoint) -> Refusal {

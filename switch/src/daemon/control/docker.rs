@@ -30,6 +30,7 @@ use crate::daemon::endpoint::{self, Endpoint};
 use crate::daemon::keeper::message::ToKeeper;
 use crate::daemon::network::Network;
 use crate::daemon::publish::PublishSpec;
+use crate::daemon::rate_limit::RateLimit;
 use crate::daemon::refusal::{Outcome, Refusal};
 use crate::daemon::state::{DockerEndpointRecord, DockerNetworkRecord};
 use crate::frame::Mac;
@@ -65,6 +66,10 @@ pub(crate) struct DockerEndpoint {
     pub ipv6: Option<Ipv6Addr>,
     /// The same.
     pub mac: Option<Mac>,
+    /// The limit of what is sent to it.
+    pub rate_in: Option<RateLimit>,
+    /// The limit of what it sends.
+    pub rate_out: Option<RateLimit>,
     /// The dockerd that asks.
     pub pid: i32,
 }
@@ -283,6 +288,8 @@ impl Control {
             ip6: request.ipv6,
             mac: request.mac,
             ifname: Some(device_name(&request.id)),
+            rate_in: request.rate_in,
+            rate_out: request.rate_out,
             ..AttachRequest::default()
         };
         self.reserve(&attach, NOWHERE, Some(docker))

@@ -19,6 +19,7 @@ use crate::daemon::api::types::{
     AttachRequest, EndpointState, NetworkCreate, NetworkInfo, NetworkSet, RuleChange, Subnet4, Subnet6, UplinkKind,
 };
 use crate::daemon::keeper::message::ToKeeper;
+use crate::daemon::rate_limit::RateLimit;
 use crate::daemon::refusal::Refusal;
 use crate::engine::EngineEvent;
 use crate::forwarding::PortId;

@@ -112,6 +112,8 @@ impl Control {
             guard: true,
             port,
             aliases: Default::default(),
+            rate_in: None,
+            rate_out: None,
             published: Vec::new(),
             docker: None,
         };

@@ -52,6 +52,8 @@ pub(super) async fn create_endpoint(control: &Handle, request: CreateEndpoint, p
     let (address, address6, mac) = (has.address, has.address6, has.mac_address);
     let wanted = DockerEndpoint {
         name: options::endpoint_name(&request),
+        rate_in: options::rate(&request, "rate_in").map_err(refused)?,
+        rate_out: options::rate(&request, "rate_out").map_err(refused)?,
         ipv4: address.map(|net| net.addr()),
         ipv6: address6.map(|net| net.addr()),
         mac,

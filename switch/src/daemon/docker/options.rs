@@ -23,6 +23,7 @@ use super::wire::{CreateNetwork, IpamData, v4, v6};
 use crate::daemon::api::types::{NetworkCreate, Subnet4, Subnet6, UplinkKind};
 use crate::daemon::control::DockerNetwork;
 use crate::daemon::name::{Name, printable};
+use crate::daemon::rate_limit::RateLimit;
 use crate::daemon::refusal::{Outcome, Refusal};
 
 /// Where Docker puts what `-o` says.
@@ -74,6 +75,12 @@ pub(super) fn network(request: CreateNetwork) -> Outcome<DockerNetwork> {
 /// What an endpoint is to be called, by `--network name=..,driver-opt=name=X`.
 pub(super) fn endpoint_name(request: &wire::CreateEndpoint) -> Option<String> {
     request.options.get("name").and_then(Value::as_str).map(str::to_owned)
+}
+
+/// A limit of an endpoint's rate, by `--network name=..,driver-opt=rate_in=100mbit`.
+pub(super) fn rate(request: &wire::CreateEndpoint, key: &str) -> Outcome<Option<RateLimit>> {
+    let text = request.options.get(key).and_then(Value::as_str);
+    text.map(|text| text.parse().map_err(|e| impossible(&format!("option {key}: {e}")))).transpose()
 }
 
 struct Options<'a> {

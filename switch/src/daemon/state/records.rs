@@ -13,6 +13,7 @@ use tapswitch_netns::NamespaceId;
 use crate::daemon::api::types::UplinkKind;
 use crate::daemon::docker::DockerId;
 use crate::daemon::name::{Name, printable};
+use crate::daemon::rate_limit::RateLimit;
 use crate::forwarding::{PortId, RulePort};
 use crate::frame::Mac;
 use crate::uplink::Transport;
@@ -178,6 +179,12 @@ pub(crate) struct EndpointRecord {
     pub guard: bool,
     /// Its port.
     pub port: PortId,
+    /// The limit of what is sent to it.
+    #[serde(default)]
+    pub rate_in: Option<RateLimit>,
+    /// The limit of what it sends.
+    #[serde(default)]
+    pub rate_out: Option<RateLimit>,
     /// What of it is published.
     #[serde(default)]
     pub published: Vec<PublicationRecord>,

@@ -42,6 +42,7 @@ fn what_cannot_be_attached_is_refused_in_one_line_and_changes_nothing() {
         (AttachRequest { ifname: Some("eth0".into()), ..base() }, "is default/web's"),
         (AttachRequest { ifname: Some("a/b".into()), ..base() }, "cannot name a device"),
         (AttachRequest { netns: "a\nb".into(), ..base() }, "not printable"),
+        (AttachRequest { rate_out: Some(RateLimit { rate: 7, burst: None }), ..base() }, "rate_out: 7 bits per second"),
         (AttachRequest { ip6: Some("fd00::2".parse().unwrap()), ..base() }, "no IPv6"),
         (address("10.1.0.2"), "taken by web"),
         (address("10.2.0.2"), "outside the subnet"),

@@ -7,7 +7,11 @@ fn a_restarted_switch_has_every_endpoint_again_as_it_was() {
     let dir = dir();
     let daemon = Daemon::new(dir.path());
     let before: Vec<_> = [("web", "eth0"), ("db", "eth1"), ("lost", "eth2"), ("again", "eth3")]
-        .map(|(name, ifname)| daemon.attach(name, ifname).unwrap())
+        .map(|(name, ifname)| {
+            let (name, ifname) = (Some(name.into()), Some(ifname.into()));
+            let rate_in = "100mbit".parse().ok();
+            daemon.attach_as(AttachRequest { name, ifname, rate_in, ..AttachRequest::default() }).unwrap()
+        })
         .into();
     let keeper = daemon.stop();
     keeper.kept.lock().retain(|key, _| !key.ends_with("/lost") && !key.ends_with("/again"));
@@ -21,6 +25,7 @@ fn a_restarted_switch_has_every_endpoint_again_as_it_was() {
     for was in &before {
         let is = after.iter().find(|is| is.name == was.name).unwrap();
         assert_eq!((is.port, is.mac, is.ipv4, &is.ifname), (was.port, was.mac, was.ipv4, &was.ifname));
+        assert_eq!((is.rate_in, is.rate_out), ("100mbit".parse().ok(), None));
         assert_eq!(is.state == EndpointState::Lost, is.name == "lost");
     }
     let new = daemon.attach("new", "eth4").unwrap();
