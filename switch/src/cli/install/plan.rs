@@ -74,8 +74,8 @@ impl Order<'_> {
         let mut plugin = json!({"type": "tapswitch-cni", "network": "default"});
         // Rootless engines publish by themselves: a port claimed here would be bound twice.
         plugin["capabilities"] = match self.places.is_user() {
-            true => json!({"ips": true, "mac": true, "aliases": true}),
-            false => json!({"portMappings": true, "ips": true, "mac": true, "aliases": true}),
+            true => json!({"ips": true, "mac": true, "aliases": true, "bandwidth": true}),
+            false => json!({"portMappings": true, "ips": true, "mac": true, "aliases": true, "bandwidth": true}),
         };
         if let Some(socket) = self.socket {
             plugin["socket"] = text(socket)?.into();

@@ -80,6 +80,8 @@ impl Job<'_> {
             guard: wishes.guard,
             aliases: wishes.aliases.clone(),
             publish: wishes.publish.clone(),
+            rate_in: wishes.rates.ingress,
+            rate_out: wishes.rates.egress,
             ..AttachRequest::default()
         };
         let endpoint = self.switch.attach(&holder, request, namespace.as_fd())?;

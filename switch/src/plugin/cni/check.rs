@@ -9,7 +9,7 @@ use tapswitch_ipam::Subnet;
 use tapswitch_netns::{DeviceState, Namespace, Route};
 
 use super::Job;
-use super::config::{RouteSpec, invalid};
+use super::config::{Rates, RouteSpec, invalid};
 use super::error::{CniError, Code};
 use crate::daemon::api::types::{EndpointInfo, EndpointState, NetworkInfo};
 use crate::plugin::inside;
@@ -52,6 +52,11 @@ impl Job<'_> {
         let namespace = Namespace::open(Path::new(&self.environment.netns))?;
         if namespace.id() != endpoint.namespace {
             return Err(differs(format!("{ifname} is in another namespace than {}", self.environment.netns)));
+        }
+        if let Some(Rates { ingress, egress }) = self.config.rates()?
+            && (endpoint.rate_in, endpoint.rate_out) != (ingress, egress)
+        {
+            return Err(differs(format!("{ifname}: the limits of its rate are not those of bandwidth")));
         }
         let state = inside::examine(&namespace, ifname).map_err(|error| differs(error.to_string()))?;
         compare(&previous, &self.environment.netns, &endpoint, &network, &state)?;

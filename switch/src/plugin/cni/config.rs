@@ -19,6 +19,7 @@ use super::ipam::Section;
 use super::version::Version;
 use crate::daemon::api::types::{NetworkCreate, Subnet6, UplinkKind};
 use crate::daemon::name::{Name, printable};
+use crate::daemon::rate_limit::RateLimit;
 use crate::frame::Mac;
 use crate::plugin::ports::PortMapping;
 
@@ -42,6 +43,7 @@ pub(super) struct Wishes {
     pub(super) ips: Vec<IpAddr>,
     /// What is to be published, as `tapswitch publish` reads it.
     pub(super) publish: Vec<String>,
+    pub(super) rates: Rates,
     /// Further names of the container.
     pub(super) aliases: Vec<String>,
     /// The endpoint's name, if it may have it.
@@ -119,7 +121,8 @@ struct RuntimeConfig {
     ips: Option<Vec<String>>,
     mac: Option<String>,
     ip_ranges: Option<Vec<Vec<super::ipam::Range>>>,
-    bandwidth: Option<Bandwidth>,
+    /// Read by itself: values that cannot be are the configuration's fault, and not the decoder's.
+    bandwidth: Option<Value>,
     dns: Option<RuntimeDns>,
 }
 
@@ -142,11 +145,23 @@ enum Aliases {
     ByNetwork(BTreeMap<String, Vec<String>>),
 }
 
+/// Bits per second, and bits, as the pod sees the directions.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Bandwidth {
     ingress_rate: u64,
+    ingress_burst: u64,
     egress_rate: u64,
+    egress_burst: u64,
+}
+
+/// What of a container's rate is limited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Rates {
+    /// Of what is sent to it.
+    pub(super) ingress: Option<RateLimit>,
+    /// Of what it sends.
+    pub(super) egress: Option<RateLimit>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -273,10 +288,25 @@ impl Config {
             mac,
             ips,
             publish: published(runtime.port_mappings.unwrap_or_default())?,
+            rates: self.rates()?.unwrap_or_default(),
             aliases: runtime.aliases.map(|aliases| self.aliases(aliases)).unwrap_or_default(),
             name: args.pod.as_deref().and_then(|pod| pod.parse().ok()),
             ipv6: raw.ipv6,
         })
+    }
+
+    /// The limits of the container's rate, where the runtime speaks of them.
+    ///
+    /// # Errors
+    /// Code 7 for values that cannot be.
+    pub(super) fn rates(&self) -> Result<Option<Rates>, CniError> {
+        let bandwidth = self.raw.runtime_config.as_ref().and_then(|runtime| runtime.bandwidth.as_ref());
+        let Some(value) = bandwidth.filter(|value| !value.is_null()) else { return Ok(None) };
+        let asked = Bandwidth::deserialize(value).map_err(|e| invalid(format!("bandwidth: {e}")))?;
+        Ok(Some(Rates {
+            ingress: limit("ingress", asked.ingress_rate, asked.ingress_burst)?,
+            egress: limit("egress", asked.egress_rate, asked.egress_burst)?,
+        }))
     }
 
     /// Those of this network that can be names: runtimes have others too.
@@ -291,7 +321,6 @@ impl Config {
     fn refuse_unsupported(&self) -> Result<(), CniError> {
         let raw = &self.raw;
         let on = |option: Option<bool>| option == Some(true);
-        let bandwidth = raw.runtime_config.as_ref().and_then(|runtime| runtime.bandwidth.as_ref());
         let found = [
             (on(raw.hairpin_mode), "hairpinMode true", "a frame never leaves by the port it came in on"),
             (on(raw.promisc_mode), "promiscMode true", "a container gets what is addressed to it"),
@@ -299,11 +328,6 @@ impl Config {
             (raw.vlan_trunk.as_ref().is_some_and(|trunk| !trunk.is_empty()), "vlanTrunk", "make a network for each"),
             (on(raw.enabledad), "enabledad true", "addresses are leased, and usable at once"),
             (on(raw.disable_container_interface), "disableContainerInterface true", "a device is born up"),
-            (
-                bandwidth.is_some_and(|limit| limit.ingress_rate != 0 || limit.egress_rate != 0),
-                "runtimeConfig.bandwidth",
-                "the switch limits no container's rate",
-            ),
         ]
         .into_iter()
         .find(|(asked, ..)| *asked);
@@ -312,6 +336,18 @@ impl Config {
             Some((_, key, why)) => Err(CniError::new(Code::UNSUPPORTED, format!("unsupported: {key}: {why}"))),
         }
     }
+}
+
+/// The reference plugin's rules: neither is no limit, and one asks for the other.
+fn limit(direction: &str, rate: u64, burst: u64) -> Result<Option<RateLimit>, CniError> {
+    let limit = match (rate, burst) {
+        (0, 0) => return Ok(None),
+        (_, 0) => return Err(invalid(format!("bandwidth: {direction}Rate asks for {direction}Burst too"))),
+        (0, _) => return Err(invalid(format!("bandwidth: {direction}Burst asks for {direction}Rate too"))),
+        _ => RateLimit { rate, burst: Some(burst) },
+    };
+    limit.check().map_err(|e| invalid(format!("bandwidth: {direction}: {e}")))?;
+    Ok(Some(limit))
 }
 
 fn published(mappings: Vec<Mapped>) -> Result<Vec<String>, CniError> {

@@ -14,10 +14,11 @@ use tapswitch_netns::Route;
 
 use crate::daemon::api::types::{NetworkCreate, NetworkInfo, Subnet4, Subnet6, UplinkKind};
 use crate::daemon::name::{Name, printable};
+use crate::daemon::rate_limit::RateLimit;
 use crate::plugin::switch::Switch;
 
 /// What `-o` takes.
-const OPTIONS: [&str; 5] = ["mtu", "icc", "uplink", "host_access", "network"];
+const OPTIONS: [&str; 7] = ["mtu", "icc", "uplink", "host_access", "network", "rate_in", "rate_out"];
 
 /// The parts of a network that mean something here.
 #[derive(Clone, Debug, Deserialize)]
@@ -137,8 +138,18 @@ impl Network {
         self.options.as_ref()?.get(key).map(String::as_str)
     }
 
+    /// The limit of each container's rate that option `key` asks for.
+    ///
+    /// # Errors
+    /// A value that cannot be.
+    pub(super) fn rate(&self, key: &str) -> anyhow::Result<Option<RateLimit>> {
+        let read = |text: &str| text.parse().map_err(|e| anyhow::anyhow!("option {key}: {e}"));
+        self.option(key).map(read).transpose()
+    }
+
     /// Refuses what is not had here.
     fn check(&self) -> anyhow::Result<()> {
+        self.rate("rate_in").and(self.rate("rate_out"))?;
         if let Some(unknown) = self.options.iter().flat_map(BTreeMap::keys).find(|key| !OPTIONS.contains(&key.as_str()))
         {
             bail!("option {}: there are {}", printable(unknown), OPTIONS.join(", "));
@@ -224,6 +235,7 @@ mod tests {
             (json!({"options": {"x": "y"}}), "option x"),
             (json!({"options": {"mtu": "many"}}), "mtu"),
             (json!({"options": {"uplink": "moon"}}), "moon"),
+            (json!({"options": {"rate_in": "fast"}}), "option rate_in"),
             (json!({"options": {"uplink": "user"}, "internal": true}), "internal"),
             (json!({"ipam_options": {"driver": "dhcp"}}), "dhcp"),
             (json!({"routes": [{"destination": "10.1.0.0/16", "metric": 5}]}), "10.1.0.0/16"),

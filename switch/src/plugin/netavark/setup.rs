@@ -126,6 +126,8 @@ impl Request {
             ifname: Some(options.interface_name.clone()),
             aliases: self.aliases(),
             publish: self.publish()?,
+            rate_in: self.network.rate("rate_in")?,
+            rate_out: self.network.rate("rate_out")?,
             ..AttachRequest::default()
         })
     }

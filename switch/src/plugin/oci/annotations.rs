@@ -7,6 +7,7 @@ use std::str::FromStr;
 use anyhow::bail;
 
 use crate::daemon::name::printable;
+use crate::daemon::rate_limit::RateLimit;
 use crate::frame::Mac;
 
 /// What all of ours start with.
@@ -23,6 +24,8 @@ pub(super) struct Annotations {
     pub(super) ifname: Option<String>,
     pub(super) aliases: Vec<String>,
     pub(super) publish: Vec<String>,
+    pub(super) rate_in: Option<RateLimit>,
+    pub(super) rate_out: Option<RateLimit>,
 }
 
 impl Annotations {
@@ -45,8 +48,10 @@ impl Annotations {
                 "ifname" => wanted.ifname = Some(value.clone()),
                 "aliases" => wanted.aliases = list(value),
                 "publish" => wanted.publish = list(value),
+                "rate_in" => wanted.rate_in = Some(parse(key, value)?),
+                "rate_out" => wanted.rate_out = Some(parse(key, value)?),
                 _ => bail!(
-                    "annotation {PREFIX}{}: there are network, name, ip, ip6, mac, ifname, aliases and publish",
+                    "annotation {PREFIX}{}: there are network, name, ip, ip6, mac, ifname, aliases, publish, rate_in and rate_out",
                     printable(key)
                 ),
             }
@@ -89,6 +94,7 @@ mod tests {
             ("org.tapswitch.ifname", "net0"),
             ("org.tapswitch.aliases", "a, b"),
             ("org.tapswitch.publish", "8080:80,53:53/udp"),
+            ("org.tapswitch.rate_in", "100mbit"),
             ("io.podman.annotations.x", "y"),
         ]);
         assert_eq!(
@@ -102,6 +108,8 @@ mod tests {
                 ifname: Some("net0".into()),
                 aliases: vec!["a".into(), "b".into()],
                 publish: vec!["8080:80".into(), "53:53/udp".into()],
+                rate_in: "100mbit".parse().ok(),
+                rate_out: None,
             }
         );
     }

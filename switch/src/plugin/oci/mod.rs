@@ -60,6 +60,8 @@ fn attach(switch: &Switch, holder: &Holder, state: &State, wanted: Annotations) 
         ifname: wanted.ifname,
         aliases: wanted.aliases,
         publish: wanted.publish,
+        rate_in: wanted.rate_in,
+        rate_out: wanted.rate_out,
         ..AttachRequest::default()
     };
     switch.attach(holder, request, namespace.as_fd())?;

@@ -36,9 +36,37 @@ fn what_is_not_had_here_is_refused_by_its_name() {
         assert_eq!(error.code, Code::UNSUPPORTED);
         assert!(error.msg.contains(key), "{error}");
     }
-    let error = wishes(json!({"runtimeConfig": {"bandwidth": {"ingressRate": 1000}}})).unwrap_err();
-    assert_eq!(error.code, Code::UNSUPPORTED);
-    assert!(wishes(json!({"runtimeConfig": {"bandwidth": {"ingressRate": 0}}})).is_ok());
+}
+
+#[test]
+fn the_runtime_s_limits_of_the_rate_are_those_of_the_pod() {
+    let rates = |bandwidth: Value| wishes(json!({"runtimeConfig": {"bandwidth": bandwidth}})).unwrap().rates;
+    let limit = |rate, burst| Some(RateLimit { rate, burst: Some(burst) });
+    let both = json!({"ingressRate": 8000, "ingressBurst": 9000, "egressRate": 1000, "egressBurst": u32::MAX});
+    let wanted = Rates { ingress: limit(8000, 9000), egress: limit(1000, u32::MAX.into()) };
+    assert_eq!(rates(both), wanted);
+    let one = json!({"egressRate": 1000, "egressBurst": 1, "ingressRate": 0, "ingressBurst": 0});
+    assert_eq!(rates(one), Rates { ingress: None, egress: limit(1000, 1) });
+    for none in [json!({}), json!(null), json!({"ingressRate": 0})] {
+        assert_eq!(rates(none), Rates::default());
+    }
+}
+
+#[test]
+fn a_limit_of_the_rate_that_cannot_be_is_invalid() {
+    for (bandwidth, needle) in [
+        (json!({"ingressRate": 8000}), "ingressRate asks for ingressBurst"),
+        (json!({"egressBurst": 8000}), "egressBurst asks for egressRate"),
+        (json!({"ingressRate": 8000, "ingressBurst": 1_u64 << 36}), "burst"),
+        (json!({"ingressRate": 7, "ingressBurst": 8000}), "7 bits per second"),
+        (json!({"ingressRate": -1, "ingressBurst": 8000}), "bandwidth"),
+        (json!({"ingressRate": "1M"}), "bandwidth"),
+        (json!(1000), "bandwidth"),
+    ] {
+        let error = wishes(json!({"runtimeConfig": {"bandwidth": bandwidth}})).unwrap_err();
+        assert_eq!(error.code, Code::CONFIG);
+        assert!(error.msg.contains(needle), "{error}");
+    }
 }
 
 #[test]
