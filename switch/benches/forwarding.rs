@@ -97,9 +97,9 @@ struct Desk {
 
 impl Desk {
     fn new(network: Network) -> Self {
-        let endpoints = network.spec().ports.len();
+        let endpoints = network.port_count();
         let pair = Pair::among(endpoints as u32);
-        let limiter = Limiter::new(network.spec().flood_rate, NOW);
+        let limiter = Limiter::new(network.settings().flood_rate, NOW);
         Desk { pair, limiter, scratch: Scratch::with_ports(endpoints), network }
     }
 

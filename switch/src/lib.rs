@@ -5,6 +5,7 @@
 //!
 //! | layer | is |
 //! |---|---|
+//! | `persistent` | tables whose next version shares with the last what is the same; pure |
 //! | [`frame`] | checked views over borrowed bytes; the offload header; pure |
 //! | [`forwarding`] | what happens to a frame; pure, no allocation |
 //! | [`port`] | the two sides of a TAP, or of an in-memory cable |
@@ -21,6 +22,7 @@ pub mod engine;
 pub mod forwarding;
 pub mod frame;
 pub mod gateway;
+mod persistent;
 pub mod plugin;
 pub mod port;
 pub mod uplink;

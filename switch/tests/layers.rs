@@ -6,8 +6,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Lowest first. Those on one line know nothing of each other.
-const LAYERS: &[&[&str]] =
-    &[&["frame"], &["forwarding"], &["port"], &["engine"], &["gateway"], &["uplink"], &["daemon"], &["cli", "plugin"]];
+const LAYERS: &[&[&str]] = &[
+    &["frame", "persistent"],
+    &["forwarding"],
+    &["port"],
+    &["engine"],
+    &["gateway"],
+    &["uplink"],
+    &["daemon"],
+    &["cli", "plugin"],
+];
 
 #[test]
 fn a_lower_layer_never_imports_a_higher_one() {

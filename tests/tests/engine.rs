@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::Receiver;
-use tapswitch::engine::{Engine, EngineConfig, EngineEvent, IoChoice, NetworkView, Nobody, Snapshot};
-use tapswitch::forwarding::{FdbLimits, Network, NetworkSpec, PortId, PortSpec, Rate, Tables};
+use tapswitch::engine::{Changed, Engine, EngineConfig, EngineEvent, IoChoice, NetworkView, Nobody, Snapshot};
+use tapswitch::forwarding::{FdbLimits, Network, NetworkSettings, NetworkSpec, PortId, PortSpec, Rate, Tables};
 use tapswitch::frame::Mac;
 use tapswitch::port::{self, PortCounts, RxCounters, TxPort};
 use tapswitch_netns::{DeviceSpec, OffloadMode, Scratch, Tap, birth, in_child};
@@ -99,8 +99,15 @@ impl Rig {
         let netns = Netns::new();
         let id = PortId(n.into());
         let (rx, tx) = port::open(id, tap(&netns, &device), self.engine.workers());
-        let spec =
-            PortSpec { id, mac, ipv4: Some(ipv4), ipv6: Some(ipv6), guard: true, learn: false, published: Vec::new() };
+        let spec = PortSpec {
+            id,
+            mac,
+            ipv4: Some(ipv4),
+            ipv6: Some(ipv6),
+            guard: true,
+            learn: false,
+            published: Default::default(),
+        };
         self.containers.push(Container { netns, spec, tx, rx: rx.counters().clone() });
         self.publish();
         self.engine.attach(rx);
@@ -116,24 +123,26 @@ impl Rig {
 
     fn publish(&mut self) {
         let spec = NetworkSpec {
-            gateway_mac: Mac::of_ipv4(Ipv4Addr::new(172, 17, 0, 1)),
-            gateway4: Ipv4Addr::new(172, 17, 0, 1),
-            gateway6: Some("fd00:17::1".parse().unwrap()),
-            host4: None,
-            host6: None,
-            uplink: Default::default(),
-            subnet4: "172.17.0.0/16".parse().unwrap(),
-            subnet6: Some("fd00:17::/64".parse().unwrap()),
-            mtu: MTU,
-            icc: true,
+            settings: NetworkSettings {
+                gateway_mac: Mac::of_ipv4(Ipv4Addr::new(172, 17, 0, 1)),
+                gateway4: Ipv4Addr::new(172, 17, 0, 1),
+                gateway6: Some("fd00:17::1".parse().unwrap()),
+                host4: None,
+                host6: None,
+                uplink: Default::default(),
+                subnet4: "172.17.0.0/16".parse().unwrap(),
+                subnet6: Some("fd00:17::/64".parse().unwrap()),
+                mtu: MTU,
+                icc: true,
+                policy_generation: 1,
+                flood_rate: Rate::of_copies(500, MTU),
+            },
             rules: Vec::new(),
-            policy_generation: 1,
-            flood_rate: Rate::of_copies(500, MTU),
             ports: self.containers.iter().map(|container| container.spec.clone()).collect(),
         };
         let network = Arc::new(Network::new(spec, self.tables.clone()));
-        let tx = self.containers.iter().map(|container| container.tx.clone()).collect();
-        self.engine.publish(Snapshot::new(vec![NetworkView { network, tx }], ()));
+        let tx = self.containers.iter().map(|container| container.tx.clone());
+        self.engine.publish(Snapshot::new(vec![NetworkView::new(network, tx)], ()), Changed::All);
     }
 
     /// Withdraws everybody; what was counted of them.

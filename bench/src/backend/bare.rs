@@ -51,8 +51,12 @@ impl Forward for Wire {
         Verdict { decision: Decision::Unicast(PortIndex(from.port.0 ^ 1)), offload: Offload::NONE }
     }
 
-    fn egress(&self) -> impl Iterator<Item = &[Arc<TxPort>]> {
-        std::iter::once(self.0.as_slice())
+    fn egress(&self) -> impl Iterator<Item = (Place, &Arc<TxPort>)> {
+        (0..).zip(&self.0).map(|(at, tx)| (Place { network: 0, port: PortIndex(at) }, tx))
+    }
+
+    fn most_ports(&self) -> usize {
+        self.0.len()
     }
 
     fn tx(&self, _network: u32, port: PortIndex) -> &TxPort {

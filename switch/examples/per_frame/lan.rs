@@ -8,7 +8,9 @@ use smoltcp::wire::{
     EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, IpAddress, IpProtocol, Ipv4Packet, Ipv4Repr,
     TcpControl, TcpPacket, TcpRepr, TcpSeqNumber,
 };
-use tapswitch::forwarding::{FdbLimits, Instant, Network, NetworkSpec, PortId, PortSpec, Rate, Rule, RulePort, Tables};
+use tapswitch::forwarding::{
+    FdbLimits, Instant, Network, NetworkSettings, NetworkSpec, PortId, PortSpec, Rate, Rule, RulePort, Tables,
+};
 use tapswitch::frame::offload::HEADER_LEN;
 use tapswitch::frame::{Frame, Mac, Offload, OffloadHeader};
 
@@ -56,23 +58,25 @@ pub(crate) fn spec(endpoints: u32, checks: Checks) -> NetworkSpec {
         ipv6: None,
         guard: checks.guard,
         learn: !checks.guard,
-        published: Vec::new(),
+        published: Default::default(),
     };
     let rule = |n| Rule { from: PortId(n), to: PortId(n + 1), port: Some(RulePort::Tcp(OPEN)) };
     NetworkSpec {
-        gateway_mac: Mac::of_ipv4(GATEWAY),
-        gateway4: GATEWAY,
-        gateway6: None,
-        host4: None,
-        host6: None,
-        uplink: Default::default(),
-        subnet4: "10.0.0.0/8".parse().expect("a subnet"),
-        subnet6: None,
-        mtu: MTU,
-        icc: checks.icc,
+        settings: NetworkSettings {
+            gateway_mac: Mac::of_ipv4(GATEWAY),
+            gateway4: GATEWAY,
+            gateway6: None,
+            host4: None,
+            host6: None,
+            uplink: Default::default(),
+            subnet4: "10.0.0.0/8".parse().expect("a subnet"),
+            subnet6: None,
+            mtu: MTU,
+            icc: checks.icc,
+            policy_generation: 1,
+            flood_rate: Rate::of_copies(500, MTU),
+        },
         rules: (1..endpoints).step_by(2).map(rule).collect(),
-        policy_generation: 1,
-        flood_rate: Rate::of_copies(500, MTU),
         ports: (1..=endpoints).map(port).collect(),
     }
 }

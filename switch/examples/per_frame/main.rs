@@ -10,8 +10,9 @@
 //! The cases, each more than the one before: `copy` reads and writes; `bare` does it in a worker that looks at nothing but
 //! counts; `open` parses, checks the offload, and looks up the receiver; `guard` holds the sender to its addresses; `full`
 //! also has icc off and a rule, by which the flow was opened. Beside them, `learned` is `open` with MACs that nobody assigned,
-//! one behind each endpoint; and `publish` forwards nothing but makes what workers go by, FRAMES times, as after each
-//! attachment. A and B are in the middle of the endpoints. `tests/tests/instructions.rs` reads the figures.
+//! one behind each endpoint. `publish` forwards nothing but makes all that workers go by anew, as a change of a network's
+//! settings does, FRAMES times; and `attach` has one endpoint more come and go, FRAMES times, with all that this changes in memory.
+//! A and B are in the middle of the endpoints. `tests/tests/instructions.rs` reads the figures.
 
 #[path = "lan.rs"]
 mod lan;
@@ -21,11 +22,17 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use lan::{Checks, HEADERS, NOW, OPEN, Pair, learned_mac, tcp_frame};
-use tapswitch::engine::{Forward, NetworkView, Nobody, Place, Snapshot, Verdict, Worker};
-use tapswitch::forwarding::{Decision, FdbLimits, Instant, Limiter, Network, PortId, PortIndex, Rate, Scratch, Tables};
+use tapswitch::engine::{Changed, Forward, Local, NetworkView, Nobody, Place, Snapshot, Verdict, Worker};
+use tapswitch::forwarding::{
+    Decision, FdbLimits, Instant, Limiter, Network, NetworkSettings, PortId, PortIndex, PortSpec, Rate, Rule, Scratch,
+    Tables,
+};
 use tapswitch::frame::Offload;
 use tapswitch::frame::offload::HEADER_LEN;
+use tapswitch::gateway::{Link, Station, Zone, ZoneSpec};
 use tapswitch::port::{self, Cable, Plug, RxPort, TxPort};
+use tapswitch::uplink::Plan;
+use tapswitch::uplink::user::User;
 
 /// Longest Ethernet frame that one IPv4 packet fills.
 const LONGEST: usize = 14 + 65_535;
@@ -53,6 +60,7 @@ fn main() -> ExitCode {
         "full" => worker(endpoints, |tx| snapshot(tx, on(true, false)), frame(endpoints, bytes), frames),
         "learned" => worker(endpoints, learned, unassigned(frame(endpoints, bytes), endpoints), frames),
         "publish" => publish(endpoints, frames),
+        "attach" => attach(endpoints, frames),
         _ => return usage(),
     }
     ExitCode::SUCCESS
@@ -60,7 +68,7 @@ fn main() -> ExitCode {
 
 fn usage() -> ExitCode {
     eprintln!(
-        "usage: per_frame copy|bare|open|guard|full|learned|publish BYTES FRAMES ENDPOINTS \
+        "usage: per_frame copy|bare|open|guard|full|learned|publish|attach BYTES FRAMES ENDPOINTS \
          ({HEADERS} < BYTES <= {LONGEST}, FRAMES <= {MOST_FRAMES}, 2 <= ENDPOINTS <= {MOST_ENDPOINTS})"
     );
     ExitCode::FAILURE
@@ -156,7 +164,7 @@ fn worker<F: Forward<Local = Nobody>>(
     Ends::run(&a, &b, &frame, frames, || while black_box(worker.turn(NOW)) != 0 {});
 }
 
-/// Makes networks of all endpoints as control does after each attachment.
+/// Makes networks of all endpoints as control does when a network's settings change.
 fn publish(endpoints: u32, times: usize) {
     let tables = Arc::new(Tables::new(FdbLimits::default()));
     let spec = lan::spec(endpoints, Checks { guard: true, icc: false });
@@ -164,9 +172,72 @@ fn publish(endpoints: u32, times: usize) {
     forwarding_on_cables(|| {
         for _ in 0..times {
             let network = Arc::new(Network::new(spec.clone(), tables.clone()));
-            black_box(Snapshot::new(vec![NetworkView { network, tx: tx.clone() }], ()));
+            black_box(Snapshot::new(vec![NetworkView::new(network, tx.clone())], ()));
         }
     });
+}
+
+/// One endpoint more comes and goes: in what workers go by, with a rule of its, in the names, and in the worker, which reads the
+/// ports of all.
+fn attach(endpoints: u32, times: usize) {
+    let poll = mio::Poll::new().expect("a poll");
+    let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).expect("a waker"));
+    let mut all = lan::spec(endpoints + 1, Checks { guard: true, icc: false });
+    let port = all.ports.pop().expect("one more");
+    all.rules.retain(|rule| rule.to != port.id);
+    let rule = Rule { from: PortId(1), to: port.id, port: None };
+    let station = |port: &PortSpec| Station {
+        name: format!("endpoint-{}", port.id.0),
+        aliases: vec![format!("alias-{}", port.id.0)],
+        addresses: port.ipv4.into_iter().map(Into::into).collect(),
+    };
+    let mut zone = Arc::new(Zone::new(zone_spec(&all.settings), all.ports.iter().map(station)));
+    let (mut read, mut tx) = (Vec::new(), Vec::new());
+    for port in &all.ports {
+        let (read_side, write_side) = port::open_cable(port.id, Cable::new().1, HEADER_LEN, 1);
+        read.push(read_side);
+        tx.push(write_side);
+    }
+    let tables = Arc::new(Tables::new(FdbLimits::default()));
+    let mut view = NetworkView::new(Network::new(all, tables.clone()), tx);
+    let mut user = User::new(Link::nobody());
+    user.start(poll.registry().try_clone().expect("another descriptor"), waker);
+    let snapshot = |view: &NetworkView| Arc::new(Snapshot::new(vec![view.clone()], Plan::default()));
+    let mut worker = Worker::by_hand(0, snapshot(&view), user);
+    read.into_iter().for_each(|rx| worker.take(rx, NOW));
+    let opened: Vec<_> = (0..=times).map(|_| port::open_cable(port.id, Cable::new().1, HEADER_LEN, 1)).collect();
+    let changed = Changed::Ports([port.id].into());
+    let mut names = zone.clone();
+    let mut come_and_go = |(rx, tx)| {
+        view.attach(port.clone(), tx);
+        view.allow(rule);
+        Arc::make_mut(&mut zone).add(station(&port));
+        names = zone.clone();
+        worker.adopt(snapshot(&view), &changed, NOW);
+        worker.take(rx, NOW);
+        view.detach(port.id);
+        Arc::make_mut(&mut zone).remove(&station(&port).name);
+        names = zone.clone();
+        for slot in worker.adopt(snapshot(&view), &changed, NOW) {
+            worker.drop_port(slot);
+        }
+        tables.forget_port(port.id);
+    };
+    let mut opened = opened.into_iter();
+    // The first one makes buffers longer.
+    opened.by_ref().take(1).for_each(&mut come_and_go);
+    forwarding_on_cables(|| opened.by_ref().for_each(&mut come_and_go));
+}
+
+fn zone_spec(settings: &NetworkSettings) -> ZoneSpec {
+    ZoneSpec {
+        network: "default".into(),
+        forwards: true,
+        mtu: settings.mtu,
+        subnets: vec![settings.subnet4.into()],
+        gateway: vec![settings.gateway4.into()],
+        host: Vec::new(),
+    }
 }
 
 /// What comes in at one end goes out at the other: as [`Forward`] of the benchmark's bare wire.
@@ -187,8 +258,12 @@ impl Forward for Wire {
         Verdict { decision: Decision::Unicast(PortIndex(1 - from.port.0)), offload: Offload::NONE }
     }
 
-    fn egress(&self) -> impl Iterator<Item = &[Arc<TxPort>]> {
-        std::iter::once(self.0.as_slice())
+    fn egress(&self) -> impl Iterator<Item = (Place, &Arc<TxPort>)> {
+        (0..).zip(&self.0).map(|(at, tx)| (Place { network: 0, port: PortIndex(at) }, tx))
+    }
+
+    fn most_ports(&self) -> usize {
+        self.0.len()
     }
 
     fn tx(&self, _: u32, port: PortIndex) -> &TxPort {
@@ -198,7 +273,7 @@ impl Forward for Wire {
 
 fn snapshot(tx: Vec<Arc<TxPort>>, checks: Checks) -> Snapshot {
     let network = Arc::new(lan::network(tx.len() as u32, checks));
-    Snapshot::new(vec![NetworkView { network, tx }], ())
+    Snapshot::new(vec![NetworkView::new(network, tx)], ())
 }
 
 /// Without the guard, and with a MAC known behind each endpoint.
@@ -209,5 +284,5 @@ fn learned(tx: Vec<Arc<TxPort>>) -> Snapshot {
     let spec = lan::spec(endpoints, Checks { guard: false, icc: true });
     let network = Arc::new(Network::new(spec, tables.clone()));
     (1..=endpoints).for_each(|n| tables.fdb.learn(learned_mac(n), PortId(n), NOW));
-    Snapshot::new(vec![NetworkView { network, tx }], ())
+    Snapshot::new(vec![NetworkView::new(network, tx)], ())
 }

@@ -6,6 +6,7 @@ pub mod attach_socket;
 mod control;
 mod docker;
 mod endpoint;
+mod endpoints;
 pub mod host;
 mod host_access;
 pub mod keeper;

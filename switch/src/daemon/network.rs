@@ -1,6 +1,6 @@
 //! A live network: what its file says, its leases, its endpoints, and what the workers were last told of it.
 
-use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +10,16 @@ use tapswitch_ipam::{Leases, NetworkName, OwnNetwork};
 use super::announce::LastMacs;
 use super::api::types::{NetworkInfo, PortStats, RuleInfo, UplinkKind};
 use super::endpoint::{Endpoint, Phase, Port};
+use super::endpoints::Endpoints;
 use super::host_access;
 use super::name::Name;
 use super::names;
 use super::state::{NetworkRecord, RuleRecord};
 use super::tally;
 use crate::engine::NetworkView;
-use crate::forwarding::{FdbLimits, Network as Forwarding, NetworkSpec, PortId, Ranges, Rate, Rule, Tables, Uplink};
+use crate::forwarding::{
+    FdbLimits, Network as Forwarding, NetworkSettings, NetworkSpec, PortId, Ranges, Rate, Rule, Tables, Uplink,
+};
 use crate::gateway::Zone;
 use crate::uplink::NetworkPlan;
 
@@ -27,8 +30,8 @@ pub(crate) struct Network {
     pub record: NetworkRecord,
     /// Addresses given out.
     pub leases: Leases,
-    /// Its endpoints, by name.
-    pub endpoints: BTreeMap<Name, Endpoint>,
+    /// Its endpoints.
+    pub endpoints: Endpoints,
     /// What is wrong with it, as an overlapping host route.
     pub warnings: Vec<String>,
     /// What does not work of the host's routing for it.
@@ -58,11 +61,11 @@ impl Network {
             ..FdbLimits::default()
         };
         let tables = Arc::new(Tables::new(limits));
-        let view = view(&record, 0, &BTreeMap::new(), &tables, Arc::default());
-        let zone = Arc::new(names::zone(&record, view.network.spec(), []));
+        let view = view(&record, 0, &Endpoints::default(), &tables, Arc::default());
+        let zone = Arc::new(names::zone(&record, view.network().settings()));
         Network {
             leases: host_access::leases(&record),
-            endpoints: BTreeMap::new(),
+            endpoints: Endpoints::default(),
             warnings: Vec::new(),
             routing_warning: None,
             last_macs: LastMacs::default(),
@@ -76,17 +79,47 @@ impl Network {
         }
     }
 
-    /// Makes [`Network::view`] and [`Network::zone`] say what the network is now.
-    pub(crate) fn refresh_view(&mut self) {
+    /// Makes [`Network::view`] and [`Network::zone`] say what the network is now, all of it anew.
+    pub(crate) fn refresh(&mut self) {
         let ours = Arc::clone(&self.ours);
         self.view = view(&self.record, self.policy_generation, &self.endpoints, &self.tables, ours);
-        self.zone = Arc::new(names::zone(&self.record, self.view.network.spec(), self.endpoints.values()));
+        let mut zone = names::zone(&self.record, self.view.network().settings());
+        self.endpoints.values().filter_map(names::station).for_each(|station| zone.add(station));
+        self.zone = Arc::new(zone);
+    }
+
+    /// Makes them say what these endpoints are now, where nothing else has changed: the same as all of it anew, at a cost that
+    /// does not grow with the others.
+    pub(crate) fn refresh_endpoints<'a>(&mut self, names: impl Iterator<Item = &'a Name> + Clone) {
+        let endpoints = || names.clone().filter_map(|name| self.endpoints.get(name));
+        let zone = Arc::make_mut(&mut self.zone);
+        // Those that went make room for those that came.
+        for gone in endpoints().filter(|endpoint| endpoint.port().is_none()) {
+            self.view.detach(gone.record.port);
+            zone.remove(gone.record.name.as_str());
+        }
+        for endpoint in endpoints() {
+            let Some(port) = endpoint.port() else { continue };
+            self.view.attach(endpoint.spec(), port.tx.clone());
+            names::station(endpoint).into_iter().for_each(|station| zone.add(station));
+        }
+        for endpoint in endpoints().filter(|endpoint| endpoint.port().is_some()) {
+            let rules = self.record.rules.iter().filter(|rule| rule.names(&endpoint.record.name));
+            rules.filter_map(|rule| in_force(rule, &self.endpoints)).for_each(|rule| self.view.allow(rule));
+        }
+    }
+
+    /// Makes them say what icc and the rules are now, where nothing else has changed.
+    pub(crate) fn refresh_policy(&mut self) {
+        self.policy_generation += 1;
+        let rules = self.record.rules.iter().filter_map(|rule| in_force(rule, &self.endpoints)).collect();
+        self.view.change_policy(self.record.icc, self.policy_generation, rules);
     }
 
     /// Notes the subnets of all networks, and goes by them.
     pub(crate) fn stand_beside(&mut self, ours: Arc<Ranges>) {
-        self.ours = ours;
-        self.refresh_view();
+        self.ours = Arc::clone(&ours);
+        self.view.stand_beside(ours);
     }
 
     /// Notes that icc or the rules changed: every flow is looked at again.
@@ -115,6 +148,12 @@ impl Network {
         let before = self.record.rules.len();
         self.record.rules.retain(|rule| !rule.names(endpoint));
         before != self.record.rules.len()
+    }
+
+    /// The endpoint that has `address`.
+    pub(crate) fn with_address(&self, address: IpAddr) -> Option<&Endpoint> {
+        let name = self.leases.owner_of(address)?.as_str().parse().ok()?;
+        self.endpoints.get(&name).filter(|endpoint| endpoint.has(address))
     }
 
     /// The endpoints that commands see.
@@ -164,7 +203,7 @@ impl Network {
 
     /// What the sockets of the switch go by.
     pub(crate) fn plan(&self) -> NetworkPlan {
-        let spec = self.view.network.spec();
+        let spec = self.view.network().settings();
         NetworkPlan {
             name: self.record.name.as_str().into(),
             egress: self.record.uplink == UplinkKind::User,
@@ -187,18 +226,16 @@ impl Network {
     }
 }
 
-/// What the workers are told of a network: the endpoints that are up, by port; the rules between them.
+/// What the workers are told of a network: the endpoints that are up, the rules between them.
 fn view(
     record: &NetworkRecord,
     policy_generation: u64,
-    endpoints: &BTreeMap<Name, Endpoint>,
+    endpoints: &Endpoints,
     tables: &Arc<Tables>,
     ours: Arc<Ranges>,
 ) -> NetworkView {
-    let mut up: Vec<_> = endpoints.values().filter_map(|e| Some((e.spec(), e.port()?.tx.clone()))).collect();
-    up.sort_unstable_by_key(|(spec, _)| spec.id);
-    let (ports, tx) = up.into_iter().unzip();
-    let spec = NetworkSpec {
+    let up = || endpoints.values().filter_map(|endpoint| Some((endpoint, endpoint.port()?)));
+    let settings = NetworkSettings {
         gateway_mac: record.gateway_mac,
         gateway4: record.subnet.gateway(),
         gateway6: record.subnet6.map(|s| s.gateway()),
@@ -213,22 +250,30 @@ fn view(
             UplinkKind::None => Uplink::None,
         },
         icc: record.icc,
-        rules: record.rules.iter().filter_map(|rule| in_force(rule, endpoints)).collect(),
         policy_generation,
         flood_rate: Rate::of_copies(record.flood_limit, record.mtu),
-        ports,
     };
-    NetworkView { network: Arc::new(Forwarding::new(spec, tables.clone()).beside(ours)), tx }
+    let spec = NetworkSpec {
+        settings,
+        rules: record.rules.iter().filter_map(|rule| in_force(rule, endpoints)).collect(),
+        ports: up().map(|(endpoint, _)| endpoint.spec()).collect(),
+    };
+    let mut network = Forwarding::new(spec, tables.clone());
+    network.stand_beside(ours);
+    NetworkView::new(network, up().map(|(_, port)| port.tx.clone()))
 }
 
 /// The host's own port, while it is up.
-fn host_port(endpoints: &BTreeMap<Name, Endpoint>) -> Option<PortId> {
+fn host_port(endpoints: &Endpoints) -> Option<PortId> {
     let host = endpoints.get(&host_access::name())?;
     host.port().map(|_| host.record.port)
 }
 
 /// A rule by ports, while both its endpoints are up.
-fn in_force(rule: &RuleRecord, endpoints: &BTreeMap<Name, Endpoint>) -> Option<Rule> {
+fn in_force(rule: &RuleRecord, endpoints: &Endpoints) -> Option<Rule> {
     let port = |name| endpoints.get(name).filter(|e| e.port().is_some()).map(|e| e.record.port);
     Some(Rule { from: port(&rule.from)?, to: port(&rule.to)?, port: rule.what.map(|what| what.0) })
 }
+
+#[cfg(test)]
+mod tests;

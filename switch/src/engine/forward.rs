@@ -7,13 +7,22 @@ use crate::forwarding::{Decision, Instant, Limiter, PortId, PortIndex, Rate, Scr
 use crate::frame::Offload;
 use crate::port::TxPort;
 
-/// A port's place in what is published: valid for that publication only.
+/// A port's place in what is published: its as long as it is there and no network comes or goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     /// Index of its network.
     pub network: u32,
     /// Its index there.
     pub port: PortIndex,
+}
+
+/// In what a publication differs from the one before it: a worker looks at that alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// Whatever there is.
+    All,
+    /// These ports came, went, or are not what they were; nothing else is different.
+    Ports(Arc<[PortId]>),
 }
 
 /// What becomes of a frame, and what still has to be done to it.
@@ -47,8 +56,11 @@ pub trait Forward: Sized + Send + Sync + 'static {
         scratch: &mut Scratch,
     ) -> Verdict;
 
-    /// The write sides of each network, by [`PortIndex`].
-    fn egress(&self) -> impl Iterator<Item = &[Arc<TxPort>]>;
+    /// The write sides of all ports, and where each stands.
+    fn egress(&self) -> impl Iterator<Item = (Place, &Arc<TxPort>)>;
+
+    /// Ports of the largest network.
+    fn most_ports(&self) -> usize;
 
     /// One write side.
     fn tx(&self, network: u32, port: PortIndex) -> &TxPort;

@@ -11,7 +11,7 @@ use mio::{Registry, Waker};
 
 use super::backlog::Space;
 use super::dispatch::finish;
-use super::{Forward, Place};
+use super::{Changed, Forward, Place};
 use crate::forwarding::{DropReason, EgressDrop, Instant, PortId};
 use crate::frame::Offload;
 use crate::frame::offload::{HEADER_LEN, MAX_SEGMENTS};
@@ -32,8 +32,8 @@ pub trait Local<F: Forward>: Send + 'static {
     /// `waker` has another thread end the worker's sleep, after which there is a turn.
     fn start(&mut self, registry: Registry, waker: Arc<Waker>);
 
-    /// What is published has changed; places of before are void.
-    fn adopt(&mut self, out: Out<'_, F>, now: Instant);
+    /// What is published is new in what `changed` says; what is known of those ports, or of all, is void.
+    fn adopt(&mut self, changed: &Changed, out: Out<'_, F>, now: Instant);
 
     /// A port is served here from now on.
     fn take(&mut self, port: PortId, baggage: Option<Self::Baggage>, out: Out<'_, F>, now: Instant);
@@ -192,7 +192,7 @@ impl<F: Forward> Local<F> for Nobody {
     type Baggage = ();
 
     fn start(&mut self, _: Registry, _: Arc<Waker>) {}
-    fn adopt(&mut self, _: Out<'_, F>, _: Instant) {}
+    fn adopt(&mut self, _: &Changed, _: Out<'_, F>, _: Instant) {}
     fn take(&mut self, _: PortId, _: Option<()>, _: Out<'_, F>, _: Instant) {}
     fn let_go(&mut self, _: PortId) -> Option<()> {
         None

@@ -33,7 +33,7 @@ mod thread;
 mod worker;
 
 pub use backlog::Space;
-pub use forward::{Forward, Place, Verdict};
+pub use forward::{Changed, Forward, Place, Verdict};
 pub use local::{Activity, Arrival, LOCAL_TOKENS, Local, Nobody, Out, Ready};
 pub use snapshot::{NetworkView, Plan, Snapshot};
 pub use worker::Worker;
@@ -114,13 +114,13 @@ impl<F: Forward> Engine<F> {
         Ok(engine)
     }
 
-    /// Swaps in `forward` and returns when every worker goes by it: nothing is forwarded by the old one any more, and the
-    /// read sides of ports that it does not name were dropped.
-    pub fn publish(&mut self, forward: F) {
+    /// Swaps in `forward`, which differs from the one before in what `changed` says, and returns when every worker goes by it:
+    /// nothing is forwarded by the old one any more, and the read sides of ports that it does not name were dropped.
+    pub fn publish(&mut self, forward: F, changed: Changed) {
         let forward = Arc::new(forward);
         let (adopted, all_adopted) = crossbeam_channel::bounded(0);
         for mailbox in &self.mailboxes {
-            mailbox.send(Command::Adopt(forward.clone(), adopted.clone()));
+            mailbox.send(Command::Adopt(forward.clone(), changed.clone(), adopted.clone()));
         }
         drop(adopted);
         // Nothing is ever sent: each worker drops its sender once it goes by the new one, and the last drop ends this.

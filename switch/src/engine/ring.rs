@@ -12,16 +12,16 @@ use std::collections::BTreeMap;
 use std::io;
 
 use io_uring::register::Restriction;
-use io_uring::{IoUring, opcode, squeue, types};
+use io_uring::{IoUring, Submitter, opcode, squeue, types};
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
 use std::os::fd::AsRawFd;
 
-use super::Forward;
 use super::buffers::{Buffers, READ_SPACE, read_offset};
 use super::dispatch::{Desk, Outbox};
 use super::plain::Plain;
 use super::worker::{MOST_FRAMES, Ports, Reading};
+use super::{Changed, Forward, Place};
 use crate::forwarding::{Instant, PortId, PortIndex};
 use crate::port::{self, TxPort};
 
@@ -58,9 +58,10 @@ struct Write {
 /// The registered descriptors.
 #[derive(Debug)]
 struct Files {
-    by_port: BTreeMap<PortId, u32>,
+    /// With where each port stands in what is published.
+    by_port: BTreeMap<PortId, (u32, Place)>,
     free: Vec<u32>,
-    /// By network and port of what is published.
+    /// By that: what a write asks for.
     egress: Vec<Vec<Option<u32>>>,
 }
 
@@ -117,35 +118,40 @@ impl Ring {
         self.queue.ring.submitter().register_enable_rings()
     }
 
-    /// Registers the descriptors of what is published, and lets go of the others.
-    pub(super) fn adopt(&mut self, forward: &impl Forward) -> io::Result<()> {
-        let mut stale = std::mem::take(&mut self.files.by_port);
-        self.files.egress.clear();
-        for network in forward.egress() {
-            let mut row = Vec::with_capacity(network.len());
-            for tx in network {
-                let file = match stale.remove(&tx.id()) {
-                    Some(file) => Some(file),
-                    None => self.register(tx)?,
-                };
-                file.map(|file| self.files.by_port.insert(tx.id(), file));
-                row.push(file);
+    /// Registers the descriptors of what is published, and lets go of the others, of those ports that `changed` names.
+    pub(super) fn adopt(&mut self, forward: &impl Forward, changed: &Changed) -> io::Result<()> {
+        let submitter = self.queue.ring.submitter();
+        match changed {
+            Changed::All => {
+                let mut stale = std::mem::take(&mut self.files.by_port);
+                self.files.egress.clear();
+                for (place, tx) in forward.egress() {
+                    let known = stale.remove(&tx.id()).map(|(file, _)| file);
+                    self.files.enter(&submitter, place, tx, known)?;
+                }
+                stale.into_values().try_for_each(|(file, _)| self.files.free(&submitter, file))
             }
-            self.files.egress.push(row);
+            Changed::Ports(ports) => {
+                let mut known = BTreeMap::new();
+                // One that came may stand where another stood.
+                for port in ports.iter() {
+                    let Some((file, place)) = self.files.by_port.remove(port) else { continue };
+                    self.files.egress[place.network as usize][place.port.get()] = None;
+                    known.insert(*port, file);
+                }
+                for port in ports.iter() {
+                    let file = known.remove(port);
+                    match (forward.place_of(*port), file) {
+                        (Some(place), file) => {
+                            self.files.enter(&submitter, place, forward.tx(place.network, place.port), file)?;
+                        }
+                        (None, Some(file)) => self.files.free(&submitter, file)?,
+                        (None, None) => {}
+                    }
+                }
+                Ok(())
+            }
         }
-        for file in stale.into_values() {
-            self.queue.ring.submitter().register_files_update(file, &[-1])?;
-            self.files.free.push(file);
-        }
-        Ok(())
-    }
-
-    /// A cable, or a port beyond the limit, has no registered descriptor, and is written by plain calls.
-    fn register(&mut self, tx: &TxPort) -> io::Result<Option<u32>> {
-        let Some(fd) = tx.fd() else { return Ok(None) };
-        let Some(file) = self.files.free.pop() else { return Ok(None) };
-        self.queue.ring.submitter().register_files_update(file, &[fd.as_raw_fd()])?;
-        Ok(Some(file))
     }
 
     pub(super) fn flush(&mut self, forward: &impl Forward, worker: usize) -> io::Result<()> {
@@ -183,7 +189,7 @@ impl Ring {
         self.reads.clear();
         for at in order {
             let Some(served) = ports.active(at).filter(|served| !served.is_sparse()) else { continue };
-            let Some(&file) = self.files.by_port.get(&served.rx.id()) else { continue };
+            let Some(&(file, _)) = self.files.by_port.get(&served.rx.id()) else { continue };
             let offset = read_offset(served.rx.header_len());
             for _ in 0..served.depth() {
                 if self.reads.len() == MOST_FRAMES {
@@ -249,6 +255,38 @@ impl Ring {
         }
         self.reads = reads;
         error.map_or(Ok(frames), Err)
+    }
+}
+
+impl Files {
+    /// Notes where `tx` stands and its descriptor, which has the place `known` already, or is registered. A cable, or a port beyond
+    /// the limit, has none, and is written by plain calls.
+    fn enter(&mut self, submitter: &Submitter<'_>, place: Place, tx: &TxPort, known: Option<u32>) -> io::Result<()> {
+        let row = place.network as usize;
+        if self.egress.len() <= row {
+            self.egress.resize_with(row + 1, Vec::new);
+        }
+        if self.egress[row].len() <= place.port.get() {
+            self.egress[row].resize(place.port.get() + 1, None);
+        }
+        let file = match (known, tx.fd()) {
+            (Some(file), _) => file,
+            (None, None) => return Ok(()),
+            (None, Some(fd)) => {
+                let Some(file) = self.free.pop() else { return Ok(()) };
+                submitter.register_files_update(file, &[fd.as_raw_fd()])?;
+                file
+            }
+        };
+        self.egress[row][place.port.get()] = Some(file);
+        self.by_port.insert(tx.id(), (file, place));
+        Ok(())
+    }
+
+    fn free(&mut self, submitter: &Submitter<'_>, file: u32) -> io::Result<()> {
+        submitter.register_files_update(file, &[-1])?;
+        self.free.push(file);
+        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@ use super::dispatch::Desk;
 use super::plain::Plain;
 use super::ring::Ring;
 use super::worker::Ports;
-use super::{Forward, IoChoice};
+use super::{Changed, Forward, IoChoice};
 use crate::forwarding::Instant;
 
 /// How a worker reads and writes.
@@ -49,9 +49,9 @@ impl Rounds {
         }
     }
 
-    pub(super) fn adopt(&mut self, forward: &impl Forward) {
+    pub(super) fn adopt(&mut self, forward: &impl Forward, changed: &Changed) {
         if let Rounds::Ring(ring) = self
-            && let Err(error) = ring.adopt(forward)
+            && let Err(error) = ring.adopt(forward, changed)
         {
             self.fall_back(&error);
         }

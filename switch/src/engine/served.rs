@@ -43,8 +43,8 @@ pub(super) struct Served {
     /// It is not read before it may send again: frames wait in its device's ring.
     pub(super) held: bool,
     pub(super) place: Option<Place>,
-    /// In the worker's list of ports to read.
-    pub(super) active: bool,
+    /// Its place in the worker's list of ports to read.
+    pub(super) active: Option<usize>,
     /// Its device is gone and control was told.
     pub(super) gone: bool,
     pub(super) density: Density,
@@ -78,7 +78,7 @@ impl Served {
             pace,
             held: false,
             place: None,
-            active: false,
+            active: None,
             gone: false,
             density: Density::Sparse,
             most_depth,

@@ -11,7 +11,7 @@ use tapswitch_netns::{Tap, TapInfo};
 use super::buffers::READ_SPACE;
 use super::rounds::Rounds;
 use super::*;
-use crate::forwarding::{DropReason, FdbLimits, Network, NetworkSpec, PortSpec, Rate, Tables};
+use crate::forwarding::{DropReason, FdbLimits, Network, NetworkSettings, NetworkSpec, PortSpec, Rate, Tables};
 use crate::frame::Mac;
 use crate::frame::offload::HEADER_LEN;
 use crate::frame::testing;
@@ -56,26 +56,28 @@ impl Ports {
             ipv6: None,
             guard: true,
             learn: false,
-            published: Vec::new(),
+            published: Default::default(),
         };
         let spec = NetworkSpec {
-            gateway_mac: mac(254),
-            gateway4: address(254),
-            gateway6: None,
-            host4: None,
-            host6: None,
-            uplink: Default::default(),
-            subnet4: "10.0.0.0/24".parse().unwrap(),
-            subnet6: None,
-            mtu: 1500,
-            icc: true,
+            settings: NetworkSettings {
+                gateway_mac: mac(254),
+                gateway4: address(254),
+                gateway6: None,
+                host4: None,
+                host6: None,
+                uplink: Default::default(),
+                subnet4: "10.0.0.0/24".parse().unwrap(),
+                subnet6: None,
+                mtu: 1500,
+                icc: true,
+                policy_generation: 1,
+                flood_rate: Rate::of_copies(1_000_000, 1500),
+            },
             rules: Vec::new(),
-            policy_generation: 1,
-            flood_rate: Rate::of_copies(1_000_000, 1500),
             ports: self.tx.iter().map(port).collect(),
         };
         let network = Arc::new(Network::new(spec, Arc::new(Tables::new(FdbLimits::default()))));
-        Arc::new(Snapshot::new(vec![NetworkView { network, tx: self.tx.clone() }], ()))
+        Arc::new(Snapshot::new(vec![NetworkView::new(network, self.tx.clone())], ()))
     }
 
     fn counts(&self, at: usize) -> PortCounts {
@@ -115,7 +117,7 @@ fn on_limited_sockets(count: u32, io: IoChoice, limits: Limits) -> (Ports, Worke
     let rounds = Rounds::choose(io).expect("a kernel with io_uring");
     let mut worker = Worker::new(0, Arc::new(Snapshot::default()), rounds, Nobody);
     worker.enable();
-    worker.adopt(ports.snapshot(), NOW);
+    worker.adopt(ports.snapshot(), &Changed::All, NOW);
     read.into_iter().for_each(|rx| worker.take(rx, NOW));
     (ports, worker, fars)
 }
@@ -325,7 +327,7 @@ fn a_publication_drops_the_ports_that_it_does_not_name_and_their_slots_are_used_
     let (mut ports, mut worker, plugs) = on_cables(3, 0);
     ports.tx.remove(1);
     let removed = ports.rx.remove(1);
-    let slots = worker.adopt(ports.snapshot(), NOW);
+    let slots = worker.adopt(ports.snapshot(), &Changed::All, NOW);
     assert_eq!(slots, [1]);
     slots.into_iter().for_each(|slot| worker.drop_port(slot));
     assert!(plugs[1].send(&[&frame(2, mac(1))]) && plugs[2].send(&[&frame(3, mac(2))]));
@@ -335,7 +337,7 @@ fn a_publication_drops_the_ports_that_it_does_not_name_and_their_slots_are_used_
 
     let (far, near) = Cable::new();
     let rx = ports.add(port::open_cable(PortId(4), near, 0, 1));
-    worker.adopt(ports.snapshot(), NOW);
+    worker.adopt(ports.snapshot(), &Changed::All, NOW);
     worker.take(rx, NOW);
     assert!(far.send(&[&frame(4, mac(1))]));
     finish(&mut worker);

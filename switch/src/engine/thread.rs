@@ -21,7 +21,7 @@ use super::rounds::Rounds;
 use super::served::Served;
 use super::spin::Spin;
 use super::worker::Baggage;
-use super::{EngineConfig, EngineEvent, Forward, LOCAL_TOKENS, Local, Ready, Worker};
+use super::{Changed, EngineConfig, EngineEvent, Forward, LOCAL_TOKENS, Local, Ready, Worker};
 use crate::forwarding::Instant;
 
 /// How often a busy thread looks for other ports that became readable.
@@ -37,8 +37,8 @@ const WAKE: Token = Token(usize::MAX);
 
 /// From control, or from another worker.
 pub(super) enum Command<F: Forward> {
-    /// Go by this; drop the sender when nothing is forwarded by the old one any more.
-    Adopt(Arc<F>, Sender<()>),
+    /// Go by this, which is new in so much; drop the sender when nothing is forwarded by the old one any more.
+    Adopt(Arc<F>, Changed, Sender<()>),
     /// Serve this port, with what belongs to it.
     Take(Box<Served>, Option<Baggage<F>>),
     /// End.
@@ -199,8 +199,8 @@ impl<F: Forward> Start<F> {
     fn obey(&mut self, now: Instant) -> bool {
         while let Ok(command) = self.commands.try_recv() {
             match command {
-                Command::Adopt(forward, adopted) => {
-                    for slot in self.worker.adopt(forward, now) {
+                Command::Adopt(forward, changed, adopted) => {
+                    for slot in self.worker.adopt(forward, &changed, now) {
                         self.let_go(slot);
                     }
                     drop(adopted);

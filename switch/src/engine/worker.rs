@@ -2,7 +2,7 @@
 //! calls the turn by hand.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::dispatch::Desk;
 use super::rounds::Rounds;
 use super::served::Served;
-use super::{Activity, Forward, Local, Ready};
+use super::{Activity, Changed, Forward, Local, Ready};
 use crate::forwarding::{Instant, PortId};
 use crate::port::RxPort;
 
@@ -51,6 +51,7 @@ impl Reading {
 pub(super) struct Ports {
     slots: Vec<Option<Box<Served>>>,
     free: Vec<usize>,
+    by_id: BTreeMap<PortId, usize>,
     /// Slots to read, in the order of their turns.
     active: Vec<usize>,
     /// Of `active`, those whose last read found nothing.
@@ -70,15 +71,17 @@ impl Ports {
         if at == self.slots.len() {
             self.slots.push(None);
         }
+        self.by_id.insert(served.rx.id(), at);
         self.slots[at] = Some(served);
         self.activate(at);
         at
     }
 
     pub(super) fn remove(&mut self, at: usize) -> Option<Box<Served>> {
+        self.deactivate(at);
         let mut served = self.slots.get_mut(at)?.take()?;
-        (served.active, served.held) = (false, false);
-        self.active.retain(|&slot| slot != at);
+        served.held = false;
+        self.by_id.remove(&served.rx.id());
         self.empty.retain(|&slot| slot != at);
         self.held.retain(|Reverse((_, slot))| *slot != at);
         self.free.push(at);
@@ -88,12 +91,24 @@ impl Ports {
     /// To be read in the next turn; one that is held is, once it may send again.
     pub(super) fn activate(&mut self, at: usize) {
         if let Some(Some(served)) = self.slots.get_mut(at)
-            && !served.active
+            && served.active.is_none()
             && !served.held
             && !served.gone
         {
-            served.active = true;
+            served.active = Some(self.active.len());
             self.active.push(at);
+        }
+    }
+
+    /// Not to be read until it is activated again. The last of the list takes its place.
+    fn deactivate(&mut self, at: usize) {
+        let Some(Some(served)) = self.slots.get_mut(at) else { return };
+        let Some(place) = served.active.take() else { return };
+        self.active.swap_remove(place);
+        if let Some(&moved) = self.active.get(place)
+            && let Some(moved) = &mut self.slots[moved]
+        {
+            moved.active = Some(place);
         }
     }
 
@@ -160,10 +175,9 @@ impl Ports {
     /// Lets go of ports that had nothing to read, and not lately either, and of those that may not send more.
     fn quieten(&mut self, now: Instant) {
         while let Some(slot) = self.spent.pop() {
-            let Some(served) = self.slots[slot].as_deref_mut() else { continue };
-            served.active = false;
-            self.active.retain(|&other| other != slot);
-            self.held.push(Reverse((served.due(now).unwrap_or(now), slot)));
+            let Some(due) = self.slots[slot].as_deref().map(|served| served.due(now)) else { continue };
+            self.deactivate(slot);
+            self.held.push(Reverse((due.unwrap_or(now), slot)));
         }
         if self.empty.is_empty() {
             return;
@@ -172,8 +186,7 @@ impl Ports {
         while let Some(slot) = self.empty.pop() {
             let Some(served) = self.slots[slot].as_deref_mut() else { continue };
             if !served.lingers(beside_dense, now) {
-                served.active = false;
-                self.active.retain(|&other| other != slot);
+                self.deactivate(slot);
             }
         }
     }
@@ -197,8 +210,12 @@ impl Ports {
         self.slots.get(at)?.as_deref()
     }
 
-    fn iter_mut(&mut self) -> impl Iterator<Item = (usize, &mut Served)> {
-        self.slots.iter_mut().enumerate().filter_map(|(at, slot)| Some((at, slot.as_deref_mut()?)))
+    /// Slots of those that `changed` may concern.
+    fn concerned(&self, changed: &Changed) -> Vec<usize> {
+        match changed {
+            Changed::All => self.by_id.values().copied().collect(),
+            Changed::Ports(ports) => ports.iter().filter_map(|port| self.by_id.get(port).copied()).collect(),
+        }
     }
 }
 
@@ -233,7 +250,7 @@ impl<F: Forward> Worker<F> {
     /// By the thread that makes the turns, before the first.
     pub(super) fn enable(&mut self) {
         self.rounds.enable();
-        self.rounds.adopt(&*self.forward);
+        self.rounds.adopt(&*self.forward, &Changed::All);
     }
 
     /// Takes over a read side.
@@ -255,23 +272,24 @@ impl<F: Forward> Worker<F> {
         Some(self.ports.insert(served))
     }
 
-    /// Goes by `forward` from now on, and drops the ports that it does not name, returning their slots.
-    pub fn adopt(&mut self, forward: Arc<F>, now: Instant) -> Vec<usize> {
+    /// Goes by `forward` from now on, which is new in what `changed` says, and drops the ports that it does not name, returning
+    /// their slots.
+    pub fn adopt(&mut self, forward: Arc<F>, changed: &Changed, now: Instant) -> Vec<usize> {
         self.rounds.flush(&*self.forward, self.desk.worker);
         self.desk.space.adopt(&*self.forward, &*forward, self.desk.worker);
         let mut dropped = Vec::new();
-        for (at, served) in self.ports.iter_mut() {
+        for at in self.ports.concerned(changed) {
+            let Some(served) = &mut self.ports.slots[at] else { continue };
             served.settle(&*forward, now);
             if served.place.is_none() {
                 dropped.push(at);
             }
         }
-        let largest = forward.egress().map(<[_]>::len).max().unwrap_or(0);
-        self.desk.scratch.reserve_ports(largest);
-        self.rounds.adopt(&*forward);
+        self.desk.scratch.reserve_ports(forward.most_ports());
+        self.rounds.adopt(&*forward, changed);
         self.forward = forward;
         let (local, out) = self.desk.local(&self.forward, now);
-        local.adopt(out, now);
+        local.adopt(changed, out, now);
         dropped
     }
 

@@ -25,7 +25,8 @@ pub(super) struct Claims(RwLock<Maps>);
 #[derive(Debug, Default)]
 struct Maps {
     holders: BTreeMap<Ipv6Addr, PortId>,
-    counts: BTreeMap<PortId, usize>,
+    /// The other way round.
+    claimed: BTreeMap<PortId, Vec<Ipv6Addr>>,
 }
 
 impl Claims {
@@ -41,17 +42,17 @@ impl Claims {
             if let Some(&holder) = maps.holders.get(&address) {
                 return holder == port;
             }
-            if maps.counts.get(&port).is_some_and(|&n| n >= PER_PORT) {
+            if maps.claimed.get(&port).is_some_and(|own| own.len() >= PER_PORT) {
                 return false;
             }
         }
         // Somebody else may have been quicker between the two locks: look again.
         let mut maps = self.0.write();
-        let Maps { holders, counts } = &mut *maps;
-        let count = counts.entry(port).or_default();
-        if *count < PER_PORT {
+        let Maps { holders, claimed } = &mut *maps;
+        let own = claimed.entry(port).or_default();
+        if own.len() < PER_PORT {
             let holder = *holders.entry(address).or_insert_with(|| {
-                *count += 1;
+                own.push(address);
                 port
             });
             return holder == port;
@@ -62,8 +63,8 @@ impl Claims {
     /// Frees what `port` claimed.
     pub(super) fn forget_port(&self, port: PortId) {
         let mut maps = self.0.write();
-        if maps.counts.remove(&port).is_some() {
-            maps.holders.retain(|_, holder| *holder != port);
+        for address in maps.claimed.remove(&port).unwrap_or_default() {
+            maps.holders.remove(&address);
         }
     }
 }

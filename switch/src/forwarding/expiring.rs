@@ -12,8 +12,8 @@ use std::sync::OnceLock;
 
 use parking_lot::Mutex;
 
-use super::seed::{Key, Seed};
 use super::{Instant, PortId};
+use crate::persistent::{Key, Seed};
 
 /// Slots per set.
 const WAYS: usize = 8;

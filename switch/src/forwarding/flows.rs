@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use super::expiring::{Entry, Expiring};
 use super::policy::{Policy, RulePort};
-use super::seed::{Key, Seed};
 use super::{Instant, PortId};
 use crate::frame::TcpFlags;
+use crate::persistent::{Key, Seed};
 
 /// Most flows of a network: two containers' whole ephemeral port ranges; 6 MiB, and only where rules are.
 const CAPACITY: usize = 65_536;
@@ -109,7 +109,7 @@ struct FlowKey {
 impl Key for FlowKey {
     /// Three words: the ends' ports and what they ask for, and their addresses folded into one. Whoever can choose its
     /// addresses, an unguarded port, can crowd a bucket with its own flows so, and nothing else.
-    fn hash(self, seed: Seed) -> u64 {
+    fn hash(&self, seed: Seed) -> u64 {
         let end = |side: Side| u64::from(side.port.0) << 32 | u64::from(side.l4);
         let [a, b] = self.low.address;
         let [c, d] = self.high.address;

@@ -12,9 +12,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::expiring::{Entry, Expiring};
-use super::seed::{Key, Seed};
 use super::{Instant, PortId};
 use crate::frame::Packet;
+use crate::persistent::{Key, Seed};
 
 /// Most datagrams in parts at once: at 64 KiB each, more than the receivers' own reassembly holds (4 MiB in Linux).
 const CAPACITY: usize = 4096;
@@ -34,7 +34,7 @@ struct Datagram {
 }
 
 impl Key for Datagram {
-    fn hash(self, seed: Seed) -> u64 {
+    fn hash(&self, seed: Seed) -> u64 {
         let address = |before, address| match address {
             IpAddr::V4(v4) => seed.extend(before, v4.to_bits().into()),
             IpAddr::V6(v6) => {

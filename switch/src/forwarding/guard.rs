@@ -15,7 +15,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::fixed_map::Holder;
+use super::holders::Holder;
 use super::neighbour::ARP_REQUEST;
 use super::neighbour_message::{NeighbourMessage, SOLICITATION};
 use super::{DropReason, Network, PortSpec, link_local};
@@ -64,7 +64,7 @@ impl Network {
     fn guard_mac(&self, port: &PortSpec, frame: &Frame<'_>) -> Result<(), DropReason> {
         if frame.src.is_group() {
             Err(DropReason::GroupSource)
-        } else if frame.src == self.spec.gateway_mac {
+        } else if frame.src == self.settings.gateway_mac {
             Err(DropReason::GatewayClaim)
         } else if port.guard && frame.src != port.mac {
             Err(DropReason::SpoofedMac)
@@ -74,7 +74,7 @@ impl Network {
     }
 
     fn guard_arp(&self, port: &PortSpec, frame: &Frame<'_>, arp: &Arp) -> Result<(), DropReason> {
-        if arp.sender_mac == self.spec.gateway_mac || self.leases.is_gateway(arp.sender_ip.into()) {
+        if arp.sender_mac == self.settings.gateway_mac || self.leases.is_gateway(arp.sender_ip.into()) {
             return Err(DropReason::GatewayClaim);
         }
         if !port.guard {
@@ -156,7 +156,8 @@ impl Network {
         let message = NeighbourMessage::parse(packet).map_err(|_| DropReason::Malformed)?;
         match message {
             Some(NeighbourMessage::Advertisement { target, target_mac, .. }) => {
-                if self.leases.holder6(target) == Some(Holder::Gateway) || target_mac == Some(self.spec.gateway_mac) {
+                if self.leases.holder6(target) == Some(Holder::Gateway) || target_mac == Some(self.settings.gateway_mac)
+                {
                     return Err(DropReason::GatewayClaim);
                 }
                 let is_own = || port.ipv6 == Some(target) || self.may_use_link_local(port, target);
@@ -166,7 +167,7 @@ impl Network {
             }
             // The receiver notes the source link-layer address as it does an advertised one: RFC 4861 7.2.3.
             Some(NeighbourMessage::Solicitation { source_mac: Some(mac), .. }) => {
-                if mac == self.spec.gateway_mac {
+                if mac == self.settings.gateway_mac {
                     return Err(DropReason::GatewayClaim);
                 }
                 if port.guard && mac != frame.src {
@@ -183,7 +184,7 @@ impl Network {
         if !address.is_unicast_link_local() {
             return false;
         }
-        match link_local::mac_of(address).map(|mac| (mac, self.macs.holder(mac))) {
+        match link_local::mac_of(address).map(|mac| (mac, self.macs.lookup(mac.to_u64()))) {
             Some((mac, _)) if mac == port.mac => true,
             // It follows from another's MAC: not to be claimed.
             Some((_, Some(_))) => false,

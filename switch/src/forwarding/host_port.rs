@@ -13,8 +13,8 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::fixed_map::Holder;
 use super::guard::{self, DHCP_SERVER, DHCP6_SERVER};
+use super::holders::Holder;
 use super::neighbour::ARP_REQUEST;
 use super::neighbour_message::NeighbourMessage;
 use super::{Decision, DropReason, Network, PortIndex, PortSpec, Scratch, Uplink, link_local};
@@ -24,7 +24,7 @@ impl Network {
     /// Whether `port` is the host's.
     #[inline]
     pub(super) fn is_host_port(&self, port: &PortSpec) -> bool {
-        self.spec.uplink == Uplink::Host(port.id)
+        self.settings.uplink == Uplink::Host(port.id)
     }
 
     /// Drops what the host may not send.
@@ -117,15 +117,15 @@ impl Network {
 
     /// Whether `address` is one that the host has on this network: see the head of this file.
     pub(super) fn is_hosts_own(&self, address: IpAddr) -> bool {
-        let is_link_local = |v6: Ipv6Addr| v6 == link_local::eui64(self.spec.gateway_mac);
+        let is_link_local = |v6: Ipv6Addr| v6 == link_local::eui64(self.settings.gateway_mac);
         self.is_host(address) || matches!(address, IpAddr::V6(v6) if is_link_local(v6))
     }
 
     /// Whether `address` is leased to the host.
     pub(super) fn is_host(&self, address: IpAddr) -> bool {
         match address {
-            IpAddr::V4(v4) => self.spec.host4 == Some(v4),
-            IpAddr::V6(v6) => self.spec.host6 == Some(v6),
+            IpAddr::V4(v4) => self.settings.host4 == Some(v4),
+            IpAddr::V6(v6) => self.settings.host6 == Some(v6),
         }
     }
 

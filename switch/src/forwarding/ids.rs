@@ -2,11 +2,20 @@
 
 use std::time::Duration;
 
+use crate::persistent::{Key, Seed};
+
 /// A port's name for life: never reused, so what refers to a port that is gone refers to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct PortId(pub u32);
 
-/// A port's place in one published [`super::Network`]: dense, and valid for that publication only.
+impl Key for PortId {
+    #[inline]
+    fn hash(&self, seed: Seed) -> u64 {
+        self.0.hash(seed)
+    }
+}
+
+/// A port's place in a published [`super::Network`]: its as long as it is there, then another's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PortIndex(pub u32);
 

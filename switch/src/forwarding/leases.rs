@@ -2,29 +2,45 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::fixed_map::{FixedMap, Holder};
-use super::{NetworkSpec, PortIndex, link_local};
+use super::holders::{Holder, Holders};
+use super::{NetworkSettings, PortSpec, link_local};
 
-/// Address -> holder. Immutable: any thread may read it. Where two ports are leased one address, which control does not
-/// do, the first has it.
-#[derive(Debug)]
+/// Address -> holder. Immutable once published: any thread may read it. Where two ports are leased one address, which control
+/// does not do, the first has it.
+#[derive(Clone, Debug)]
 pub(super) struct Leases {
-    v4: FixedMap<u32>,
-    v6: FixedMap<u128>,
+    v4: Holders<u32>,
+    v6: Holders<u128>,
 }
 
 impl Leases {
-    /// Those of `spec`. Of link-local addresses only the gateway's is here: a container need not use its own.
-    pub(super) fn new(spec: &NetworkSpec) -> Self {
-        let ports = || (0..).zip(&spec.ports).map(|(at, port)| (port, Holder::Port(PortIndex(at))));
-        let mut v4 = vec![(spec.gateway4.to_bits(), Holder::Gateway)];
-        v4.extend(spec.host4.map(|address| (address.to_bits(), Holder::Gateway)));
-        v4.extend(ports().filter_map(|(port, holder)| Some((port.ipv4?.to_bits(), holder))));
-        let mut v6 = vec![(link_local::eui64(spec.gateway_mac).to_bits(), Holder::Gateway)];
-        v6.extend(spec.gateway6.map(|address| (address.to_bits(), Holder::Gateway)));
-        v6.extend(spec.host6.map(|address| (address.to_bits(), Holder::Gateway)));
-        v6.extend(ports().filter_map(|(port, holder)| Some((port.ipv6?.to_bits(), holder))));
-        Leases { v4: FixedMap::new(v4.into_iter()).0, v6: FixedMap::new(v6.into_iter()).0 }
+    /// The gateway's. Of link-local addresses only the gateway's is here: a container need not use its own.
+    pub(super) fn new(settings: &NetworkSettings) -> Self {
+        let (mut v4, mut v6) = (Holders::default(), Holders::default());
+        for address in [Some(settings.gateway4), settings.host4].into_iter().flatten() {
+            v4.give(address.to_bits(), Holder::Gateway);
+        }
+        let link_local = link_local::eui64(settings.gateway_mac);
+        for address in [Some(link_local), settings.gateway6, settings.host6].into_iter().flatten() {
+            v6.give(address.to_bits(), Holder::Gateway);
+        }
+        Leases { v4, v6 }
+    }
+
+    /// Gives `port` its addresses.
+    pub(super) fn give(&mut self, port: &PortSpec, holder: Holder) {
+        port.ipv4.map(|v4| self.v4.give(v4.to_bits(), holder));
+        port.ipv6.map(|v6| self.v6.give(v6.to_bits(), holder));
+    }
+
+    /// Takes them from it.
+    pub(super) fn take(&mut self, port: &PortSpec, holder: Holder) {
+        if let Some(v4) = port.ipv4 {
+            self.v4.take(v4.to_bits(), holder);
+        }
+        if let Some(v6) = port.ipv6 {
+            self.v6.take(v6.to_bits(), holder);
+        }
     }
 
     /// Who has `address`.

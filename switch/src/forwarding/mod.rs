@@ -2,7 +2,7 @@
 //! it allocates nothing and waits for nothing.
 //!
 //! One [`Network`] is one broadcast domain as control last published it: its ports, their assigned MACs and
-//! leased addresses, its rules and limits. It is immutable; what traffic teaches (learned MACs, icc flows, fragments,
+//! leased addresses, its rules and limits. It is immutable, and the next one shares with it what is the same; what traffic teaches (learned MACs, icc flows, fragments,
 //! claimed link-local addresses) lives in [`Tables`], which outlive every republication.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -12,10 +12,10 @@ mod decision;
 mod drop_reason;
 mod expiring;
 mod fdb;
-mod fixed_map;
 mod flows;
 mod fragments;
 mod guard;
+mod holders;
 mod host_port;
 mod ids;
 mod leases;
@@ -25,10 +25,9 @@ mod neighbour;
 mod neighbour_message;
 mod network;
 mod policy;
+mod ports;
 mod ranges;
-mod seed;
 mod standing;
-mod static_macs;
 mod tables;
 #[cfg(test)]
 mod testing;
@@ -40,7 +39,7 @@ pub use drop_reason::{DropReason, EgressDrop};
 pub use fdb::{Fdb, FdbLimits, LearnedEntry, MAX_AGEING, MIN_AGEING};
 pub use ids::{Instant, PortId, PortIndex};
 pub use limiter::{Limiter, Rate};
-pub use network::{Network, NetworkSpec, PortSpec, Uplink};
+pub use network::{Network, NetworkSettings, NetworkSpec, PortSpec, Uplink};
 pub use policy::{Rule, RulePort};
 pub use ranges::Ranges;
 pub use standing::Standing;

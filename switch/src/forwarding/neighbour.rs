@@ -16,7 +16,7 @@
 
 use std::net::IpAddr;
 
-use super::fixed_map::Holder;
+use super::holders::Holder;
 use super::neighbour_message::NeighbourMessage;
 use super::{Decision, DropReason, Network, PortIndex, Scratch, answer};
 use crate::frame::{Arp, Frame, Mac};
@@ -79,10 +79,10 @@ impl Network {
         let asks_host = self.host == Some(from);
         match holder {
             Some(Holder::Gateway) if asks_host && self.is_hosts_own(target) => Verdict::Pass,
-            Some(Holder::Gateway) => Verdict::At { owner: self.spec.gateway_mac, router: true },
+            Some(Holder::Gateway) => Verdict::At { owner: self.settings.gateway_mac, router: true },
             Some(Holder::Port(owner)) if owner == from => Verdict::Pass,
             Some(Holder::Port(owner)) => {
-                let [asker, owner] = [from, owner].map(|at| &self.spec.ports[at.get()]);
+                let [asker, owner] = [from, owner].map(|at| self.ports.at(at));
                 match asks_host || self.policy.relates(asker.id, owner.id) {
                     true => Verdict::At { owner: owner.mac, router: false },
                     false => Verdict::Silence,

@@ -11,16 +11,27 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use super::fixed_map::Holder;
+use super::holders::{Holder, Holders};
 use super::leases::Leases;
 use super::policy::Policy;
-use super::static_macs::StaticMacs;
+use super::ports::Ports;
 use super::{Decision, DropReason, Instant, Limiter, PortId, PortIndex, Ranges, Rate, Rule, RulePort, Scratch, Tables};
 use crate::frame::{Frame, Gso, Mac, Offload, Payload};
 
 /// What control publishes of a network; checked by control, trusted here.
 #[derive(Clone, Debug)]
 pub struct NetworkSpec {
+    /// What is common to all of it.
+    pub settings: NetworkSettings,
+    /// What is open while `settings.icc` is false, between `ports`.
+    pub rules: Vec<Rule>,
+    /// The ports.
+    pub ports: Vec<PortSpec>,
+}
+
+/// What does not change while ports come and go.
+#[derive(Clone, Debug)]
+pub struct NetworkSettings {
     /// The switch's own MAC on this network.
     pub gateway_mac: Mac,
     /// The gateway's IPv4 address.
@@ -41,14 +52,11 @@ pub struct NetworkSpec {
     pub uplink: Uplink,
     /// Whether containers talk freely to each other.
     pub icc: bool,
-    /// What is open while `icc` is false.
-    pub rules: Vec<Rule>,
-    /// Rises with every change of `icc` or `rules`; flows that an older one let pass are looked at again.
+    /// Rises with every change of `icc` and of the rules between ports that are there; flows that an older one let pass are
+    /// looked at again.
     pub policy_generation: u64,
     /// Each port's flood budget.
     pub flood_rate: Rate,
-    /// The ports; their order gives the [`PortIndex`]. Sorted by id.
-    pub ports: Vec<PortSpec>,
 }
 
 /// The way out of a network.
@@ -64,7 +72,7 @@ pub enum Uplink {
 }
 
 /// One port of a [`NetworkSpec`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortSpec {
     /// Its id.
     pub id: PortId,
@@ -80,23 +88,27 @@ pub struct PortSpec {
     /// the assigned one.
     pub learn: bool,
     /// Where it serves clients of published ports: what it sends from there goes back by the switch's sockets.
-    pub published: Vec<RulePort>,
+    pub published: Arc<[RulePort]>,
 }
 
-/// A published network.
-#[derive(Debug)]
+/// A published network. What control changes is a copy, which shares with its original all but the way to what was changed:
+/// a port comes and goes at the same cost however many there are.
+#[derive(Clone, Debug)]
 pub struct Network {
-    pub(super) spec: NetworkSpec,
+    pub(super) settings: NetworkSettings,
+    pub(super) ports: Ports,
     pub(super) tables: Arc<Tables>,
-    pub(super) macs: StaticMacs,
+    /// The assigned MACs, the gateway's among them.
+    pub(super) macs: Holders<u64>,
     pub(super) leases: Leases,
     pub(super) policy: Policy,
     /// The subnets of all our networks: the host's routing must not lead from one to another.
     pub(super) ours: Arc<Ranges>,
     /// The host's port, where there is one.
     pub(super) host: Option<PortIndex>,
-    /// The ports behind which there may be MACs that nobody assigned; ascending.
-    opaque: Box<[PortIndex]>,
+    /// The ports behind which there may be MACs that nobody assigned; ascending. Made anew when such a one comes or goes: each
+    /// of them costs every unknown frame a copy.
+    opaque: Arc<[PortIndex]>,
 }
 
 impl PortSpec {
@@ -110,43 +122,105 @@ impl Network {
     /// Makes the look-up structures of `spec`, and the room in `tables` that it needs.
     ///
     /// # Panics
-    /// When `spec.ports` is not sorted by id or assigns a MAC twice: control has checked both.
+    /// As [`Network::attach`] does.
     pub fn new(spec: NetworkSpec, tables: Arc<Tables>) -> Self {
-        assert!(spec.ports.is_sorted_by(|a, b| a.id < b.id), "ports are sorted by id");
-        let opaque: Box<[_]> =
-            (0..).zip(&spec.ports).filter(|(_, port)| port.is_opaque()).map(|(at, _)| PortIndex(at)).collect();
-        if !opaque.is_empty() {
-            tables.fdb.prepare();
-        }
-        if !spec.icc && !spec.rules.is_empty() {
-            tables.flows.prepare();
-            tables.fragments.prepare();
-        }
-        Network {
-            macs: StaticMacs::new(&spec),
-            leases: Leases::new(&spec),
-            policy: Policy::new(&spec),
-            host: match spec.uplink {
-                Uplink::Host(id) => index_of(&spec, id),
-                Uplink::User | Uplink::None => None,
-            },
+        let NetworkSpec { settings, rules, ports } = spec;
+        let mut macs = Holders::default();
+        macs.give(settings.gateway_mac.to_u64(), Holder::Gateway);
+        let mut network = Network {
+            ports: Ports::default(),
+            macs,
+            leases: Leases::new(&settings),
+            policy: Policy::new(settings.icc, settings.policy_generation, Vec::new()),
+            host: None,
             ours: Arc::default(),
-            opaque,
-            spec,
+            opaque: Arc::default(),
+            settings,
             tables,
+        };
+        for port in ports {
+            network.attach(port);
+        }
+        let (icc, generation) = (network.settings.icc, network.settings.policy_generation);
+        network.change_policy(icc, generation, rules);
+        network
+    }
+
+    /// Stands beside networks with these subnets, its own among them: nothing leaves for those by the host's routing.
+    pub fn stand_beside(&mut self, ours: Arc<Ranges>) {
+        self.ours = ours;
+    }
+
+    /// Adds a port, or changes the one with its id, which keeps its place and its rules.
+    ///
+    /// # Panics
+    /// When its MAC is assigned already: control has checked that.
+    pub fn attach(&mut self, port: PortSpec) -> PortIndex {
+        if let Some(at) = self.index_of(port.id) {
+            self.unlist(at, &self.ports.at(at).clone());
+        }
+        let is_host = self.is_host_port(&port);
+        let at = self.ports.insert(port);
+        let port = self.ports.at(at);
+        if is_host {
+            // It has the gateway's MAC, which stays the gateway's.
+            self.host = Some(at);
+        } else {
+            assert!(self.macs.give(port.mac.to_u64(), Holder::Port(at)), "a MAC is assigned once in a network");
+        }
+        self.leases.give(port, Holder::Port(at));
+        if port.is_opaque() {
+            self.tables.fdb.prepare();
+            let nth = self.opaque.partition_point(|other| *other < at);
+            self.opaque = [&self.opaque[..nth], &[at], &self.opaque[nth..]].concat().into();
+        }
+        at
+    }
+
+    /// Takes a port out, with the rules that name it; its place, which the next one that comes may have.
+    pub fn detach(&mut self, id: PortId) -> Option<PortIndex> {
+        let (at, port) = self.ports.remove(id)?;
+        self.unlist(at, &port);
+        self.policy.forget(id);
+        Some(at)
+    }
+
+    /// Takes from the port at `at` what it holds.
+    fn unlist(&mut self, at: PortIndex, port: &PortSpec) {
+        self.macs.take(port.mac.to_u64(), Holder::Port(at));
+        self.leases.take(port, Holder::Port(at));
+        self.host = self.host.filter(|host| *host != at);
+        if port.is_opaque() {
+            self.opaque = self.opaque.iter().copied().filter(|other| *other != at).collect();
         }
     }
 
-    /// Beside networks with these subnets, its own among them: nothing leaves for those by the host's routing.
-    #[must_use]
-    pub fn beside(mut self, ours: Arc<Ranges>) -> Self {
-        self.ours = ours;
-        self
+    /// Opens what `rule` says while icc is false, between ports that are there.
+    pub fn allow(&mut self, rule: Rule) {
+        self.policy.allow(rule);
+        self.prepare_policy();
     }
 
-    /// What it was made of.
-    pub fn spec(&self) -> &NetworkSpec {
-        &self.spec
+    /// Goes by another policy: what [`NetworkSettings`] says of the first two, and rules between ports that are there.
+    pub fn change_policy(&mut self, icc: bool, generation: u64, rules: Vec<Rule>) {
+        let any = !rules.is_empty();
+        (self.settings.icc, self.settings.policy_generation) = (icc, generation);
+        self.policy = Policy::new(icc, generation, rules);
+        if any {
+            self.prepare_policy();
+        }
+    }
+
+    fn prepare_policy(&self) {
+        if !self.settings.icc {
+            self.tables.flows.prepare();
+            self.tables.fragments.prepare();
+        }
+    }
+
+    /// What is common to all of it.
+    pub fn settings(&self) -> &NetworkSettings {
+        &self.settings
     }
 
     /// What traffic taught it.
@@ -154,9 +228,34 @@ impl Network {
         &self.tables
     }
 
-    /// The place of `id` in this publication.
+    /// The port at `at`.
+    pub fn port(&self, at: PortIndex) -> Option<&PortSpec> {
+        self.ports.get(at)
+    }
+
+    /// All ports, by place.
+    pub fn ports(&self) -> impl Iterator<Item = (PortIndex, &PortSpec)> {
+        self.ports.iter()
+    }
+
+    /// All rules, by the place of who opens.
+    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.ports.iter().flat_map(|(_, port)| self.policy.of(port.id))
+    }
+
+    /// How many ports there are.
+    pub fn port_count(&self) -> usize {
+        self.ports.len()
+    }
+
+    /// Whether MACs are learned behind some port.
+    pub fn learns(&self) -> bool {
+        !self.opaque.is_empty()
+    }
+
+    /// The place of `id`: the same in each publication in which it is.
     pub fn index_of(&self, id: PortId) -> Option<PortIndex> {
-        index_of(&self.spec, id)
+        self.ports.index_of(id)
     }
 
     /// Decides what becomes of `frame`, read from `from` with the checked `offload`. `limiter` is that port's own.
@@ -169,7 +268,7 @@ impl Network {
         now: Instant,
         scratch: &mut Scratch,
     ) -> Decision {
-        let Some(port) = self.spec.ports.get(from.get()) else { return Decision::Drop(DropReason::Detached) };
+        let Some(port) = self.ports.get(from) else { return Decision::Drop(DropReason::Detached) };
         let arrival = Arrival { from, port, frame, offload, now };
         self.decide(&arrival, limiter, scratch).unwrap_or_else(Decision::Drop)
     }
@@ -197,7 +296,7 @@ impl Network {
         if frame.dst.is_group() {
             return self.group(arrival, limiter, scratch);
         }
-        match self.macs.holder(frame.dst) {
+        match self.macs.lookup(frame.dst.to_u64()) {
             Some(Holder::Port(to)) => self.unicast(arrival, to),
             Some(Holder::Gateway) => self.to_gateway(port, frame, scratch),
             None => match self.learned(frame.dst, now) {
@@ -214,7 +313,7 @@ impl Network {
         if offload.gso != Gso::None {
             return Ok(());
         }
-        let mtu = self.spec.mtu as usize;
+        let mtu = self.settings.mtu as usize;
         let fits = match &frame.payload {
             Payload::Ip(packet) => packet.end - packet.l3_offset <= mtu,
             Payload::Arp(_) | Payload::Vlan | Payload::Other => true,
@@ -224,7 +323,7 @@ impl Network {
 
     /// Notes an address that nobody assigned; zero is no station's (it marks an unknown one in ARP).
     fn learn(&self, port: &PortSpec, mac: Mac, now: Instant) {
-        if mac.to_u64() != 0 && self.macs.holder(mac).is_none() {
+        if mac.to_u64() != 0 && self.macs.lookup(mac.to_u64()).is_none() {
             self.tables.fdb.learn(mac, port.id, now);
         }
     }
@@ -235,7 +334,7 @@ impl Network {
             return None;
         }
         let at = self.index_of(self.tables.fdb.lookup(mac, now)?)?;
-        self.spec.ports[at.get()].is_opaque().then_some(at)
+        self.ports.at(at).is_opaque().then_some(at)
     }
 
     #[inline]
@@ -245,7 +344,7 @@ impl Network {
         }
         if !self.policy.is_open() && self.host != Some(arrival.from) {
             let Payload::Ip(packet) = &arrival.frame.payload else { return Err(DropReason::Icc) };
-            self.policy.admit(&self.tables, arrival.port, &self.spec.ports[to.get()], packet, arrival.now)?;
+            self.policy.admit(&self.tables, arrival.port, self.ports.at(to), packet, arrival.now)?;
         }
         Ok(Decision::Unicast(to))
     }
@@ -260,13 +359,12 @@ impl Network {
         if self.is_for_gateway_only(arrival.frame) {
             return Err(DropReason::NoService);
         }
-        if self.spec.ports.len() == 1 {
+        if self.ports.len() == 1 {
             return Err(DropReason::NoListener);
         }
         scratch.recipients.clear();
         if self.policy.is_open() || self.host == Some(arrival.from) {
-            let all = 0..u32::try_from(self.spec.ports.len()).expect("fewer than 2^32 ports");
-            scratch.recipients.extend(all.map(PortIndex).filter(|&to| to != arrival.from));
+            scratch.recipients.extend(self.ports.iter().map(|(at, _)| at).filter(|&to| to != arrival.from));
         } else {
             let permitted = self.permitted(arrival, scratch);
             self.add_host(arrival.from, scratch);
@@ -321,17 +419,12 @@ impl Network {
         scratch: &mut Scratch,
     ) -> Result<Decision, DropReason> {
         let bytes = (scratch.recipients.len() as u64).saturating_mul(arrival.bytes());
-        if limiter.take(bytes, self.spec.flood_rate, arrival.now) {
+        if limiter.take(bytes, self.settings.flood_rate, arrival.now) {
             Ok(Decision::Flood)
         } else {
             Err(DropReason::FloodLimit)
         }
     }
-}
-
-fn index_of(spec: &NetworkSpec, id: PortId) -> Option<PortIndex> {
-    let at = spec.ports.binary_search_by_key(&id, |p| p.id).ok()?;
-    Some(PortIndex(u32::try_from(at).expect("fewer than 2^32 ports")))
 }
 
 /// The Ethernet header, and a tag that the kernel may have left in the frame.

@@ -5,14 +5,16 @@
 //! fragments of a datagram whose first one passed. Neighbour discovery never passes: the switch answers it
 //! ([`super::neighbour`]). A packet must be addressed to its receiver, so that nobody routes around the rules.
 //!
-//! Immutable, part of a published [`super::Network`]: any thread reads it. The rules stand sorted in an array; a question
-//! is a binary search or two, and established flows do not ask again until the generation changes.
+//! Immutable, part of a published [`super::Network`]: any thread reads it. The rules of each opener stand sorted in an array; a
+//! question is a look-up and a binary search or two, and established flows do not ask again until the generation changes.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::flows::{Side, Way};
-use super::{DropReason, Instant, NetworkSpec, PortId, PortSpec, Tables};
+use super::{DropReason, Instant, PortId, PortSpec, Tables};
 use crate::frame::{Fragment, Layer4, Packet, TcpFlags};
+use crate::persistent::Map;
 
 /// One `allow`: what `from` may open towards `to`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,22 +39,49 @@ pub enum RulePort {
 }
 
 /// The rules of a published network.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Policy {
     icc: bool,
-    /// Sorted, each once.
-    rules: Box<[Rule]>,
+    /// By who opens: sorted, each once.
+    rules: Map<PortId, Arc<[Rule]>>,
+    /// Who may open anything towards a port: sorted, each once.
+    openers: Map<PortId, Arc<[PortId]>>,
     /// Flows carry the one that they passed under.
     pub(super) generation: u64,
 }
 
 impl Policy {
-    /// That of `spec`.
-    pub(super) fn new(spec: &NetworkSpec) -> Self {
-        let mut rules = spec.rules.clone();
+    /// Of these rules.
+    pub(super) fn new(icc: bool, generation: u64, mut rules: Vec<Rule>) -> Self {
         rules.sort_unstable();
         rules.dedup();
-        Policy { icc: spec.icc, rules: rules.into(), generation: spec.policy_generation }
+        let mut policy = Policy { icc, rules: Map::default(), openers: Map::default(), generation };
+        for of_one in rules.chunk_by(|a, b| a.from == b.from) {
+            policy.rules.insert(of_one[0].from, of_one.into());
+        }
+        let mut openers: Vec<_> = rules.iter().map(|rule| (rule.to, rule.from)).collect();
+        openers.sort_unstable();
+        openers.dedup();
+        for of_one in openers.chunk_by(|a, b| a.0 == b.0) {
+            policy.openers.insert(of_one[0].0, of_one.iter().map(|(_, from)| *from).collect());
+        }
+        policy
+    }
+
+    /// Opens what `rule` says.
+    pub(super) fn allow(&mut self, rule: Rule) {
+        insert(&mut self.rules, rule.from, rule);
+        insert(&mut self.openers, rule.to, rule.from);
+    }
+
+    /// Forgets the rules that name `port`.
+    pub(super) fn forget(&mut self, port: PortId) {
+        for rule in self.rules.remove(&port).iter().flat_map(|rules| rules.iter()) {
+            retain(&mut self.openers, rule.to, |opener| *opener != port);
+        }
+        for opener in self.openers.remove(&port).iter().flat_map(|openers| openers.iter()) {
+            retain(&mut self.rules, *opener, |rule| rule.to != port);
+        }
     }
 
     /// Whether containers talk freely.
@@ -68,16 +97,15 @@ impl Policy {
 
     /// Whether a rule lets `from` open `service` towards `to`; without a `service` only a rule for any packet does.
     pub(super) fn opens(&self, from: PortId, to: PortId, service: Option<RulePort>) -> bool {
-        let has = |port| self.rules.binary_search(&Rule { from, to, port }).is_ok();
+        let rules = self.of(from);
+        let has = |port| rules.binary_search(&Rule { from, to, port }).is_ok();
         has(None) || service.is_some_and(|service| has(Some(service)))
     }
 
     /// Towards whom `from` may open anything; ascending.
     pub(super) fn targets(&self, from: PortId) -> impl Iterator<Item = PortId> {
-        let start = self.rules.partition_point(|rule| rule.from < from);
-        let rules = self.rules[start..].iter().take_while(move |rule| rule.from == from);
         let mut last = None;
-        rules.filter_map(move |rule| (last.replace(rule.to) != Some(rule.to)).then_some(rule.to))
+        self.of(from).iter().filter_map(move |rule| (last.replace(rule.to) != Some(rule.to)).then_some(rule.to))
     }
 
     /// Whether `packet`, addressed to the MAC of `to` alone, passes from `from`. Notes what it opens.
@@ -145,9 +173,31 @@ impl Policy {
     }
 
     fn has_rule(&self, from: PortId, to: PortId) -> bool {
-        let at = self.rules.partition_point(|rule| (rule.from, rule.to) < (from, to));
-        self.rules.get(at).is_some_and(|rule| (rule.from, rule.to) == (from, to))
+        self.of(from).binary_search_by_key(&to, |rule| rule.to).is_ok()
     }
+
+    /// What `from` may open; ascending.
+    pub(super) fn of(&self, from: PortId) -> &[Rule] {
+        self.rules.get(&from).map_or(&[], |rules| rules)
+    }
+}
+
+fn insert<T: Copy + Ord>(map: &mut Map<PortId, Arc<[T]>>, at: PortId, one: T) {
+    let before = map.get(&at).map_or(&[][..], |list| list);
+    if let Err(nth) = before.binary_search(&one) {
+        let list = [&before[..nth], &[one], &before[nth..]].concat();
+        map.insert(at, list.into());
+    }
+}
+
+fn retain<T: Copy>(map: &mut Map<PortId, Arc<[T]>>, at: PortId, keep: impl Fn(&T) -> bool) {
+    let Some(before) = map.get(&at) else { return };
+    let list: Arc<[T]> = before.iter().copied().filter(keep).collect();
+    if list.is_empty() {
+        map.remove(&at)
+    } else {
+        map.insert(at, list)
+    };
 }
 
 fn is_leased(port: &PortSpec, address: IpAddr) -> bool {

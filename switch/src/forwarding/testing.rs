@@ -46,22 +46,24 @@ pub(super) fn spec() -> NetworkSpec {
         ipv6: Some(ipv6),
         guard: true,
         learn: false,
-        published: Vec::new(),
+        published: Default::default(),
     };
     NetworkSpec {
-        gateway_mac: GATEWAY_MAC,
-        gateway4: GATEWAY4,
-        gateway6: Some(GATEWAY6),
-        host4: None,
-        host6: None,
-        uplink: Default::default(),
-        subnet4: "10.0.0.0/24".parse().unwrap(),
-        subnet6: Some("fd00::/64".parse().unwrap()),
-        mtu: 1500,
-        icc: true,
+        settings: NetworkSettings {
+            gateway_mac: GATEWAY_MAC,
+            gateway4: GATEWAY4,
+            gateway6: Some(GATEWAY6),
+            host4: None,
+            host6: None,
+            uplink: Default::default(),
+            subnet4: "10.0.0.0/24".parse().unwrap(),
+            subnet6: Some("fd00::/64".parse().unwrap()),
+            mtu: 1500,
+            icc: true,
+            policy_generation: 1,
+            flood_rate: Rate::of_copies(500, 1500),
+        },
         rules: vec![],
-        policy_generation: 1,
-        flood_rate: Rate::of_copies(500, 1500),
         ports: vec![port(A, A_MAC, A4, A6), port(B, B_MAC, B4, B6), port(C, C_MAC, C4, C6)],
     }
 }
@@ -69,7 +71,9 @@ pub(super) fn spec() -> NetworkSpec {
 /// [`spec`] with `icc` off and these rules.
 pub(super) fn isolated(rules: &[(PortIndex, PortIndex, Option<RulePort>)]) -> NetworkSpec {
     let rules = rules.iter().map(|&(from, to, port)| Rule { from: id(from), to: id(to), port }).collect();
-    NetworkSpec { icc: false, rules, ..spec() }
+    let mut spec = NetworkSpec { rules, ..spec() };
+    spec.settings.icc = false;
+    spec
 }
 
 /// [`spec`] with the ports `opaque` unguarded and learning.
@@ -94,7 +98,7 @@ impl Lan {
     pub(super) fn new(spec: NetworkSpec) -> Self {
         let now = Instant(1_000_000_000_000);
         Lan {
-            limiters: spec.ports.iter().map(|_| Limiter::new(spec.flood_rate, now)).collect(),
+            limiters: spec.ports.iter().map(|_| Limiter::new(spec.settings.flood_rate, now)).collect(),
             scratch: Scratch::with_ports(spec.ports.len()),
             network: Network::new(spec, Arc::new(Tables::new(FdbLimits::default()))),
             now,
@@ -108,8 +112,9 @@ impl Lan {
 
     /// `icc` rules of the next generation.
     pub(super) fn publish_rules(&mut self, rules: &[(PortIndex, PortIndex, Option<RulePort>)]) {
-        let policy_generation = self.network.spec().policy_generation + 1;
-        self.publish(NetworkSpec { policy_generation, ..isolated(rules) });
+        let mut spec = isolated(rules);
+        spec.settings.policy_generation = self.network.settings().policy_generation + 1;
+        self.publish(spec);
     }
 
     pub(super) fn wait(&mut self, seconds: u64) {
@@ -124,7 +129,7 @@ impl Lan {
     /// The decision on a frame with an offload header.
     pub(super) fn send_offloaded(&mut self, from: PortIndex, (bytes, header): &(Vec<u8>, OffloadHeader)) -> Decision {
         let frame = Frame::parse(bytes).unwrap();
-        let offload = Offload::check(*header, &frame, self.network.spec().mtu).unwrap();
+        let offload = Offload::check(*header, &frame, self.network.settings().mtu).unwrap();
         self.offer(from, bytes, offload)
     }
 

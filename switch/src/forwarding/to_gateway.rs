@@ -35,10 +35,10 @@ impl Network {
             Layer4::Icmp6 { kind: SOLICITATION, .. } => Err(DropReason::Unanswered),
             Layer4::Icmp6 { kind: 133..=137, .. } => Err(DropReason::NoService),
             _ if !self.leases.is_gateway(packet.dst) => self.outwards(from, packet),
-            _ if self.is_host(packet.dst) && matches!(self.spec.uplink, Uplink::Host(_)) => self.to_host_port(from),
+            _ if self.is_host(packet.dst) && matches!(self.settings.uplink, Uplink::Host(_)) => self.to_host_port(from),
             // In the host's name too, where it is reached by sockets: whoever answers this is on it.
             _ if is_answerable_echo(packet) => {
-                answer::echo_reply(frame, packet, self.spec.gateway_mac, packet.dst, &mut scratch.answer);
+                answer::echo_reply(frame, packet, self.settings.gateway_mac, packet.dst, &mut scratch.answer);
                 Ok(Decision::Answer)
             }
             _ if self.is_host(packet.dst) => Ok(Decision::Local),
@@ -52,7 +52,7 @@ impl Network {
         if self.is_inside(packet.dst) {
             return Err(DropReason::NoUplink);
         }
-        match self.spec.uplink {
+        match self.settings.uplink {
             Uplink::User => Ok(Decision::Local),
             _ if is_from_published(from, packet) => Ok(Decision::Local),
             Uplink::Host(_) if self.ours.contains(packet.dst) => Err(DropReason::NoUplink),
@@ -63,8 +63,8 @@ impl Network {
 
     fn is_inside(&self, address: IpAddr) -> bool {
         match address {
-            IpAddr::V4(v4) => self.spec.subnet4.contains(&v4),
-            IpAddr::V6(v6) => self.spec.subnet6.is_some_and(|subnet| subnet.contains(&v6)),
+            IpAddr::V4(v4) => self.settings.subnet4.contains(&v4),
+            IpAddr::V6(v6) => self.settings.subnet6.is_some_and(|subnet| subnet.contains(&v6)),
         }
     }
 

@@ -22,6 +22,8 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use crate::persistent::Map;
+
 /// Below it are names of ours that are no endpoint's.
 const OURS: &str = "tapswitch";
 
@@ -60,13 +62,20 @@ pub struct Station {
     pub addresses: Vec<IpAddr>,
 }
 
-/// One network's names.
+/// Who has a name, by their own.
+type Owners = Arc<[Arc<Station>]>;
+
+/// One network's names. A copy shares what is the same, so that an endpoint comes and goes at the same cost however many there
+/// are; but one with an alias costs something for each other that has it too.
 #[derive(Clone, Debug)]
 pub struct Zone {
-    spec: ZoneSpec,
-    names: BTreeMap<String, Vec<IpAddr>>,
-    aliases: BTreeMap<String, Vec<IpAddr>>,
-    reverse: BTreeMap<IpAddr, String>,
+    spec: Arc<ZoneSpec>,
+    stations: Map<String, Arc<Station>>,
+    /// By the lowered name.
+    names: Map<String, Owners>,
+    /// The same.
+    aliases: Map<String, Owners>,
+    reverse: Map<IpAddr, Arc<Station>>,
 }
 
 /// What is known of a name or an address.
@@ -85,19 +94,34 @@ pub enum Found {
 impl Zone {
     /// The names of `stations`.
     pub fn new(spec: ZoneSpec, stations: impl IntoIterator<Item = Station>) -> Self {
-        let (mut names, mut aliases) = (BTreeMap::<_, Vec<_>>::new(), BTreeMap::<_, Vec<_>>::new());
-        let mut reverse = BTreeMap::new();
-        for station in stations {
-            for alias in &station.aliases {
-                aliases.entry(alias.to_ascii_lowercase()).or_default().extend(&station.addresses);
-            }
-            names.entry(station.name.to_ascii_lowercase()).or_default().extend(&station.addresses);
-            let full = format!("{}.{}", station.name, spec.network);
-            reverse.extend(station.addresses.iter().map(|address| (*address, full.clone())));
+        let (stations_by_name, names, aliases, reverse) = Default::default();
+        let mut zone = Zone { spec: Arc::new(spec), stations: stations_by_name, names, aliases, reverse };
+        stations.into_iter().for_each(|station| zone.add(station));
+        zone
+    }
+
+    /// Adds an endpoint, or changes the one with its name.
+    pub fn add(&mut self, station: Station) {
+        self.remove(&station.name);
+        let station = Arc::new(station);
+        enter(&mut self.names, &station.name, &station);
+        station.aliases.iter().for_each(|alias| enter(&mut self.aliases, alias, &station));
+        for address in &station.addresses {
+            self.reverse.insert(*address, Arc::clone(&station));
         }
-        reverse.extend(spec.gateway.iter().map(|address| (*address, format!("gateway.{OURS}"))));
-        reverse.extend(spec.host.iter().map(|address| (*address, format!("host.{OURS}"))));
-        Zone { spec, names, aliases, reverse }
+        self.stations.insert(station.name.clone(), station);
+    }
+
+    /// Takes an endpoint out, if it is there.
+    pub fn remove(&mut self, name: &str) {
+        let Some(station) = self.stations.remove(name) else { return };
+        strike(&mut self.names, name, name);
+        station.aliases.iter().for_each(|alias| strike(&mut self.aliases, alias, name));
+        for address in &station.addresses {
+            if self.reverse.get(address).is_some_and(|owner| owner.name == name) {
+                self.reverse.remove(address);
+            }
+        }
     }
 
     /// Names of others are asked of the host's resolvers.
@@ -110,8 +134,20 @@ impl Zone {
         self.spec.mtu
     }
 
-    fn own(&self, name: &str) -> Option<&Vec<IpAddr>> {
-        self.names.get(name).or_else(|| self.aliases.get(name))
+    fn own(&self, name: &str) -> Option<Vec<IpAddr>> {
+        let owners = self.names.get(name).or_else(|| self.aliases.get(name))?;
+        Some(owners.iter().flat_map(|station| &station.addresses).copied().collect())
+    }
+
+    fn name_of(&self, address: IpAddr) -> Option<String> {
+        let spec = &self.spec;
+        if spec.host.contains(&address) {
+            return Some(format!("host.{OURS}"));
+        }
+        if spec.gateway.contains(&address) {
+            return Some(format!("gateway.{OURS}"));
+        }
+        Some(format!("{}.{}", self.reverse.get(&address)?.name, spec.network))
     }
 
     fn special(&self, name: &str) -> Option<Found> {
@@ -143,7 +179,7 @@ impl Zones {
             return found;
         }
         if let Some(addresses) = asker.own(name) {
-            return Found::Addresses(addresses.clone());
+            return Found::Addresses(addresses);
         }
         let mut known = false;
         // A network's name may have dots itself, so every dot can be the one before it.
@@ -151,7 +187,7 @@ impl Zones {
             let Some(zone) = self.zones.get(network) else { continue };
             let own = std::ptr::eq(Arc::as_ptr(zone), asker);
             match zone.own(head) {
-                Some(addresses) if own => return Found::Addresses(addresses.clone()),
+                Some(addresses) if own => return Found::Addresses(addresses),
                 found => known |= own || found.is_some(),
             }
         }
@@ -161,8 +197,8 @@ impl Zones {
     /// What `asker` may know of the name of `prefix`: one address, or a part of the tree above it.
     pub fn reverse(&self, asker: &Zone, prefix: IpNet) -> Found {
         if prefix.prefix_len() == prefix.max_prefix_len() {
-            if let Some(name) = asker.reverse.get(&prefix.addr()) {
-                return Found::Name(name.clone());
+            if let Some(name) = asker.name_of(prefix.addr()) {
+                return Found::Name(name);
             }
             if prefix.addr().is_loopback() {
                 return Found::Name("localhost".into());
@@ -172,6 +208,27 @@ impl Zones {
         let is_ours = self.zones.values().any(|zone| zone.spec.subnets.iter().any(ours));
         if is_ours { Found::Nothing } else { Found::Elsewhere }
     }
+}
+
+/// Notes that `station` has `name`, in the order of stations' own names.
+fn enter(map: &mut Map<String, Owners>, name: &str, station: &Arc<Station>) {
+    let name = name.to_ascii_lowercase();
+    let owners = map.get(&name).map_or(&[][..], |owners| owners);
+    let at = owners.partition_point(|owner| owner.name < station.name);
+    let owners = [&owners[..at], &[Arc::clone(station)], &owners[at..]].concat();
+    map.insert(name, owners.into());
+}
+
+/// Notes that the station of that own name does not have `name`.
+fn strike(map: &mut Map<String, Owners>, name: &str, station: &str) {
+    let name = name.to_ascii_lowercase();
+    let Some(owners) = map.get(&name) else { return };
+    let owners: Owners = owners.iter().filter(|owner| owner.name != station).cloned().collect();
+    if owners.is_empty() {
+        map.remove(&name)
+    } else {
+        map.insert(name, owners)
+    };
 }
 
 #[cfg(test)]
@@ -236,8 +293,8 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_shared_alias_has_all_addresses_and_a_name_wins_over_an_alias() {
-        assert_eq!(find("default", "cache"), addresses(&["10.1.0.2", "fd00:1::2", "10.1.0.3"]));
+    fn a_shared_alias_has_all_addresses_by_its_owners_names_and_a_name_wins_over_an_alias() {
+        assert_eq!(find("default", "cache"), addresses(&["10.1.0.3", "10.1.0.2", "fd00:1::2"]));
         assert_eq!(find("default", "web"), addresses(&["10.1.0.2", "fd00:1::2"]));
     }
 

@@ -79,13 +79,7 @@ pub fn open_cable_limited(
     split(id, Link::Cable(plug), header_len, workers, limits)
 }
 
-fn split(
-    id: PortId,
-    link: Link,
-    header_len: usize,
-    workers: usize,
-    limits: Limits,
-) -> (RxPort, Arc<TxPort>) {
+fn split(id: PortId, link: Link, header_len: usize, workers: usize, limits: Limits) -> (RxPort, Arc<TxPort>) {
     let tx = TxPort::new(id, link.clone(), header_len, workers, limits.tx);
     (RxPort::new(id, link, header_len, limits.rx), Arc::new(tx))
 }

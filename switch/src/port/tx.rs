@@ -25,13 +25,7 @@ pub struct TxPort {
 }
 
 impl TxPort {
-    pub(super) fn new(
-        id: PortId,
-        link: Link,
-        header_len: usize,
-        workers: usize,
-        limit: Option<Rate>,
-    ) -> Self {
+    pub(super) fn new(id: PortId, link: Link, header_len: usize, workers: usize, limit: Option<Rate>) -> Self {
         let shaper = limit.map(|rate| Box::new(Shaper::new(rate)));
         let counters = (0..=workers).map(|_| TxCounters::default()).collect();
         TxPort { id, link, header_len, shaper, counters }

@@ -33,9 +33,9 @@ impl Plan {
 
     /// At which addresses of its family the port of `to` is published.
     fn bound(&self, transport: Option<Transport>, to: SocketAddr) -> impl Iterator<Item = IpAddr> + use<'_> {
-        let is_it = move |host: &SocketAddr| host.port() == to.port() && host.is_ipv4() == to.is_ipv4();
-        let all = self.publications.iter().filter(move |p| Some(p.transport) == transport).map(|p| p.host);
-        all.filter(is_it).map(|host| host.ip())
+        let is_it = move |host: &SocketAddr| host.is_ipv4() == to.is_ipv4();
+        let all = transport.map_or(&[][..], |transport| self.published.at(transport, to.port()));
+        all.iter().map(|publication| publication.host).filter(is_it).map(|host| host.ip())
     }
 }
 
@@ -71,7 +71,7 @@ mod tests {
         let host = HostAddresses::new(local.into_iter(), [].into_iter());
         Plan {
             networks: vec![network],
-            publications: (0..).zip(published).map(publication).collect(),
+            published: (0..).zip(published).map(publication).collect(),
             refused: Refused::new(host.into(), [].into_iter()),
         }
     }

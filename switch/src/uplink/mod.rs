@@ -6,8 +6,10 @@
 
 mod hairpin;
 pub mod plan;
+mod published;
 pub mod refused;
 pub mod user;
 
 pub use plan::{NetworkPlan, Plan, Publication, Transport, View};
+pub use published::Published;
 pub use refused::{HostAddresses, Refused};

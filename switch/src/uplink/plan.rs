@@ -9,6 +9,7 @@ use crate::engine::{self, Snapshot};
 use crate::forwarding::{DropReason, PortId};
 use crate::gateway::DNS;
 
+use super::published::Published;
 use super::refused::{Refused, is_host_itself};
 use super::user::User;
 
@@ -18,7 +19,7 @@ pub struct Plan {
     /// By the network's index in the snapshot.
     pub networks: Vec<NetworkPlan>,
     /// What is published, on any network.
-    pub publications: Vec<Arc<Publication>>,
+    pub published: Published,
     /// Where no network's packets go.
     pub refused: Refused,
 }
@@ -159,11 +160,6 @@ impl Plan {
             || self.is_published(transport, far);
         if may { Ok(()) } else { Err(DropReason::HostAccess) }
     }
-
-    /// What is published of the endpoint behind `port`.
-    pub fn published_of(&self, port: PortId) -> impl Iterator<Item = &Arc<Publication>> {
-        self.publications.iter().filter(move |publication| publication.port == port)
-    }
 }
 
 /// The snapshot that carries it.
@@ -186,7 +182,7 @@ mod tests {
             host4: host_access.then_some(Ipv4Addr::new(10, 0, 0, 254)),
             host6: if host_access { "fd00::fe".parse().ok() } else { None },
         };
-        Plan { networks: vec![network], refused: Refused::new(host.into(), ours.into_iter()), publications: Vec::new() }
+        Plan { networks: vec![network], refused: Refused::new(host.into(), ours.into_iter()), ..Plan::default() }
     }
 
     fn to(plan: &Plan, to: &str) -> Result<Destination, DropReason> {

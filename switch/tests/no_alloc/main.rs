@@ -16,8 +16,8 @@ use smoltcp::wire::{
     TcpPacket, TcpRepr, TcpSeqNumber, UdpPacket, UdpRepr,
 };
 use tapswitch::forwarding::{
-    Decision, DropReason, FdbLimits, Instant, Limiter, Network, NetworkSpec, PortId, PortIndex, PortSpec, Rate, Rule,
-    Scratch, Tables,
+    Decision, DropReason, FdbLimits, Instant, Limiter, Network, NetworkSettings, NetworkSpec, PortId, PortIndex,
+    PortSpec, Rate, Rule, Scratch, Tables,
 };
 use tapswitch::frame::segment::segment;
 use tapswitch::frame::{Frame, Gso, Mac, Offload, OffloadHeader, Payload};
@@ -214,22 +214,24 @@ fn network(icc: bool) -> Network {
         ipv6: Some(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, n.into())),
         guard,
         learn: !guard,
-        published: Vec::new(),
+        published: Default::default(),
     };
     let spec = NetworkSpec {
-        gateway_mac: GATEWAY,
-        gateway4: GATEWAY4,
-        gateway6: None,
-        host4: None,
-        host6: None,
-        uplink: Default::default(),
-        subnet4: "10.0.0.0/24".parse().expect("a subnet"),
-        subnet6: None,
-        mtu: MTU,
-        icc,
+        settings: NetworkSettings {
+            gateway_mac: GATEWAY,
+            gateway4: GATEWAY4,
+            gateway6: None,
+            host4: None,
+            host6: None,
+            uplink: Default::default(),
+            subnet4: "10.0.0.0/24".parse().expect("a subnet"),
+            subnet6: None,
+            mtu: MTU,
+            icc,
+            policy_generation: 1,
+            flood_rate: Rate::of_copies(500, MTU),
+        },
         rules: vec![Rule { from: PortId(1), to: PortId(2), port: None }],
-        policy_generation: 1,
-        flood_rate: Rate::of_copies(500, MTU),
         ports: vec![port(1, true), port(2, true), port(3, false)],
     };
     Network::new(spec, Arc::new(Tables::new(FdbLimits::default())))
@@ -280,7 +282,7 @@ fn deciding_allocates_nothing_whatever_the_decision() {
         for (icc, expected) in [(true, open), (false, closed)] {
             let network = network(icc);
             let mut scratch = Scratch::with_ports(3);
-            let mut limiter = Limiter::new(network.spec().flood_rate, Instant(0));
+            let mut limiter = Limiter::new(network.settings().flood_rate, Instant(0));
             let frame = Frame::parse(&bytes).expect("well-formed");
             for now in [Instant(0), Instant(2_000_000_000)] {
                 let mut decision = None;
@@ -298,7 +300,7 @@ fn deciding_allocates_nothing_whatever_the_decision() {
 fn a_flood_of_source_macs_allocates_for_a_ports_first_ones_only() {
     let network = network(true);
     let mut scratch = Scratch::with_ports(3);
-    let mut limiter = Limiter::new(network.spec().flood_rate, Instant(0));
+    let mut limiter = Limiter::new(network.settings().flood_rate, Instant(0));
     let mut send = |n: u32| {
         let [a, b, c, d] = n.to_be_bytes();
         let bytes = [&[2, 0, 0, 0, 0, 1, 6, 0, a, b, c, d, 0x88, 0xb5], &[0; 46][..]].concat();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tapswitch::engine::{NetworkView, Nobody, Snapshot, Worker};
+use tapswitch::engine::{Changed, NetworkView, Nobody, Snapshot, Worker};
 use tapswitch::forwarding::{DropReason, Instant, PortId};
 use tapswitch::frame::OffloadHeader;
 use tapswitch::frame::offload::{HEADER_LEN, MAX_SEGMENTS};
@@ -32,9 +32,9 @@ impl Lan {
             tx.push(write);
         }
         let counters = rx.iter().map(|rx| rx.counters().clone()).zip(tx.iter().cloned()).collect();
-        let snapshot = Snapshot::new(vec![NetworkView { network: Arc::new(network(icc)), tx }], ());
+        let snapshot = Snapshot::new(vec![NetworkView::new(network(icc), tx)], ());
         let mut worker = Worker::by_hand(0, Arc::new(Snapshot::default()), Nobody);
-        worker.adopt(Arc::new(snapshot), now);
+        worker.adopt(Arc::new(snapshot), &Changed::All, now);
         rx.into_iter().for_each(|rx| worker.take(rx, now));
         Lan { worker, plugs, counters, now, space: vec![0; HEADER_LEN + super::SPACE] }
     }

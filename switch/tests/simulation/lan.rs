@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use smoltcp::time::Instant as HostInstant;
-use tapswitch::engine::{NetworkView, Nobody, Snapshot, Worker};
+use tapswitch::engine::{Changed, NetworkView, Nobody, Snapshot, Worker};
 use tapswitch::forwarding::{
-    DropReason, EgressDrop, FdbLimits, Instant, Network, NetworkSpec, PortId, PortSpec, Rate, Rule, RulePort, Tables,
+    DropReason, EgressDrop, FdbLimits, Instant, Network, NetworkSettings, NetworkSpec, PortId, PortSpec, Rate, Rule,
+    RulePort, Tables,
 };
 use tapswitch::frame::Mac;
 use tapswitch::frame::offload::HEADER_LEN;
@@ -123,7 +124,7 @@ impl Lan {
             ipv6: Some(ipv6),
             guard,
             learn: !guard,
-            published: Vec::new(),
+            published: Default::default(),
         };
         let port = Port { network, spec, tx, rx: rx.counters().clone(), plug: near, far };
         self.ports.insert(id, port);
@@ -154,9 +155,9 @@ impl Lan {
         let id = |at: usize| self.hosts[at].port;
         let rules = rules.iter().map(|&(from, to, port)| Rule { from: id(from), to: id(to), port }).collect();
         let spec = &mut self.networks[network];
-        spec.icc = icc;
+        spec.settings.icc = icc;
         spec.rules = rules;
-        spec.policy_generation += 1;
+        spec.settings.policy_generation += 1;
         self.publish();
     }
 
@@ -166,11 +167,10 @@ impl Lan {
             .map(|(at, (spec, tables))| {
                 let ports = || self.ports.values().filter(|port| port.network == at);
                 let spec = NetworkSpec { ports: ports().map(|port| port.spec.clone()).collect(), ..spec.clone() };
-                let network = Arc::new(Network::new(spec, tables.clone()));
-                NetworkView { network, tx: ports().map(|port| port.tx.clone()).collect() }
+                NetworkView::new(Network::new(spec, tables.clone()), ports().map(|port| port.tx.clone()))
             })
             .collect();
-        for slot in self.worker.adopt(Arc::new(Snapshot::new(views, ())), self.now) {
+        for slot in self.worker.adopt(Arc::new(Snapshot::new(views, ())), &Changed::All, self.now) {
             self.highest_slot = self.highest_slot.max(slot);
             self.worker.drop_port(slot);
         }
@@ -290,19 +290,21 @@ pub(crate) fn gateway6(network: usize) -> Ipv6Addr {
 fn spec(network: u8) -> NetworkSpec {
     let at = usize::from(network);
     NetworkSpec {
-        gateway_mac: Mac::of_ipv4(gateway4(at)),
-        gateway4: gateway4(at),
-        gateway6: Some(gateway6(at)),
-        host4: None,
-        host6: None,
-        uplink: Default::default(),
-        subnet4: format!("10.0.{network}.0/24").parse().expect("a subnet"),
-        subnet6: Some(format!("fd00:0:0:{network:x}::/64").parse().expect("a subnet")),
-        mtu: MTU as u32,
-        icc: true,
+        settings: NetworkSettings {
+            gateway_mac: Mac::of_ipv4(gateway4(at)),
+            gateway4: gateway4(at),
+            gateway6: Some(gateway6(at)),
+            host4: None,
+            host6: None,
+            uplink: Default::default(),
+            subnet4: format!("10.0.{network}.0/24").parse().expect("a subnet"),
+            subnet6: Some(format!("fd00:0:0:{network:x}::/64").parse().expect("a subnet")),
+            mtu: MTU as u32,
+            icc: true,
+            policy_generation: 1,
+            flood_rate: Rate::of_copies(500, MTU as u32),
+        },
         rules: Vec::new(),
-        policy_generation: 1,
-        flood_rate: Rate::of_copies(500, MTU as u32),
         ports: Vec::new(),
     }
 }

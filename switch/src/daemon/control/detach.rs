@@ -1,6 +1,8 @@
 //! Detaching, and what a namespace's death comes to: the workers let go of the port, then its rules and its file go, then
 //! the keeper destroys the device, and then name and addresses are free.
 
+use std::collections::BTreeSet;
+
 use crossbeam_channel::Receiver;
 
 use super::jobs::Job;
@@ -61,13 +63,9 @@ impl Control {
     /// Devices that are gone, `first` and what else was told since.
     pub(super) fn ports_gone(&mut self, first: EngineEvent, more: &Receiver<EngineEvent>) {
         let gone: Vec<PortId> = std::iter::once(first).chain(more.try_iter()).map(|EngineEvent::Gone(id)| id).collect();
-        let died: Vec<(Place, Then)> = self
-            .networks
-            .values()
-            .flat_map(|network| network.visible())
-            .filter(|e| gone.contains(&e.record.port))
-            .map(|e| (Place { network: e.record.network.clone(), name: e.record.name.clone() }, Then::Nothing))
-            .collect();
+        let whose = |port: &PortId| self.networks.values().find_map(|network| network.endpoints.with_port(*port));
+        let died = gone.iter().filter_map(whose).filter(|endpoint| endpoint.visible());
+        let died: Vec<_> = died.map(|endpoint| (endpoint.place(), Then::Nothing)).collect();
         for (at, _) in &died {
             tracing::info!("{at}: its namespace or its device is gone");
         }
@@ -79,22 +77,18 @@ impl Control {
     pub(super) fn withdraw(&mut self, places: Vec<(Place, Then)>, keep_rules: bool) {
         let mut ports = Vec::new();
         let mut closing = Vec::new();
-        let mut changed = Vec::new();
+        let mut ruled = BTreeSet::new();
         for (at, _) in &places {
             self.end_names(at);
             let Some(network) = self.networks.get_mut(&at.network) else { continue };
             closing.extend(network.endpoints.get_mut(&at.name).map(|e| std::mem::take(&mut e.publications)));
             ports.extend(network.retire(&at.name).map(|port| (at.network.clone(), port)));
-            let ruled = !keep_rules && network.forget_rules_of(&at.name);
-            if ruled {
-                network.policy_changed();
+            // What flows they opened has an end that is gone: no other need be looked at again.
+            if !keep_rules && network.forget_rules_of(&at.name) {
+                ruled.insert(at.network.clone());
             }
-            changed.push((at.network.clone(), ruled));
         }
-        // A network whose rules changed comes first among its equals.
-        changed.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
-        changed.dedup_by(|later, first| later.0 == first.0);
-        self.publish(changed.iter().map(|(name, _)| name));
+        self.publish(&places.iter().map(|(at, _)| at.clone()).collect::<Vec<_>>());
         // Before the device is ordered destroyed, so that whoever waits for that finds the ports free.
         self.close(closing.concat(), Closed::Nothing);
         for (network, port) in ports {
@@ -102,7 +96,7 @@ impl Control {
                 network.bury(port);
             }
         }
-        for (name, _) in changed.iter().filter(|(_, ruled)| *ruled) {
+        for name in &ruled {
             if let Err(error) = self.store(&self.networks[name].record) {
                 self.warn(format!("the removed rules of network {name} are still in its file: {error}"));
             }

@@ -297,10 +297,14 @@ impl Control {
 
     /// An endpoint of Docker's that has an address which Docker gives to another now is one that it has forgotten.
     fn forgotten(&self, request: &DockerEndpoint) -> Vec<Place> {
+        let Some(network) = self.networks.values().find(|n| has_id(n, &request.network)) else { return Vec::new() };
         let given = [request.ipv4.map(IpAddr::from), request.ipv6.map(IpAddr::from)];
-        let forgotten = |e: &&Endpoint| e.record.docker.is_some() && given.iter().flatten().any(|ip| e.has(*ip));
-        let network = self.networks.values().find(|n| has_id(n, &request.network));
-        network.into_iter().flat_map(Network::visible).filter(forgotten).map(Endpoint::place).collect()
+        let owners = given.into_iter().flatten().filter_map(|address| network.with_address(address));
+        let mut forgotten: Vec<Place> =
+            owners.filter(|e| e.record.docker.is_some() && e.visible()).map(Endpoint::place).collect();
+        forgotten.sort_unstable();
+        forgotten.dedup();
+        forgotten
     }
 
     /// A network of Docker's without endpoints, whose range Docker gives to another, is one that it has forgotten.
@@ -320,8 +324,8 @@ impl Control {
 
     /// The endpoint with that id, while commands see it.
     fn docker_endpoint(&self, id: &DockerId) -> Option<Place> {
-        let is_it = |e: &&Endpoint| e.record.docker.as_ref().is_some_and(|docker| docker.id == *id);
-        self.networks.values().flat_map(|n| n.visible()).find(is_it).map(Endpoint::place)
+        let found = self.networks.values().find_map(|network| network.endpoints.with_docker_id(id));
+        found.filter(|endpoint| endpoint.visible()).map(Endpoint::place)
     }
 }
 

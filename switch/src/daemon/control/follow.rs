@@ -61,7 +61,9 @@ impl Control {
         ifname: &str,
         names: Option<NameSockets>,
     ) {
-        let found = self.networks.values().flat_map(|n| n.visible()).find(|e| e.key() == *endpoint);
+        let place = Place::of_key(endpoint);
+        let found = place.and_then(|at| self.networks.get(&at.network)?.endpoints.get(&at.name));
+        let found = found.filter(|endpoint| endpoint.visible());
         let Some((at, docker)) = found.and_then(|e| Some((e.place(), e.record.docker.clone()?))) else { return };
         if namespace == docker.engine && !is_alive(docker.pid) {
             tracing::info!("{at}: a dockerd that is dead has left its device");
@@ -129,7 +131,10 @@ impl Control {
                 && e.place() != *at
                 && e.port().is_some()
         };
-        let heir = self.networks.values().flat_map(|n| n.visible()).find(beside).map(Endpoint::key);
+        let namespace = endpoint.record.namespace;
+        let in_it = self.devices.range((namespace, String::new())..).take_while(|((other, _), _)| *other == namespace);
+        let there = in_it.filter_map(|(_, at)| self.networks.get(&at.network)?.endpoints.get(&at.name));
+        let heir = there.filter(|endpoint| endpoint.visible()).find(beside).map(Endpoint::key);
         self.relays.end(&endpoint.key(), heir);
     }
 

@@ -31,7 +31,7 @@ pub(crate) mod testing;
 mod tests;
 mod uplink_host;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -50,6 +50,7 @@ pub(crate) use restore::{Begin, begin};
 
 use super::api::types::EndpointInfo;
 use super::docker::Relays;
+use super::host_access;
 use super::keeper::message::JobId;
 use super::keeper_link::{FromKeeper, KeeperLink};
 use super::name::Name;
@@ -57,10 +58,10 @@ use super::network::Network;
 use super::refusal::{Outcome, Refusal};
 use super::settings::Settings;
 use super::state::{NetworkRecord, StateDir};
-use crate::engine::{Engine, EngineEvent, Snapshot};
+use crate::engine::{Changed, Engine, EngineEvent, Snapshot};
 use crate::forwarding::Ranges;
 use crate::gateway::{Names, Zones};
-use crate::uplink::{HostAddresses, Plan, Refused, View};
+use crate::uplink::{HostAddresses, Plan, Published, Refused, View};
 use jobs::{Job, MtuChange};
 use pools::Pools;
 use port_ids::Ports;
@@ -130,6 +131,8 @@ pub(crate) struct Control {
     /// Those of `host` that containers must not reach.
     host_addresses: Arc<HostAddresses>,
     warnings: Vec<String>,
+    /// What is published of the endpoints, for the workers.
+    published: Published,
     /// Most descriptors that this process may have, and the keeper.
     descriptors: u64,
     restarts: u32,
@@ -199,26 +202,57 @@ impl Control {
         }
     }
 
-    /// Brings the workers to what these networks are now. On return no worker goes by anything older.
-    fn publish<'a>(&mut self, changed: impl IntoIterator<Item = &'a Name>) {
-        for name in changed {
-            if let Some(network) = self.networks.get_mut(name) {
-                network.refresh_view();
+    /// Brings the workers to what these endpoints are now, which came, went or publish other ports. On return no worker goes by
+    /// anything older. The cost does not grow with the endpoints that did not change, in control and in the workers.
+    fn publish(&mut self, changed: &[Place]) {
+        // Where the host is, its network's settings say.
+        let with_host: BTreeSet<Name> =
+            changed.iter().filter(|at| host_access::is_taken(&at.name)).map(|at| at.network.clone()).collect();
+        for of_one in changed.chunk_by(|a, b| a.network == b.network) {
+            let name = &of_one[0].network;
+            if let Some(network) = self.networks.get_mut(name).filter(|_| !with_host.contains(name)) {
+                network.refresh_endpoints(of_one.iter().map(|at| &at.name));
             }
         }
+        let mut ports = Vec::new();
+        for at in changed {
+            if let Some(endpoint) = self.networks.get(&at.network).and_then(|n| n.endpoints.get(&at.name)) {
+                self.published.set(endpoint.record.port, &endpoint.publications);
+                ports.push(endpoint.record.port);
+            }
+        }
+        if with_host.is_empty() {
+            self.publish_changed(Changed::Ports(ports.into()));
+        } else {
+            self.publish_networks(&with_host);
+        }
+    }
+
+    /// Brings the workers to what these networks are now, and all else. On return no worker goes by anything older.
+    fn publish_networks<'a>(&mut self, changed: impl IntoIterator<Item = &'a Name>) {
+        for name in changed {
+            if let Some(network) = self.networks.get_mut(name) {
+                network.refresh();
+            }
+        }
+        self.publish_changed(Changed::All);
+    }
+
+    fn publish_changed(&mut self, changed: Changed) {
+        #[cfg(test)]
+        self.networks.values().for_each(Network::assert_as_made_anew);
         let views = self.networks.values().map(|network| network.view.clone()).collect();
         self.names.publish(Zones::new(self.networks.values().map(|network| network.zone.clone())));
-        self.engine.publish(Snapshot::new(views, self.plan()));
+        self.engine.publish(Snapshot::new(views, self.plan()), changed);
         self.wind_expiry();
     }
 
     /// What the switch's sockets are to go by.
     fn plan(&self) -> Plan {
         let ours = self.networks.values().flat_map(Network::subnets);
-        let endpoints = self.networks.values().flat_map(|network| network.endpoints.values());
         Plan {
             networks: self.networks.values().map(Network::plan).collect(),
-            publications: endpoints.flat_map(|endpoint| endpoint.publications.iter().cloned()).collect(),
+            published: self.published.clone(),
             refused: Refused::new(Arc::clone(&self.host_addresses), ours),
         }
     }
@@ -227,13 +261,12 @@ impl Control {
     fn networks_changed(&mut self) {
         let ours = Arc::new(Ranges::new(self.networks.values().flat_map(Network::subnets)));
         self.networks.values_mut().for_each(|network| network.stand_beside(Arc::clone(&ours)));
-        self.publish([]);
+        self.publish_networks([]);
     }
 
     /// A tick now and then while some port learns, and none otherwise.
     fn wind_expiry(&mut self) {
-        let learns = |network: &Network| network.visible().any(|e| !e.record.guard);
-        if !self.networks.values().any(learns) {
+        if !self.networks.values().any(|network| network.view.network().learns()) {
             self.expire = never();
         } else if self.expire.same_channel(&never()) {
             self.expire = tick(EXPIRE_EVERY);

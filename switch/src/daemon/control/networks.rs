@@ -136,7 +136,7 @@ impl Control {
             let now = self.lease_time();
             let leases = &mut self.network_mut(name)?.leases;
             record.host = host_access::lease(leases, &record, now).map_err(lease_refusal)?;
-            let changed = self.change_policy(name, record);
+            let changed = self.change_settings(name, record);
             let network = self.network_mut(name)?;
             host_access::tidy(&mut network.leases, &network.record, now);
             changed?;
@@ -232,7 +232,7 @@ impl Control {
         self.look_for_collisions();
         if addresses != *self.host_addresses {
             self.host_addresses = addresses.into();
-            self.publish([]);
+            self.publish_networks([]);
         }
     }
 

@@ -144,7 +144,7 @@ impl Control {
             network.leases.release(&owner, now);
             return None;
         }
-        let endpoint = network.endpoints.values().find(|e| e.record.docker.is_some() && e.has(address))?;
+        let endpoint = network.with_address(address).filter(|e| e.record.docker.is_some())?;
         Some(super::Place { network: network.record.name.clone(), name: endpoint.record.name.clone() })
     }
 

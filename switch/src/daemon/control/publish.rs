@@ -76,7 +76,7 @@ impl Control {
             self.keep(at, record)?;
             let endpoint = self.endpoint_mut(at).ok_or_else(|| resolve::unknown_endpoint(at))?;
             let closing = std::mem::take(&mut endpoint.publications);
-            self.publish([&at.network]);
+            self.publish(std::slice::from_ref(at));
             Ok(closing)
         };
         match taken_back() {
@@ -177,15 +177,11 @@ impl Control {
 
     /// An error where an endpoint of ours has the port.
     fn refuse_taken(&self, key: SocketKey) -> Outcome<()> {
-        let all = self.networks.values().flat_map(|network| network.endpoints.values());
-        for endpoint in all {
-            if endpoint.publications.iter().any(|p| overlap(key_of(p), key)) {
-                return Err(Refusal::Conflict(format!(
-                    "port {} is published by {} already",
-                    shown(key),
-                    endpoint.key().0
-                )));
-            }
+        let there = self.published.at(key.transport, key.address.port());
+        if let Some(by) = there.iter().find(|p| overlap(key_of(p), key)) {
+            let by = self.networks.values().find_map(|network| network.endpoints.with_port(by.port));
+            let by = by.map_or_else(|| "an endpoint".into(), |endpoint| endpoint.key().0);
+            return Err(Refusal::Conflict(format!("port {} is published by {by} already", shown(key))));
         }
         let on_their_way = self.jobs.values().filter_map(|job| match job {
             Job::Bind(binding) => Some(binding),
@@ -217,7 +213,7 @@ impl Control {
         self.keep(&at, record)?;
         let endpoint = self.endpoint_mut(&at).ok_or_else(|| resolve::unknown_endpoint(&at))?;
         let closing = endpoint.publications.extract_if(.., |p| means(&record_of(p))).collect();
-        self.publish([&at.network]);
+        self.publish(&[at]);
         Ok(closing)
     }
 

@@ -98,7 +98,7 @@ impl Control {
             entries.push(gateway_entry(network));
             entries.extend(network.endpoints.values().filter(|e| e.port().is_some() && !e.is_host()).map(static_entry));
             for learned in network.tables.fdb.entries(self.engine.now()) {
-                let endpoint = network.endpoints.values().find(|e| e.record.port == learned.port);
+                let endpoint = network.endpoints.with_port(learned.port);
                 entries.push(FdbEntry {
                     mac: learned.mac,
                     network: network.record.name.to_string(),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::unknown_network;
+use crate::daemon::keeper::message::EndpointKey;
 use crate::daemon::name::{Name, Target};
 use crate::daemon::network::Network;
 use crate::daemon::refusal::{Outcome, Refusal};
@@ -15,6 +16,14 @@ pub(crate) struct Place {
     pub network: Name,
     /// Its name there.
     pub name: Name,
+}
+
+impl Place {
+    /// What the keeper calls so.
+    pub(super) fn of_key(key: &EndpointKey) -> Option<Place> {
+        let (network, name) = key.0.split_once('/')?;
+        Some(Place { network: network.parse().ok()?, name: name.parse().ok()? })
+    }
 }
 
 impl fmt::Display for Place {

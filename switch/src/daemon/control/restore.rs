@@ -41,6 +41,7 @@ use crate::daemon::settings::Settings;
 use crate::daemon::state::{EndpointRecord, Loaded, NetworkRecord, PublicationRecord, SiteRecord, StateDir, Survives};
 use crate::engine::{Engine, EngineConfig, EngineEvent, Snapshot};
 use crate::gateway::Names;
+use crate::uplink::Published;
 use crate::uplink::user::User;
 
 /// How long the keeper may take between two of the TAPs that it hands over.
@@ -114,6 +115,7 @@ pub(crate) fn begin(begin: Begin) -> Result<Control, String> {
         host_addresses: host_access::addresses(&begin.host).into(),
         host: begin.host,
         warnings: Vec::new(),
+        published: Published::default(),
         descriptors,
         restarts: begin.restarts,
         privileged: begin.privileged,
@@ -302,6 +304,7 @@ impl Control {
             let publication = self.publication(port, &record, fd);
             if let Some(endpoint) = self.networks.get_mut(&at.network).and_then(|n| n.endpoints.get_mut(&at.name)) {
                 endpoint.publications.push(publication);
+                self.published.set(port, &endpoint.publications);
             }
         }
         none
@@ -317,9 +320,8 @@ impl Control {
             return Err(format!("its device is {by}'s"));
         }
         let network = self.networks.get_mut(&record.network).ok_or_else(|| format!("no network {}", record.network))?;
-        if let Some(other) =
-            network.endpoints.values().find(|e| e.record.mac == record.mac || e.record.port == record.port)
-        {
+        let endpoints = &network.endpoints;
+        if let Some(other) = endpoints.with_mac(record.mac).or_else(|| endpoints.with_port(record.port)) {
             return Err(format!("its MAC or port is {}'s", other.record.name));
         }
         if record.mac.is_group() || record.mac == network.record.gateway_mac {
@@ -328,7 +330,7 @@ impl Control {
         let wanted = Wanted { ipv4: Some(record.ipv4), ipv6: record.ipv6 };
         network.leases.request(&owner(&record.name), wanted, Duration::ZERO).map_err(|e| e.to_string())?;
         let at = Place { network: record.network.clone(), name: record.name.clone() };
-        network.endpoints.insert(at.name.clone(), Endpoint { record, phase: Phase::Lost, publications: Vec::new() });
+        network.endpoints.insert(Endpoint { record, phase: Phase::Lost, publications: Vec::new() });
         // Neighbours know: it was served before.
         network.note_macs(&at.name);
         self.devices.insert(device, at.clone());

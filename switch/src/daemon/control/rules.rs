@@ -10,6 +10,7 @@ use crate::daemon::name::{Name, Target};
 use crate::daemon::network::Network;
 use crate::daemon::refusal::{Outcome, Refusal};
 use crate::daemon::state::{NetworkRecord, RulePortRecord, RuleRecord};
+use crate::engine::Changed;
 
 /// A change, read.
 struct Change {
@@ -57,7 +58,7 @@ impl Control {
         if record.rules.len() > MAX_RULES {
             return Err(Refusal::Conflict(format!("network {name} has {MAX_RULES} rules, which is the most")));
         }
-        self.change_policy(&name, record)?;
+        self.change_rules(&name, record)?;
         if !related {
             self.network(&name)?.introduce(from, to);
         }
@@ -83,16 +84,27 @@ impl Control {
                 change.from.name, change.to.name
             )));
         }
-        self.change_policy(&name, record)
+        self.change_rules(&name, record)
     }
 
-    /// Keeps `record`, whose icc or rules changed, and goes by it: on return every worker does.
-    pub(super) fn change_policy(&mut self, name: &Name, record: NetworkRecord) -> Outcome<()> {
+    /// Keeps `record`, whose rules changed and nothing else, and goes by it: on return every worker does.
+    fn change_rules(&mut self, name: &Name, record: NetworkRecord) -> Outcome<()> {
+        self.store(&record)?;
+        let network = self.network_mut(name)?;
+        network.record = record;
+        network.refresh_policy();
+        // No port's place, and nothing of the uplink's, depends on rules.
+        self.publish_changed(Changed::Ports([].into()));
+        Ok(())
+    }
+
+    /// Keeps `record`, whose settings changed, and goes by it: on return every worker does.
+    pub(super) fn change_settings(&mut self, name: &Name, record: NetworkRecord) -> Outcome<()> {
         self.store(&record)?;
         let network = self.network_mut(name)?;
         network.record = record;
         network.policy_changed();
-        self.publish([name]);
+        self.publish_networks([name]);
         Ok(())
     }
 }

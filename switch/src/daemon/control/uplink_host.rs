@@ -119,7 +119,7 @@ impl Control {
         };
         let network = self.network_mut(network)?;
         network.record = record;
-        network.endpoints.insert(name, Endpoint { record: endpoint, phase: Phase::Coming, publications: Vec::new() });
+        network.endpoints.insert(Endpoint { record: endpoint, phase: Phase::Coming, publications: Vec::new() });
         Ok(at)
     }
 

@@ -13,9 +13,9 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use crate::forwarding::seed::Seed;
 use crate::forwarding::{Instant, PortId};
 use crate::frame::Mac;
+use crate::persistent::Seed;
 
 /// A slot's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@ use std::net::Ipv4Addr;
 use proptest::prelude::*;
 
 use super::super::testing::*;
-use super::super::{NetworkSpec, RulePort};
+use super::super::{NetworkSettings, NetworkSpec, RulePort};
 use super::*;
 use crate::frame::Mac;
 use crate::frame::testing::*;
@@ -19,7 +19,9 @@ const UNKNOWN: Mac = Mac::new([0; 6]);
 fn with_host(mut spec: NetworkSpec) -> NetworkSpec {
     let port = &mut spec.ports[HOST.get()];
     (port.mac, port.ipv4, port.ipv6) = (GATEWAY_MAC, None, None);
-    NetworkSpec { uplink: Uplink::Host(id(HOST)), host4: Some(HOST4), host6: Some(HOST6), ..spec }
+    let settings =
+        NetworkSettings { uplink: Uplink::Host(id(HOST)), host4: Some(HOST4), host6: Some(HOST6), ..spec.settings };
+    NetworkSpec { settings, ..spec }
 }
 
 /// With icc on, and off.
@@ -48,7 +50,7 @@ fn what_is_for_elsewhere_or_for_the_host_goes_to_its_port_whatever_icc_says() {
 #[test]
 fn a_published_port_answers_the_host_by_its_device_and_others_by_the_switch() {
     let mut spec = with_host(spec());
-    spec.ports[A.get()].published = vec![RulePort::Tcp(80)];
+    spec.ports[A.get()].published = [RulePort::Tcp(80)].into();
     let mut lan = Lan::new(spec);
     assert_eq!(lan.send(A, &tcp4(A_MAC, GATEWAY_MAC, A4, HOST4, 80, 9, SYN, b"")), Decision::Unicast(HOST));
     assert_eq!(lan.send(A, &tcp4(A_MAC, GATEWAY_MAC, A4, FAR4, 80, 9, SYN, b"")), Decision::Local);
@@ -157,7 +159,7 @@ fn between_containers_icc_holds_as_without_a_host() {
 fn the_hosts_routing_leads_to_no_other_network_of_ours() {
     let ours = ["10.0.0.0/24", "10.0.7.0/24", "fd00:7::/64"].map(|net| net.parse().unwrap());
     let mut lan = Lan::new(with_host(spec()));
-    lan.network = lan.network.beside(super::super::Ranges::new(ours.into_iter()).into());
+    lan.network.stand_beside(super::super::Ranges::new(ours.into_iter()).into());
     let [other4, other6] = [Ipv4Addr::new(10, 0, 7, 2), Ipv4Addr::new(10, 0, 8, 2)];
     assert_eq!(lan.send(A, &udp4(A_MAC, GATEWAY_MAC, A4, other4, 9, 9, b"")), drop(DropReason::NoUplink));
     assert_eq!(lan.send(A, &udp4(A_MAC, GATEWAY_MAC, A4, other6, 9, 9, b"")), Decision::Unicast(HOST));

@@ -160,7 +160,7 @@ fn a_gratuitous_announcement_of_the_lease_floods() {
 #[test]
 fn announcements_are_charged_as_floods() {
     let mut spec = spec();
-    spec.flood_rate = crate::forwarding::Rate { bytes_per_second: 0, burst: 100 };
+    spec.settings.flood_rate = crate::forwarding::Rate { bytes_per_second: 0, burst: 100 };
     let mut lan = Lan::new(spec);
     let announcement = arp_request(A_MAC, A4, A4);
     let passed = (0..50).filter(|_| lan.send(A, &announcement) == Decision::Flood).count();

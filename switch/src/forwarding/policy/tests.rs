@@ -223,7 +223,7 @@ fn a_rule_for_a_port_that_is_gone_or_for_oneself_floods_to_nobody() {
 #[test]
 fn unknown_unicast_follows_the_rules_as_well() {
     let mut spec = nested(&[B, C]);
-    spec.icc = false;
+    spec.settings.icc = false;
     spec.rules = vec![Rule { from: id(A), to: id(C), port: DNS }];
     let mut lan = Lan::new(spec);
     assert_eq!(lan.send(A, &udp4(A_MAC, X_MAC, A4, X4, 1, 53, b"")), Decision::Flood);
@@ -252,7 +252,7 @@ fn any_rule() -> impl Strategy<Value = Rule> {
 proptest! {
     #[test]
     fn the_sorted_rules_say_what_a_list_of_them_says(rules in prop::collection::vec(any_rule(), 0..40), asked in any_rule()) {
-        let policy = Policy::new(&NetworkSpec { rules: rules.clone(), ..isolated(&[]) });
+        let policy = Policy::new(false, 1, rules.clone());
         let Rule { from, to, port } = asked;
         let any = |f: &dyn Fn(&Rule) -> bool| rules.iter().any(f);
         let matches = |r: &Rule| r.from == from && r.to == to && (r.port.is_none() || r.port == port);

@@ -1,13 +1,19 @@
 use std::net::Ipv4Addr;
 
 use super::super::testing::*;
-use super::super::{DropReason, NetworkSpec, link_local};
+use super::super::{DropReason, NetworkSettings, NetworkSpec, link_local};
 use super::*;
 use crate::frame::Mac;
 use crate::frame::testing::*;
 
 fn lan() -> Lan {
     Lan::new(spec())
+}
+
+/// `spec` with other settings.
+fn with(mut spec: NetworkSpec, change: impl FnOnce(&mut NetworkSettings)) -> NetworkSpec {
+    change(&mut spec.settings);
+    spec
 }
 
 #[test]
@@ -63,7 +69,7 @@ fn what_is_for_beyond_has_no_uplink() {
 
 #[test]
 fn with_sockets_as_uplink_what_is_for_beyond_is_the_switchs() {
-    let mut lan = Lan::new(NetworkSpec { uplink: Uplink::User, ..spec() });
+    let mut lan = Lan::new(with(spec(), |s| s.uplink = Uplink::User));
     assert_eq!(lan.send(A, &tcp4(A_MAC, GATEWAY_MAC, A4, FAR4, 9, 80, SYN, b"")), Decision::Local);
     assert_eq!(lan.send(A, &icmp_echo4(A_MAC, GATEWAY_MAC, A4, FAR4, 9, b"")), Decision::Local);
 }
@@ -72,7 +78,7 @@ fn with_sockets_as_uplink_what_is_for_beyond_is_the_switchs() {
 fn the_host_is_the_switchs_where_sockets_lead_to_it_and_a_ping_of_it_is_answered() {
     let (host4, host6) = (Ipv4Addr::new(10, 0, 0, 254), Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0xfe));
     for uplink in [Uplink::None, Uplink::User] {
-        let mut lan = Lan::new(NetworkSpec { uplink, host4: Some(host4), host6: Some(host6), ..spec() });
+        let mut lan = Lan::new(with(spec(), |s| (s.uplink, s.host4, s.host6) = (uplink, Some(host4), Some(host6))));
         assert_eq!(lan.send(A, &tcp4(A_MAC, GATEWAY_MAC, A4, host4, 9, 80, SYN, b"")), Decision::Local);
         assert_eq!(lan.send(A, &udp6(A_MAC, GATEWAY_MAC, A6, host6, 9, 80, b"")), Decision::Local);
         assert_eq!(lan.send(A, &icmp_echo4(A_MAC, GATEWAY_MAC, A4, host4, 7, b"ping")), Decision::Answer);
@@ -87,7 +93,7 @@ fn the_host_is_the_switchs_where_sockets_lead_to_it_and_a_ping_of_it_is_answered
 #[test]
 fn nobody_claims_the_hosts_address() {
     let host4 = Ipv4Addr::new(10, 0, 0, 254);
-    let mut lan = Lan::new(NetworkSpec { host4: Some(host4), ..nested(&[A]) });
+    let mut lan = Lan::new(with(nested(&[A]), |s| s.host4 = Some(host4)));
     let claim = arp(A_MAC, Mac::BROADCAST, 2, (A_MAC, host4), (A_MAC, host4));
     assert_eq!(lan.send(A, &claim), drop(DropReason::GatewayClaim));
     assert_eq!(lan.send(A, &udp4(A_MAC, B_MAC, host4, B4, 9, 9, b"")), drop(DropReason::GatewayClaim));
@@ -96,8 +102,8 @@ fn nobody_claims_the_hosts_address() {
 #[test]
 fn what_a_published_port_sends_goes_back_by_the_switch_under_every_uplink() {
     for uplink in [Uplink::None, Uplink::Host(id(B))] {
-        let mut spec = NetworkSpec { uplink, ..spec() };
-        spec.ports[A.get()].published = vec![RulePort::Tcp(80)];
+        let mut spec = with(spec(), |s| s.uplink = uplink);
+        spec.ports[A.get()].published = [RulePort::Tcp(80)].into();
         let mut lan = Lan::new(spec);
         let other = if uplink == Uplink::None { drop(DropReason::NoUplink) } else { Decision::Unicast(B) };
         assert_eq!(lan.send(A, &tcp4(A_MAC, GATEWAY_MAC, A4, FAR4, 80, 9, SYN, b"")), Decision::Local);
@@ -108,7 +114,7 @@ fn what_a_published_port_sends_goes_back_by_the_switch_under_every_uplink() {
 
 #[test]
 fn the_gateway_is_no_way_around_icc() {
-    let user = NetworkSpec { uplink: Uplink::User, ..spec() };
+    let user = with(spec(), |s| s.uplink = Uplink::User);
     for spec in [spec(), user, isolated(&[]), isolated(&[(A, B, None)])] {
         let mut lan = Lan::new(spec);
         assert_eq!(lan.send(A, &tcp4(A_MAC, GATEWAY_MAC, A4, B4, 9, 80, SYN, b"")), drop(DropReason::NoUplink));

@@ -53,7 +53,7 @@ fn who_shares_an_alias_comes_first_in_turn() {
         Verdict::Answer(answer) => addresses(&answer)[0],
         Verdict::Forward => panic!("ours to answer"),
     };
-    assert_eq!([first(0), first(1), first(2)], [ip("10.1.0.2"), ip("10.1.0.3"), ip("10.1.0.2")]);
+    assert_eq!([first(0), first(1), first(2)], [ip("10.1.0.3"), ip("10.1.0.2"), ip("10.1.0.3")]);
 }
 
 #[test]

@@ -31,7 +31,7 @@ use std::sync::Arc;
 use mio::{Registry, Token, Waker};
 
 use super::plan::{Plan, View};
-use crate::engine::{Activity, Arrival, Forward, LOCAL_TOKENS, Local, Out, Place, Ready};
+use crate::engine::{Activity, Arrival, Changed, Forward, LOCAL_TOKENS, Local, Out, Place, Ready};
 use crate::forwarding::{DropReason, Instant, PortId};
 use crate::frame::{Fragment, Frame, Layer4, Mac, Offload, Packet, Payload};
 use crate::gateway::Link;
@@ -146,6 +146,8 @@ pub struct User {
     udp: udp::Udp,
     icmp: icmp::Icmp,
     published: publication::Publications,
+    /// Of what is published anywhere, as last adopted.
+    changes: u64,
 }
 
 /// The flows of one port, on their way to another worker.
@@ -171,13 +173,17 @@ impl User {
             udp: udp::Udp::new(),
             icmp: icmp::Icmp::new(),
             published: publication::Publications::default(),
+            changes: 0,
         }
     }
 
-    /// Clients of the published ports that are served here are waited for, and no others.
-    fn wait_for_clients(&mut self, plan: &Plan) {
+    /// Goes by what is published of a port that is served here.
+    fn renew(&mut self, port: PortId, view: &View) {
+        if let Some(found) = home(view, port) {
+            self.homes.insert(port, found);
+        }
         let registry = self.registry.as_ref().expect("a worker starts before its first port");
-        self.published.adopt(plan, &self.homes, registry);
+        self.published.adopt(port, view.plan().published.of(port), registry);
     }
 
     /// A part of a datagram, which leaves when it is whole.
@@ -231,9 +237,9 @@ impl User {
 
 fn home(view: &View, port: PortId) -> Option<Home> {
     let place = view.place_of(port)?;
-    let spec = view.network(place).spec();
-    let mac = spec.ports[place.port.get()].mac;
-    Some(Home { port, place, mac, gateway: spec.gateway_mac, mtu: spec.mtu })
+    let network = view.network(place);
+    let (mac, settings) = (network.port(place.port)?.mac, network.settings());
+    Some(Home { port, place, mac, gateway: settings.gateway_mac, mtu: settings.mtu })
 }
 
 impl Local<View> for User {
@@ -244,24 +250,29 @@ impl Local<View> for User {
         self.names.start(waker);
     }
 
-    fn adopt(&mut self, out: Out<'_, View>, now: Instant) {
+    fn adopt(&mut self, changed: &Changed, out: Out<'_, View>, now: Instant) {
         let view = out.forward();
-        for (port, known) in &mut self.homes {
-            if let Some(found) = home(view, *port) {
-                *known = found;
-            }
+        let served: Vec<PortId> = match changed {
+            Changed::All => self.homes.keys().copied().collect(),
+            Changed::Ports(ports) => ports.iter().copied().filter(|port| self.homes.contains_key(port)).collect(),
+        };
+        for port in served {
+            self.renew(port, view);
         }
-        self.wait_for_clients(view.plan());
+        // Anybody's flow may lead to a published port, or to what is in its place.
+        let changes = view.plan().published.changes();
+        let changed = if changes == std::mem::replace(&mut self.changes, changes) { changed } else { &Changed::All };
         let (tcp, udp, icmp, mut cx) = self.parts(out, now);
-        tcp.adopt(&mut cx);
-        udp.adopt(&mut cx);
-        icmp.adopt(&mut cx);
+        tcp.adopt(&mut cx, changed);
+        udp.adopt(&mut cx, changed);
+        icmp.adopt(&mut cx, changed);
     }
 
     fn take(&mut self, port: PortId, baggage: Option<Baggage>, out: Out<'_, View>, now: Instant) {
-        let Some(found) = home(out.forward(), port) else { return };
-        self.homes.insert(port, found);
-        self.wait_for_clients(out.forward().plan());
+        if home(out.forward(), port).is_none() {
+            return;
+        }
+        self.renew(port, out.forward());
         let (tcp, udp, icmp, mut cx) = self.parts(out, now);
         if let Some(baggage) = baggage {
             tcp.unpack(&mut cx, baggage.tcp);

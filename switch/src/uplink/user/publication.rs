@@ -29,7 +29,7 @@ use super::udp::{Client, Udp, send_datagram};
 use super::{Cx, Ends, Home, Kind};
 use crate::engine::{Activity, Ready};
 use crate::forwarding::{Instant, PortId};
-use crate::uplink::{Plan, Publication, Transport};
+use crate::uplink::{Publication, Transport};
 use receive::{Space, address};
 
 /// Clients or datagrams of one socket in one turn.
@@ -42,6 +42,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct Publications {
     /// By their id, which is also their token's.
     served: BTreeMap<u64, Arc<Publication>>,
+    by_port: BTreeSet<(PortId, u64)>,
     /// Those whose sockets may have something.
     ready: BTreeSet<u64>,
     /// Until when all rest.
@@ -60,19 +61,21 @@ enum Look {
 }
 
 impl Publications {
-    /// Waits for the sockets of what is published of the ports served here, and for no others.
-    pub(crate) fn adopt(&mut self, plan: &Plan, homes: &BTreeMap<PortId, Home>, registry: &Registry) {
-        let wanted = plan.publications.iter().filter(|publication| homes.contains_key(&publication.port));
-        let wanted: BTreeMap<u64, &Arc<Publication>> = wanted.map(|p| (p.id, p)).collect();
-        self.forget(registry, |publication| !wanted.contains_key(&publication.id));
-        for (id, publication) in wanted {
+    /// Waits for the sockets of what a port that is served here publishes, which is `wanted`, and for no others of its.
+    pub(crate) fn adopt(&mut self, port: PortId, wanted: &[Arc<Publication>], registry: &Registry) {
+        self.forget(registry, port, |id| !wanted.iter().any(|publication| publication.id == id));
+        for publication in wanted {
+            let id = publication.id;
             if self.served.contains_key(&id) {
                 continue;
             }
             let raw = publication.socket.as_raw_fd();
             let token = Kind::Publication.token(usize::try_from(id).expect("ids count up from 0"));
             match registry.register(&mut SourceFd(&raw), token, Interest::READABLE) {
-                Ok(()) => drop(self.served.insert(id, publication.clone())),
+                Ok(()) => {
+                    self.served.insert(id, publication.clone());
+                    self.by_port.insert((port, id));
+                }
                 Err(error) => tracing::error!(%error, "published port {} cannot be waited for", publication.host),
             }
         }
@@ -80,12 +83,14 @@ impl Publications {
 
     /// A port is not served here any more.
     pub(crate) fn let_go(&mut self, registry: &Registry, port: PortId) {
-        self.forget(registry, |publication| publication.port == port);
+        self.forget(registry, port, |_| true);
     }
 
-    fn forget(&mut self, registry: &Registry, gone: impl Fn(&Publication) -> bool) {
-        for (id, publication) in self.served.extract_if(.., |_, publication| gone(publication)) {
+    fn forget(&mut self, registry: &Registry, port: PortId, gone: impl Fn(u64) -> bool) {
+        for (port, id) in self.by_port.extract_if((port, 0)..=(port, u64::MAX), |(_, id)| gone(*id)) {
             self.ready.remove(&id);
+            let publication = self.served.remove(&id).expect("whatever a port publishes here is served");
+            debug_assert_eq!(publication.port, port);
             let raw = publication.socket.as_raw_fd();
             if let Err(error) = registry.deregister(&mut SourceFd(&raw)) {
                 tracing::error!(%error, "published port {} is still waited for", publication.host);
@@ -185,6 +190,6 @@ fn receive(cx: &mut Cx<'_>, udp: &mut Udp, home: &Home, publication: &Arc<Public
 }
 
 fn ends(cx: &Cx<'_>, home: &Home, publication: &Publication, client: std::net::SocketAddr) -> Option<Ends> {
-    let spec = cx.out.forward().network(home.place).spec();
-    shown::ends(spec, &spec.ports[home.place.port.get()], publication.container, client)
+    let network = cx.out.forward().network(home.place);
+    shown::ends(network.settings(), network.port(home.place.port)?, publication.container, client)
 }

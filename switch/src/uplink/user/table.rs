@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::Ends;
+use crate::engine::Changed;
 use crate::forwarding::{DropReason, Instant, PortId};
 
 /// A flow that was used more recently than this is not given up for another.
@@ -185,24 +186,28 @@ impl<F> Table<F> {
 
     /// Takes out all flows of `port`.
     pub(crate) fn take_port(&mut self, port: PortId) -> Vec<(Key, F)> {
-        let indices: Vec<usize> = self
-            .by_port
-            .range((port, Instant(0), 0)..)
-            .take_while(|(owner, ..)| *owner == port)
-            .map(|(.., index)| *index)
-            .collect();
+        let indices: Vec<usize> = self.of(port).collect();
         indices.into_iter().filter_map(|index| self.remove(index)).collect()
     }
 
-    /// Ends the flows for which `keep` is false.
-    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&Key, &F) -> bool) {
-        for index in 0..self.slots.len() {
+    /// Ends the flows of ports that `changed` names for which `keep` is false.
+    pub(crate) fn retain(&mut self, changed: &Changed, mut keep: impl FnMut(&Key, &F) -> bool) {
+        let concerned: Vec<usize> = match changed {
+            Changed::All => (0..self.slots.len()).collect(),
+            Changed::Ports(ports) => ports.iter().flat_map(|port| self.of(*port)).collect(),
+        };
+        for index in concerned {
             if let Some(entry) = &self.slots[index]
                 && !keep(&entry.key, &entry.flow)
             {
                 self.remove(index);
             }
         }
+    }
+
+    fn of(&self, port: PortId) -> impl Iterator<Item = usize> + '_ {
+        let from_its_first = self.by_port.range((port, Instant(0), 0)..);
+        from_its_first.take_while(move |(owner, ..)| *owner == port).map(|(.., index)| *index)
     }
 
     fn entry(&self, index: usize) -> &Entry<F> {

@@ -158,7 +158,7 @@ impl Control {
         {
             endpoint.publications.extend(made);
             endpoint.publications.sort_unstable_by_key(|p| record_of(p));
-            self.publish([&at.network]);
+            self.publish(std::slice::from_ref(&at));
         }
         match asker {
             Asker::Publish(reply, before) => {

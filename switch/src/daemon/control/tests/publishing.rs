@@ -28,9 +28,8 @@ fn a_port_is_published_on_both_families_and_asked_twice_gives_the_same_answer() 
     }
     assert_eq!(binds(&daemon), 2);
     assert_eq!(daemon.published(), ["0.0.0.0:8080 80/tcp", "[::]:8080 80/tcp"]);
-    let plan =
-        daemon.call(|control| Ok(control.networks.values().next().unwrap().view.network.spec().clone())).unwrap();
-    assert_eq!(plan.ports[0].published.len(), 2, "replies must take the way of the socket");
+    let view = daemon.call(|control| Ok(control.networks.values().next().unwrap().view.clone())).unwrap();
+    assert_eq!(view.network().ports().next().unwrap().1.published.len(), 2, "replies must take the way of the socket");
     daemon.stop();
 }
 

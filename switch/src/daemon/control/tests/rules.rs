@@ -16,7 +16,7 @@ fn rules_are_kept_by_name_and_go_with_their_endpoint() {
     assert_eq!(rules(&daemon), before);
     daemon.attach("web", "eth0").unwrap();
     daemon.attach("db", "eth1").unwrap();
-    let in_force = daemon.call(|c| Ok(c.networks.values().next().unwrap().view.network.spec().rules.len())).unwrap();
+    let in_force = daemon.call(|c| Ok(c.networks.values().next().unwrap().view.network().rules().count())).unwrap();
     assert_eq!(in_force, 2);
     daemon.detach("db").unwrap();
     assert_eq!(rules(&daemon), ["a b icmp"]);

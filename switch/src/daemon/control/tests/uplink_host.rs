@@ -20,7 +20,7 @@ fn name() -> Name {
 }
 
 fn uplink(daemon: &Daemon) -> Uplink {
-    daemon.call(|c| Ok(c.networks[&name()].view.network.spec().uplink)).unwrap()
+    daemon.call(|c| Ok(c.networks[&name()].view.network().settings().uplink)).unwrap()
 }
 
 fn heard(daemon: &Daemon, what: &str) -> bool {

@@ -24,7 +24,7 @@ use super::ready::{Pending, ReadyQueue};
 use super::socket::{Refused, Socket, Space};
 use super::table::{Key, Table};
 use super::{Cx, Home, Incoming, Kind};
-use crate::engine::{Activity, Forward, Ready};
+use crate::engine::{Activity, Changed, Forward, Ready};
 use crate::forwarding::{DropReason, Instant, PortId};
 use crate::uplink::plan::Destination;
 
@@ -69,9 +69,9 @@ impl Icmp {
     }
 
     /// What is published has changed; `cx.homes` is renewed. Flows end that may not be there any more.
-    pub(crate) fn adopt(&mut self, cx: &mut Cx<'_>) {
+    pub(crate) fn adopt(&mut self, cx: &mut Cx<'_>, changed: &Changed) {
         let plan = cx.plan();
-        self.flows.retain(|key, flow| {
+        self.flows.retain(changed, |key, flow| {
             // Of a port that is gone there is no place, and its home is of before.
             cx.out.forward().place_of(key.port).is_some_and(|place| {
                 plan.destination(place.network, None, key.ends.far)

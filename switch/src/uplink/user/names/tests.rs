@@ -11,7 +11,7 @@ use super::super::User;
 use super::super::datagram::HEADER_LEN;
 use crate::engine::{Local, NetworkView, Snapshot, Worker};
 use crate::forwarding::{
-    DropReason, FdbLimits, Instant as Clock, Network, NetworkSpec, PortId, PortSpec, Rate, Tables,
+    DropReason, FdbLimits, Instant as Clock, Network, NetworkSettings, NetworkSpec, PortId, PortSpec, Rate, Tables,
 };
 use crate::frame::testing::{udp4, udp6};
 use crate::frame::{Frame, Layer4, Mac, Payload};
@@ -61,7 +61,7 @@ impl Lan {
             host6: None,
         };
         let network = Arc::new(Network::new(spec, Arc::new(Tables::new(FdbLimits::default()))));
-        let view = NetworkView { network, tx: vec![tx.clone()] };
+        let view = NetworkView::new(network, [tx.clone()]);
         let mut all = Plan::default();
         all.networks.push(plan);
         let poll = Poll::new().unwrap();
@@ -104,19 +104,21 @@ fn zones() -> Zones {
 
 fn spec() -> NetworkSpec {
     NetworkSpec {
-        gateway_mac: G,
-        gateway4: G4,
-        gateway6: Some(G6),
-        host4: None,
-        host6: None,
-        uplink: Default::default(),
-        subnet4: "10.1.0.0/24".parse().unwrap(),
-        subnet6: Some("fd00:1::/64".parse().unwrap()),
-        mtu: 1500,
-        icc: true,
+        settings: NetworkSettings {
+            gateway_mac: G,
+            gateway4: G4,
+            gateway6: Some(G6),
+            host4: None,
+            host6: None,
+            uplink: Default::default(),
+            subnet4: "10.1.0.0/24".parse().unwrap(),
+            subnet6: Some("fd00:1::/64".parse().unwrap()),
+            mtu: 1500,
+            icc: true,
+            policy_generation: 1,
+            flood_rate: Rate::of_copies(1_000_000, 1500),
+        },
         rules: Vec::new(),
-        policy_generation: 1,
-        flood_rate: Rate::of_copies(1_000_000, 1500),
         ports: vec![PortSpec {
             id: PortId(1),
             mac: A,
@@ -124,7 +126,7 @@ fn spec() -> NetworkSpec {
             ipv6: Some(A6),
             guard: true,
             learn: false,
-            published: Vec::new(),
+            published: Default::default(),
         }],
     }
 }

@@ -7,10 +7,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::Ends;
-use crate::forwarding::{NetworkSpec, PortSpec};
+use crate::forwarding::{NetworkSettings, PortSpec};
 
 /// Both ends as the container sees them; `None` when it has no address.
-pub(super) fn ends(network: &NetworkSpec, port: &PortSpec, container: u16, client: SocketAddr) -> Option<Ends> {
+pub(super) fn ends(network: &NetworkSettings, port: &PortSpec, container: u16, client: SocketAddr) -> Option<Ends> {
     let v4 = port.ipv4.map(|near| (IpAddr::V4(near), IpAddr::V4(network.gateway4)));
     let v6 = port.ipv6.zip(network.gateway6).map(|(near, gateway)| (IpAddr::V6(near), IpAddr::V6(gateway)));
     let (near, gateway) = if client.is_ipv4() { v4.or(v6) } else { v6.or(v4) }?;
@@ -32,7 +32,7 @@ pub(super) fn alone(ends: Ends, mut is_taken: impl FnMut(Ends) -> bool) -> Optio
 }
 
 /// Whether a container answers this address by its gateway.
-fn may_appear(network: &NetworkSpec, client: IpAddr) -> bool {
+fn may_appear(network: &NetworkSettings, client: IpAddr) -> bool {
     let of_nobody = client.is_loopback() || client.is_unspecified() || client.is_multicast();
     let inside = match client {
         IpAddr::V4(v4) => network.subnet4.contains(&v4) || v4.is_broadcast(),
@@ -46,7 +46,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::forwarding::{PortId, Rate};
+    use crate::forwarding::{NetworkSpec, PortId, Rate};
     use crate::frame::testing;
 
     fn network(with_ipv6: bool) -> NetworkSpec {
@@ -57,29 +57,31 @@ mod tests {
             ipv6: with_ipv6.then(|| "fd00::2".parse().unwrap()),
             guard: true,
             learn: false,
-            published: Vec::new(),
+            published: Default::default(),
         };
         NetworkSpec {
-            gateway_mac: testing::mac(2),
-            gateway4: Ipv4Addr::new(10, 0, 0, 1),
-            gateway6: with_ipv6.then(|| "fd00::1".parse().unwrap()),
-            host4: None,
-            host6: None,
-            uplink: Default::default(),
-            subnet4: "10.0.0.0/24".parse().unwrap(),
-            subnet6: with_ipv6.then(|| "fd00::/64".parse().unwrap()),
-            mtu: 1500,
-            icc: true,
+            settings: NetworkSettings {
+                gateway_mac: testing::mac(2),
+                gateway4: Ipv4Addr::new(10, 0, 0, 1),
+                gateway6: with_ipv6.then(|| "fd00::1".parse().unwrap()),
+                host4: None,
+                host6: None,
+                uplink: Default::default(),
+                subnet4: "10.0.0.0/24".parse().unwrap(),
+                subnet6: with_ipv6.then(|| "fd00::/64".parse().unwrap()),
+                mtu: 1500,
+                icc: true,
+                policy_generation: 1,
+                flood_rate: Rate::of_copies(500, 1500),
+            },
             rules: vec![],
-            policy_generation: 1,
-            flood_rate: Rate::of_copies(500, 1500),
             ports: vec![port],
         }
     }
 
     /// Near and far of a client of port 80.
     fn seen(network: &NetworkSpec, client: &str) -> (String, String) {
-        let ends = ends(network, &network.ports[0], 80, client.parse().unwrap()).unwrap();
+        let ends = ends(&network.settings, &network.ports[0], 80, client.parse().unwrap()).unwrap();
         (ends.near.to_string(), ends.far.to_string())
     }
 
@@ -104,7 +106,7 @@ mod tests {
     fn two_clients_are_never_one_to_a_container() {
         let client = |port| {
             let network = network(true);
-            ends(&network, &network.ports[0], 80, format!("127.0.0.1:{port}").parse().unwrap()).unwrap()
+            ends(&network.settings, &network.ports[0], 80, format!("127.0.0.1:{port}").parse().unwrap()).unwrap()
         };
         let taken = [client(7), client(8), client(65_535)];
         let port = |ends| alone(ends, |ends| taken.contains(&ends)).unwrap().far.port();

@@ -7,7 +7,7 @@
 mod calls;
 mod turns;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::RandomState;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
@@ -23,7 +23,7 @@ use super::pool::Pool;
 use super::segment::Segment;
 use super::slab::Slab;
 use super::timers::Timers;
-use crate::engine::Ready;
+use crate::engine::{Changed, Ready};
 use crate::forwarding::{DropReason, Instant, PortId};
 use crate::frame::Layer4;
 use crate::uplink::{Publication, Transport};
@@ -44,6 +44,7 @@ pub(super) struct Key {
 pub(crate) struct Tcp {
     flows: Slab,
     index: HashMap<Key, usize>,
+    by_port: BTreeSet<(PortId, usize)>,
     /// The flow of the last segment.
     last: Option<(Key, usize)>,
     accounts: BTreeMap<PortId, Account>,
@@ -75,6 +76,7 @@ impl Tcp {
         Tcp {
             flows: Slab::default(),
             index: HashMap::new(),
+            by_port: BTreeSet::new(),
             last: None,
             accounts: BTreeMap::new(),
             runnable: Vec::new(),
@@ -98,8 +100,12 @@ impl Tcp {
     }
 
     /// What is published has changed; `cx.homes` is renewed. Flows end that may not be there any more.
-    pub(crate) fn adopt(&mut self, cx: &mut Cx<'_>) {
-        for at in self.flows.indices() {
+    pub(crate) fn adopt(&mut self, cx: &mut Cx<'_>, changed: &Changed) {
+        let concerned: Vec<usize> = match changed {
+            Changed::All => self.by_port.iter().map(|(_, at)| *at).collect(),
+            Changed::Ports(ports) => ports.iter().flat_map(|port| self.of(*port)).collect(),
+        };
+        for at in concerned {
             let Some(flow) = self.flows.get_mut(at) else { continue };
             let Some(&home) = cx.homes.get(&flow.home.port) else {
                 self.end(cx, at, End::Abandoned);
@@ -112,7 +118,7 @@ impl Tcp {
                 cx.plan().destination(home.place.network, Some(Transport::Tcp), flow.ends.far).is_ok()
             } else {
                 let published = |p: &Publication| p.transport == Transport::Tcp && p.container == flow.ends.near.port();
-                cx.plan().published_of(home.port).any(|p| published(p))
+                cx.plan().published.of(home.port).iter().any(|p| published(p))
             };
             if !may {
                 self.end(cx, at, End::Reset);
@@ -143,16 +149,18 @@ impl Tcp {
     /// Takes out the flows of a port that is not served here any more.
     pub(crate) fn pack(&mut self, registry: &Registry, port: PortId) -> Baggage {
         let mut baggage = Baggage::default();
-        for at in self.flows.indices() {
-            if self.flows.get_mut(at).is_none_or(|flow| flow.home.port != port) {
-                continue;
-            }
+        for at in self.of(port).collect::<Vec<_>>() {
             let Some(flow) = self.remove(at) else { continue };
             // Registered it was; a poll that lost it has nothing to forget.
             let _ = registry.deregister(&mut SourceFd(&flow.socket().as_fd().as_raw_fd()));
             baggage.flows.push(flow);
         }
         baggage
+    }
+
+    /// The flows of a port.
+    fn of(&self, port: PortId) -> impl Iterator<Item = usize> + '_ {
+        self.by_port.range((port, 0)..=(port, usize::MAX)).map(|(_, at)| *at)
     }
 
     /// A packet of a container.
@@ -260,6 +268,7 @@ impl Tcp {
     fn insert(&mut self, cx: &mut Cx<'_>, flow: Box<Flow>) -> Option<usize> {
         let key = Key { port: flow.home.port, ends: flow.ends };
         let at = self.flows.insert(flow);
+        self.by_port.insert((key.port, at));
         let flow = self.flows.get_mut(at).expect("inserted");
         let raw = flow.socket().as_fd().as_raw_fd();
         let both = Interest::READABLE | Interest::WRITABLE;
@@ -277,6 +286,7 @@ impl Tcp {
         let flow = self.flows.remove(at)?;
         let key = Key { port: flow.home.port, ends: flow.ends };
         self.index.remove(&key);
+        self.by_port.remove(&(key.port, at));
         self.last = None;
         self.close_account(key.port, flow.held);
         Some(flow)

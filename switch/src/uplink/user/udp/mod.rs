@@ -33,7 +33,7 @@ use super::ready::{Pending, ReadyQueue};
 use super::socket::Socket;
 use super::table::{Key, Table};
 use super::{Cx, Ends, Home, Incoming, Kind};
-use crate::engine::{Activity, Forward, Ready};
+use crate::engine::{Activity, Changed, Forward, Ready};
 use crate::forwarding::{DropReason, EgressDrop, Instant, PortId};
 use crate::gateway::Asker;
 use crate::uplink::plan::{Destination, Publication, Transport};
@@ -62,15 +62,15 @@ impl Udp {
     }
 
     /// What is published has changed; `cx.homes` is renewed. Flows end that may not be there any more.
-    pub(crate) fn adopt(&mut self, cx: &mut Cx<'_>) {
+    pub(crate) fn adopt(&mut self, cx: &mut Cx<'_>, changed: &Changed) {
         let plan = cx.plan();
-        self.flows.retain(|key, flow| match &flow.way {
+        self.flows.retain(changed, |key, flow| match &flow.way {
             // Of a port that is gone there is no place, and its home is of before.
             Way::Own { far, .. } => cx.out.forward().place_of(key.port).is_some_and(|place| {
                 plan.destination(place.network, Some(Transport::Udp), key.ends.far) == Ok(Destination::Far(*far))
             }),
             Way::Published { publication, .. } => {
-                plan.published_of(key.port).any(|published| published.id == publication.id)
+                plan.published.of(key.port).iter().any(|published| published.id == publication.id)
             }
         });
     }

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant as Wall};
 
 use mio::{Events, Poll, Token, Waker};
 
-use crate::engine::{Local, NetworkView, Out, Ready, Snapshot, Space, Worker};
-use crate::forwarding::{DropReason, FdbLimits, Instant, Network, NetworkSpec, PortId, PortSpec, Rate, Tables, Uplink};
+use crate::engine::{Changed, Local, NetworkView, Out, Ready, Snapshot, Space, Worker};
+use crate::forwarding::{
+    DropReason, FdbLimits, Instant, Network, NetworkSettings, NetworkSpec, PortId, PortSpec, Rate, Tables, Uplink,
+};
 use crate::frame::offload::HEADER_LEN;
 use crate::frame::testing::mac;
 use crate::frame::{Mac, OffloadHeader};
@@ -54,7 +56,7 @@ impl Stage {
 
     /// What control does.
     pub(in crate::uplink::user) fn publish(&mut self, egress: bool, publications: Vec<Arc<Publication>>) {
-        self.worker.adopt(view(self.tx.clone(), egress, publications), self.now);
+        self.worker.adopt(view(self.tx.clone(), egress, publications), &Changed::All, self.now);
     }
 
     pub(in crate::uplink::user) fn wait(&mut self, seconds: u64) {
@@ -146,22 +148,31 @@ impl Stage {
 
 /// One network with one container.
 fn view(tx: Arc<TxPort>, egress: bool, publications: Vec<Arc<Publication>>) -> Arc<View> {
-    let port =
-        PortSpec { id: PORT, mac: A, ipv4: Some(A4), ipv6: Some(A6), guard: true, learn: false, published: Vec::new() };
+    let port = PortSpec {
+        id: PORT,
+        mac: A,
+        ipv4: Some(A4),
+        ipv6: Some(A6),
+        guard: true,
+        learn: false,
+        published: Default::default(),
+    };
     let spec = NetworkSpec {
-        gateway_mac: GATEWAY,
-        gateway4: GATEWAY4,
-        gateway6: Some(GATEWAY6),
-        host4: None,
-        host6: None,
-        uplink: Uplink::User,
-        subnet4: "10.0.0.0/24".parse().unwrap(),
-        subnet6: Some("fd00::/64".parse().unwrap()),
-        mtu: MTU,
-        icc: true,
+        settings: NetworkSettings {
+            gateway_mac: GATEWAY,
+            gateway4: GATEWAY4,
+            gateway6: Some(GATEWAY6),
+            host4: None,
+            host6: None,
+            uplink: Uplink::User,
+            subnet4: "10.0.0.0/24".parse().unwrap(),
+            subnet6: Some("fd00::/64".parse().unwrap()),
+            mtu: MTU,
+            icc: true,
+            policy_generation: 1,
+            flood_rate: Rate::of_copies(500, MTU),
+        },
         rules: Vec::new(),
-        policy_generation: 1,
-        flood_rate: Rate::of_copies(500, MTU),
         ports: vec![port],
     };
     let network = Arc::new(Network::new(spec, Arc::new(Tables::new(FdbLimits::default()))));
@@ -174,8 +185,8 @@ fn view(tx: Arc<TxPort>, egress: bool, publications: Vec<Arc<Publication>>) -> A
         host4: None,
         host6: None,
     };
-    let plan = Plan { networks: vec![plan], publications, ..Plan::default() };
-    Arc::new(Snapshot::new(vec![NetworkView { network, tx: vec![tx] }], plan))
+    let plan = Plan { networks: vec![plan], published: publications.into_iter().collect(), ..Plan::default() };
+    Arc::new(Snapshot::new(vec![NetworkView::new(network, [tx])], plan))
 }
 
 /// The container's address of the family of `far`.

@@ -11,8 +11,10 @@ use smoltcp::socket::tcp;
 
 use super::super::super::User;
 use super::container::{Container, MTU};
-use crate::engine::{Local, NetworkView, Out, Ready, Space, Worker};
-use crate::forwarding::{DropReason, FdbLimits, Instant, Network, NetworkSpec, PortId, PortSpec, Rate, Tables, Uplink};
+use crate::engine::{Changed, Local, NetworkView, Out, Ready, Space, Worker};
+use crate::forwarding::{
+    DropReason, FdbLimits, Instant, Network, NetworkSettings, NetworkSpec, PortId, PortSpec, Rate, Tables, Uplink,
+};
 use crate::frame::Mac;
 use crate::frame::offload::HEADER_LEN;
 use crate::gateway::Link;
@@ -50,22 +52,24 @@ fn view(tx: Option<Arc<TxPort>>) -> View {
         ipv6: None,
         guard: true,
         learn: false,
-        published: Vec::new(),
+        published: Default::default(),
     };
     let spec = NetworkSpec {
-        gateway_mac: Mac::of_ipv4(GATEWAY),
-        gateway4: GATEWAY,
-        gateway6: None,
-        subnet4: "10.0.0.0/24".parse().unwrap(),
-        subnet6: None,
-        host4: None,
-        host6: None,
-        mtu: MTU,
-        uplink: Uplink::User,
-        icc: true,
+        settings: NetworkSettings {
+            gateway_mac: Mac::of_ipv4(GATEWAY),
+            gateway4: GATEWAY,
+            gateway6: None,
+            subnet4: "10.0.0.0/24".parse().unwrap(),
+            subnet6: None,
+            host4: None,
+            host6: None,
+            mtu: MTU,
+            uplink: Uplink::User,
+            icc: true,
+            policy_generation: 1,
+            flood_rate: Rate::of_copies(500, MTU),
+        },
         rules: Vec::new(),
-        policy_generation: 1,
-        flood_rate: Rate::of_copies(500, MTU),
         ports: tx.iter().map(|_| port.clone()).collect(),
     };
     let network = Arc::new(Network::new(spec, Arc::new(Tables::new(FdbLimits::default()))));
@@ -78,10 +82,7 @@ fn view(tx: Option<Arc<TxPort>>) -> View {
         host4: None,
         host6: None,
     };
-    View::new(
-        vec![NetworkView { network, tx: tx.into_iter().collect() }],
-        Plan { networks: vec![plan], ..Plan::default() },
-    )
+    View::new(vec![NetworkView::new(network, tx)], Plan { networks: vec![plan], ..Plan::default() })
 }
 
 impl Lab {
@@ -238,7 +239,7 @@ impl Lab {
     pub(super) fn withdraw(&mut self) {
         let now = self.now();
         self.view = Arc::new(view(None));
-        for slot in self.worker.adopt(self.view.clone(), now) {
+        for slot in self.worker.adopt(self.view.clone(), &Changed::Ports([PORT].into()), now) {
             self.worker.drop_port(slot);
         }
     }

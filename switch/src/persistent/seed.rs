@@ -2,17 +2,18 @@
 //! known hash would let one of them pile all its entries, and others', into one bucket.
 
 use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
 
 /// The key of a table's hash, made once with the table. `Copy`, immutable: any thread may use it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Seed {
+pub(crate) struct Seed {
     start: u64,
     multiplier: u64,
 }
 
 impl Seed {
     /// A new one, from the standard library's per-process random keys.
-    pub(super) fn random() -> Self {
+    pub(crate) fn random() -> Self {
         let source = RandomState::new();
         // Odd, so that the multiplication loses nothing.
         Seed { start: source.hash_one(0_u8), multiplier: source.hash_one(1_u8) | 1 }
@@ -20,13 +21,13 @@ impl Seed {
 
     /// The hash of one word.
     #[inline]
-    pub(super) fn hash(self, word: u64) -> u64 {
+    pub(crate) fn hash(self, word: u64) -> u64 {
         self.mix(self.start ^ word)
     }
 
     /// The hash of one word more, `before` being that of the words before it.
     #[inline]
-    pub(super) fn extend(self, before: u64, word: u64) -> u64 {
+    pub(crate) fn extend(self, before: u64, word: u64) -> u64 {
         self.mix(before.rotate_left(29) ^ word)
     }
 
@@ -41,29 +42,56 @@ impl Seed {
 }
 
 /// What can be a key.
-pub(super) trait Key: Copy + Eq {
+pub(crate) trait Key: Eq {
     /// Its hash under `seed`.
-    fn hash(self, seed: Seed) -> u64;
+    fn hash(&self, seed: Seed) -> u64;
 }
 
 impl Key for u32 {
     #[inline]
-    fn hash(self, seed: Seed) -> u64 {
-        seed.hash(u64::from(self))
+    fn hash(&self, seed: Seed) -> u64 {
+        seed.hash(u64::from(*self))
     }
 }
 
 impl Key for u64 {
     #[inline]
-    fn hash(self, seed: Seed) -> u64 {
-        seed.hash(self)
+    fn hash(&self, seed: Seed) -> u64 {
+        seed.hash(*self)
     }
 }
 
 impl Key for u128 {
     #[inline]
-    fn hash(self, seed: Seed) -> u64 {
-        seed.extend(seed.hash((self >> 64) as u64), self as u64)
+    fn hash(&self, seed: Seed) -> u64 {
+        seed.extend(seed.hash((*self >> 64) as u64), *self as u64)
+    }
+}
+
+impl Key for IpAddr {
+    #[inline]
+    fn hash(&self, seed: Seed) -> u64 {
+        match self {
+            IpAddr::V4(v4) => v4.to_bits().hash(seed),
+            IpAddr::V6(v6) => v6.to_bits().hash(seed),
+        }
+    }
+}
+
+impl Key for str {
+    fn hash(&self, seed: Seed) -> u64 {
+        let words = self.as_bytes().chunks(size_of::<u64>()).map(|chunk| {
+            let mut word = [0; size_of::<u64>()];
+            word[..chunk.len()].copy_from_slice(chunk);
+            u64::from_ne_bytes(word)
+        });
+        words.fold(seed.hash(self.len() as u64), |before, word| seed.extend(before, word))
+    }
+}
+
+impl Key for String {
+    fn hash(&self, seed: Seed) -> u64 {
+        self.as_str().hash(seed)
     }
 }
 
