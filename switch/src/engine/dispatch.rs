@@ -120,6 +120,7 @@ impl<F: Forward> Desk<F> {
         verdict.decision == Decision::Local
     }
 
+    #[inline]
     fn send(
         &mut self,
         forward: &F,

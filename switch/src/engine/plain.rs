@@ -20,6 +20,7 @@ struct Direct {
 }
 
 impl Outbox for Direct {
+    #[inline]
     fn send(&mut self, _network: u32, _port: PortIndex, tx: &TxPort, bytes: &[u8]) {
         tx.count(self.worker, bytes.len() - tx.header_len(), tx.write(bytes));
     }

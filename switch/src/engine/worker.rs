@@ -31,6 +31,7 @@ pub(super) enum Reading {
 }
 
 impl Reading {
+    #[inline]
     pub(super) fn of(result: io::Result<usize>) -> Self {
         match result {
             // No frame is empty: this is the end of something that is no TAP.
