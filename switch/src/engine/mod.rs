@@ -11,7 +11,8 @@
 //! worker the new one between two bursts and returns when all have taken it over, which is what makes attach, detach,
 //! allow and deny take effect before they return.
 //!
-//! Two ways of reading and writing behave the same: [`plain`] makes one system call per frame, [`ring`] one per round of frames.
+//! Two ways of reading and writing behave the same: [`plain`] makes one system call per frame, [`ring`] one per round of frames. A
+//! port whose frames come one by one is served by plain calls even where there is a ring ([`served`]).
 //! Nothing allocates per frame, and no queue lies between the reading of a frame and its writing.
 
 mod backlog;

@@ -5,6 +5,9 @@
 //! writes are queued in the ring and go out with the next call. Two halves of the buffers take turns, since the writes of
 //! one half and the reads into the other are submitted together.
 //!
+//! Ports whose frames come one by one are left to [`Plain`]: preparing, issuing and completing an operation for a single frame
+//! costs more than the call.
+//!
 //! The ring is restricted before it is enabled: only READ and WRITE, only on registered descriptors, and only the update of
 //! those may be registered. io_uring does not pass through seccomp, so this is what holds a compromised worker.
 
