@@ -21,8 +21,8 @@ const LEAN_ROUNDS: u32 = 8;
 /// How a port's frames come, by which a ring reads them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Density {
-    /// One by one, or for the switch itself: read and written by plain calls. A round trip is then a fifth shorter than through
-    /// the ring, and frames for the switch itself, of which no copy waits to be written, share one buffer, which stays in the cache.
+    /// One by one, or for the switch itself: read and written by plain calls. A round trip is then shorter than through the
+    /// ring (docs/benchmarks.md, what was tried), and frames for the switch itself, of which no copy waits to be written, share one buffer, which stays in the cache.
     Sparse,
     /// In numbers: read and written with those of other ports by one system call a round.
     Dense {
