@@ -27,6 +27,7 @@ mod network;
 mod policy;
 mod ports;
 mod ranges;
+mod spec;
 mod standing;
 mod tables;
 #[cfg(test)]
@@ -39,8 +40,9 @@ pub use drop_reason::{DropReason, EgressDrop};
 pub use fdb::{Fdb, FdbLimits, LearnedEntry, MAX_AGEING, MIN_AGEING};
 pub use ids::{Instant, PortId, PortIndex};
 pub use limiter::{Limiter, Rate};
-pub use network::{Network, NetworkSettings, NetworkSpec, PortSpec, Uplink};
+pub use network::Network;
 pub use policy::{Rule, RulePort};
 pub use ranges::Ranges;
+pub use spec::{NetworkSettings, NetworkSpec, PortSpec, Uplink};
 pub use standing::Standing;
 pub use tables::Tables;

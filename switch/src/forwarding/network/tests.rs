@@ -1,8 +1,10 @@
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use proptest::prelude::*;
 
 use super::super::testing::*;
 use super::*;
-use crate::forwarding::FdbLimits;
+use crate::forwarding::{FdbLimits, Rate, RulePort, Uplink};
 use crate::frame::testing::{self, *};
 
 fn data(src: Mac, dst: Mac) -> Vec<u8> {
