@@ -134,7 +134,7 @@ impl<F: Forward> Desk<F> {
         if let Some(shaper) = tx.shaper() {
             // What became of it is counted there.
             let _ = self.space.send_shaped((tx, shaper), offload, &[bytes], self.worker, now);
-        } else if takes_whole(tx, bytes, offload) {
+        } else if takes_whole(tx, bytes.len() - HEADER_LEN, offload) {
             outbox.send(to.network, to.port, tx, bytes);
         } else {
             outbox.settle();
@@ -144,14 +144,16 @@ impl<F: Forward> Desk<F> {
     }
 }
 
-/// Whether `tx` takes `bytes`, offload header first, as they are.
-fn takes_whole(tx: &TxPort, bytes: &[u8], offload: &Offload) -> bool {
-    tx.header_len() == HEADER_LEN && offload.segments(bytes.len() - HEADER_LEN) <= MAX_SEGMENTS
+/// Whether `tx` takes a frame of `frame_len` bytes, behind an offload header, as it is.
+#[inline]
+pub(super) fn takes_whole(tx: &TxPort, frame_len: usize, offload: &Offload) -> bool {
+    tx.header_len() == HEADER_LEN && offload.segments(frame_len) <= MAX_SEGMENTS
 }
 
 /// Writes `bytes`, offload header first, at once.
 pub(super) fn write_whole(tx: &TxPort, bytes: &[u8], offload: &Offload, space: &mut Vec<u8>) -> Result<(), EgressDrop> {
-    if takes_whole(tx, bytes, offload) { tx.write(bytes) } else { finish(tx, &bytes[HEADER_LEN..], offload, space) }
+    let frame = &bytes[HEADER_LEN..];
+    if takes_whole(tx, frame.len(), offload) { tx.write(bytes) } else { finish(tx, frame, offload, space) }
 }
 
 /// To a port without the offload, or cut so fine that no kernel shall do it at once: the sums made, the segments cut. Written at

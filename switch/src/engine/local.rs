@@ -10,11 +10,11 @@ use std::sync::Arc;
 use mio::{Registry, Waker};
 
 use super::backlog::Space;
-use super::dispatch::finish;
+use super::dispatch::{finish, takes_whole};
 use super::{Changed, Forward, Place};
 use crate::forwarding::{DropReason, EgressDrop, Instant, PortId};
 use crate::frame::Offload;
-use crate::frame::offload::{HEADER_LEN, MAX_SEGMENTS};
+use crate::frame::offload::HEADER_LEN;
 use crate::port::{Shaper, TxPort};
 
 /// Tokens from here on are a [`Local`]'s own; below it they are ports.
@@ -161,7 +161,7 @@ impl<'a, F: Forward> Out<'a, F> {
             let parts = [&[&header[..], headers][..], payload].concat();
             return self.space.send_shaped((tx, shaper), offload, &parts, self.worker, self.now);
         }
-        if tx.header_len() == HEADER_LEN && offload.segments(len) <= MAX_SEGMENTS {
+        if takes_whole(tx, len, offload) {
             let outcome = tx.write_parts(&header, headers, payload);
             tx.count(self.worker, len, outcome);
             return outcome;
