@@ -47,6 +47,8 @@ pub(super) struct Served {
     pub(super) active: Option<usize>,
     /// Its device is gone and control was told.
     pub(super) gone: bool,
+    /// The last read found nothing.
+    drained: bool,
     pub(super) density: Density,
     most_depth: u32,
     /// When the last frame was read.
@@ -80,6 +82,7 @@ impl Served {
             place: None,
             active: None,
             gone: false,
+            drained: false,
             density: Density::Sparse,
             most_depth,
             last_frame: now,
@@ -96,6 +99,7 @@ impl Served {
     /// There was nothing to read.
     #[inline]
     pub(super) fn saw_nothing(&mut self) {
+        self.drained = true;
         if let Some(pace) = &mut self.pace {
             pace.standing.end();
         }
@@ -126,6 +130,7 @@ impl Served {
 
     /// A read gave `len` bytes.
     pub(super) fn saw_frame(&mut self, len: usize, now: Instant) {
+        self.drained = false;
         self.last_frame = now;
         self.bytes += len as u64;
     }
@@ -166,18 +171,21 @@ impl Served {
         };
     }
 
-    /// Whether to read it in the next turn too, though the last read found nothing: `beside_dense` ports while it may be part of
-    /// their flows. A cable has no descriptor to wait on, so it is read in every turn.
+    /// Whether to read it in the next turn too: it has given a frame since a read found nothing; or, though the last read found nothing,
+    /// `beside_dense` ports while it may be part of their flows. A cable has no descriptor to wait on, so it is read in every turn.
     pub(super) fn lingers(&self, beside_dense: bool, now: Instant) -> bool {
-        !self.gone && (self.rx.fd().is_none() || beside_dense && now.since(self.last_frame) < LINGER)
+        let is_near = beside_dense && now.since(self.last_frame) < LINGER;
+        !self.gone && (!self.drained || self.rx.fd().is_none() || is_near)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tapswitch_netns::{Tap, TapInfo};
+
     use super::*;
     use crate::forwarding::PortId;
-    use crate::port::{Cable, open_cable};
+    use crate::port::{Cable, open, open_cable};
 
     const NOW: Instant = Instant(0);
 
@@ -209,6 +217,18 @@ mod tests {
         assert!(!port.is_sparse(), "the last one waits");
         port.count_round(1, 0, 0);
         assert!(port.is_sparse());
+    }
+
+    #[test]
+    fn a_port_is_waited_for_only_when_the_last_read_found_nothing() {
+        let info = TapInfo { ifname: "eth0".into(), header_len: 10, offload: 0 };
+        let tap = Tap { fd: std::fs::File::open("/dev/null").unwrap().into(), info };
+        let mut port = Served::new(open(PortId(1), tap, 1).0, NOW);
+        port.saw_nothing();
+        port.saw_frame(60, NOW);
+        assert!(port.lingers(false, NOW));
+        port.saw_nothing();
+        assert!(!port.lingers(false, NOW));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use tapswitch_netns::{Tap, TapInfo};
 
 use super::buffers::READ_SPACE;
 use super::rounds::Rounds;
+use super::worker::MOST_FRAMES;
 use super::*;
 use crate::forwarding::{DropReason, FdbLimits, Network, NetworkSettings, NetworkSpec, PortSpec, Rate, Tables};
 use crate::frame::Mac;
@@ -210,6 +211,53 @@ fn frames_keep_their_order_while_a_port_becomes_dense_and_sparse_again() {
             assert_eq!(buffer[HEADER_LEN + 20..][..4], n.to_be_bytes(), "{io:?}");
         }
         assert_eq!(received(&fars[1]), 0);
+    }
+}
+
+#[test]
+fn what_a_receiver_answers_at_once_is_read_before_more_of_the_sender() {
+    for io in BOTH {
+        let (ports, mut worker, fars) = on_sockets(2, io);
+        finish(&mut worker);
+        (0..2).for_each(|_| send(&fars[0], &frame(1, mac(2))));
+        send(&fars[1], &frame(2, mac(1)));
+        // Of the answer nobody tells.
+        worker.ports.activate(0);
+        assert_eq!(worker.turn(NOW), 3, "{io:?}");
+        assert_eq!((ports.counts(0).tx_frames, ports.counts(1).tx_frames), (1, 2));
+    }
+}
+
+#[test]
+fn a_sender_is_read_in_numbers_unless_it_is_answered() {
+    for (answers, is_sparse) in [(0, false), (1, true)] {
+        let (_, mut worker, fars) = on_sockets(2, IoChoice::Uring);
+        finish(&mut worker);
+        (0..8).for_each(|_| send(&fars[0], &frame(1, mac(2))));
+        (0..answers).for_each(|_| send(&fars[1], &frame(2, mac(1))));
+        worker.ports.activate(0);
+        worker.turn(NOW);
+        assert_eq!(worker.ports.served(0).unwrap().is_sparse(), is_sparse, "{answers} answers");
+        finish(&mut worker);
+        assert_eq!((received(&fars[0]), received(&fars[1])), (answers, 8));
+    }
+}
+
+#[test]
+fn who_is_asked_without_end_is_still_asked_in_turn() {
+    for io in BOTH {
+        let (ports, mut worker, fars) = on_sockets(3, io);
+        finish(&mut worker);
+        (0..100).for_each(|_| send(&fars[0], &frame(1, mac(2))));
+        (0..100).for_each(|_| send(&fars[1], &frame(2, mac(1))));
+        worker.ports.activate(0);
+        assert!((3..=MOST_FRAMES).contains(&worker.turn(NOW)), "{io:?}");
+        send(&fars[2], &frame(3, mac(1)));
+        worker.ports.activate(2);
+        worker.turn(NOW);
+        assert_eq!(ports.counts(2).rx_frames, 1, "{io:?}");
+        finish(&mut worker);
+        assert_eq!((received(&fars[0]), received(&fars[1])), (101, 100), "{io:?}");
     }
 }
 

@@ -55,7 +55,7 @@ pub(super) struct Ports {
     by_id: BTreeMap<PortId, usize>,
     /// Slots to read, in the order of their turns.
     active: Vec<usize>,
-    /// Of `active`, those whose last read found nothing.
+    /// Of `active`, those of which a read found nothing in this turn.
     empty: Vec<usize>,
     /// Of `active`, those that have sent as much as they may for now.
     spent: Vec<usize>,
@@ -99,6 +99,14 @@ impl Ports {
             served.active = Some(self.active.len());
             self.active.push(at);
         }
+    }
+
+    /// Where a port that is served here and whose frames come one by one is in the rotation, to be read in the next turn too.
+    pub(super) fn activate_sparse(&mut self, id: PortId) -> Option<usize> {
+        let slot = *self.by_id.get(&id)?;
+        self.slots[slot].as_deref().filter(|served| served.is_sparse())?;
+        self.activate(slot);
+        self.slots[slot].as_deref()?.active
     }
 
     /// Not to be read until it is activated again. The last of the list takes its place.
