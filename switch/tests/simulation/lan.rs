@@ -43,8 +43,11 @@ pub(crate) struct Lan {
     pub(crate) hosts: Vec<Host>,
     pub(crate) ports: BTreeMap<PortId, Port>,
     worker: Worker<Snapshot>,
+    /// All but their ports.
     networks: Vec<NetworkSpec>,
     tables: Vec<Arc<Tables>>,
+    /// What was last published.
+    views: Vec<NetworkView>,
     faults: Faults,
     rng: Rng,
     next_port: u32,
@@ -64,13 +67,18 @@ impl Port {
 
 impl Lan {
     pub(crate) fn new(seed: u64, networks: u8, faults: Faults) -> Self {
+        let networks: Vec<_> = (0..networks).map(spec).collect();
+        let tables: Vec<_> = networks.iter().map(|_| Arc::new(Tables::new(FdbLimits::default()))).collect();
+        let empty = |(spec, tables): (&NetworkSpec, &Arc<Tables>)| Network::new(spec.clone(), tables.clone());
+        let views = networks.iter().zip(&tables).map(|both| NetworkView::new(empty(both), [])).collect();
         Lan {
             now: Instant(1_000_000_000),
             hosts: Vec::new(),
             ports: BTreeMap::new(),
             worker: Worker::by_hand(0, Arc::new(Snapshot::default()), Nobody),
-            networks: (0..networks).map(spec).collect(),
-            tables: (0..networks).map(|_| Arc::new(Tables::new(FdbLimits::default()))).collect(),
+            networks,
+            tables,
+            views,
             faults,
             rng: Rng::new(seed),
             next_port: 1,
@@ -126,9 +134,10 @@ impl Lan {
             learn: !guard,
             published: Default::default(),
         };
+        self.views[network].attach(spec.clone(), tx.clone());
         let port = Port { network, spec, tx, rx: rx.counters().clone(), plug: near, far };
         self.ports.insert(id, port);
-        self.publish();
+        self.publish(&Changed::Ports([id].into()));
         self.worker.take(rx, self.now);
         id
     }
@@ -144,7 +153,9 @@ impl Lan {
     /// Withdraws a port; its last counts.
     pub(crate) fn withdraw(&mut self, id: PortId) -> PortCounts {
         let port = self.ports.remove(&id).expect("attached");
-        self.publish();
+        self.networks[port.network].rules.retain(|rule| rule.from != id && rule.to != id);
+        assert!(self.views[port.network].detach(id));
+        self.publish(&Changed::Ports([id].into()));
         self.tables[port.network].forget_port(id);
         let counts = port::counts(&port.rx, &port.tx);
         check_laws(id, &counts);
@@ -158,19 +169,24 @@ impl Lan {
         spec.settings.icc = icc;
         spec.rules = rules;
         spec.settings.policy_generation += 1;
-        self.publish();
+        self.views[network].change_policy(icc, spec.settings.policy_generation, spec.rules.clone());
+        self.publish(&Changed::Ports([].into()));
     }
 
-    /// What control does after every change.
-    fn publish(&mut self) {
-        let views = (self.networks.iter().zip(&self.tables).enumerate())
-            .map(|(at, (spec, tables))| {
-                let ports = || self.ports.values().filter(|port| port.network == at);
-                let spec = NetworkSpec { ports: ports().map(|port| port.spec.clone()).collect(), ..spec.clone() };
-                NetworkView::new(Network::new(spec, tables.clone()), ports().map(|port| port.tx.clone()))
-            })
-            .collect();
-        for slot in self.worker.adopt(Arc::new(Snapshot::new(views, ())), &Changed::All, self.now) {
+    /// What control does after every change: publishes what `changed`, or now and then all of it, made anew.
+    fn publish(&mut self, changed: &Changed) {
+        let is_anew = self.rng.next().is_multiple_of(4);
+        if is_anew {
+            self.views = (self.networks.iter().zip(&self.tables).enumerate())
+                .map(|(at, (spec, tables))| {
+                    let ports = || self.ports.values().filter(|port| port.network == at);
+                    let spec = NetworkSpec { ports: ports().map(|port| port.spec.clone()).collect(), ..spec.clone() };
+                    NetworkView::new(Network::new(spec, tables.clone()), ports().map(|port| port.tx.clone()))
+                })
+                .collect();
+        }
+        let changed = if is_anew { &Changed::All } else { changed };
+        for slot in self.worker.adopt(Arc::new(Snapshot::new(self.views.clone(), ())), changed, self.now) {
             self.highest_slot = self.highest_slot.max(slot);
             self.worker.drop_port(slot);
         }
