@@ -32,6 +32,8 @@ pub(super) struct Desk<F: Forward> {
     pub(super) last_frame: Instant,
     /// It was part of a bulk transfer.
     pub(super) last_was_bulk: bool,
+    /// Some frame of this turn was.
+    pub(super) saw_bulk: bool,
     /// Takes what is addressed to the switch itself.
     pub(super) local: F::Local,
 }
@@ -47,6 +49,7 @@ impl<F: Forward> Desk<F> {
             space: Space::default(),
             last_frame: Instant::default(),
             last_was_bulk: true,
+            saw_bulk: false,
             local,
         }
     }
@@ -70,6 +73,7 @@ impl<F: Forward> Desk<F> {
         let Some(place) = served.place else { return false };
         self.last_frame = now;
         self.last_was_bulk = read_len > BULK_BYTES;
+        self.saw_bulk |= self.last_was_bulk;
         let header_len = served.rx.header_len();
         let frame_len = read_len.saturating_sub(header_len);
         let verdict = if read_len + read_offset(header_len) >= READ_SPACE {

@@ -11,6 +11,12 @@ use crate::port::RxPort;
 /// The largest depth of a round's reads from one port. Above 8 no gain was measured, and other ports wait longer.
 const MAX_DEPTH: u32 = 8;
 
+/// It is so many times as much where all frames are small: what a round costs besides is shared by more of them.
+const SMALL_DEEPER: u32 = 2;
+
+/// No frame of more bytes is small.
+const SMALL_BYTES: usize = 2048;
+
 /// How long a port is read along with dense ones after its last frame, without waiting for an event: the acknowledgements of
 /// a bulk flow come within it.
 const LINGER: Duration = Duration::from_micros(100);
@@ -55,6 +61,8 @@ pub(super) struct Served {
     last_frame: Instant,
     /// Bytes that were read since [`Served::take_bytes`].
     bytes: u64,
+    /// Of the largest frame since the last round was counted.
+    largest: usize,
 }
 
 /// How much is read of a port. What was read has passed, and is owed where it was too much.
@@ -87,6 +95,7 @@ impl Served {
             most_depth,
             last_frame: now,
             bytes: 0,
+            largest: 0,
         }
     }
 
@@ -133,6 +142,7 @@ impl Served {
         self.drained = false;
         self.last_frame = now;
         self.bytes += len as u64;
+        self.largest = self.largest.max(len);
     }
 
     /// Bytes that were read since the last call.
@@ -160,12 +170,13 @@ impl Served {
     /// Of `asked` reads of a round, `read` gave a frame, `inward` of these for the switch itself. A port becomes sparse only when
     /// no copy of its frames waits to be written, which later ones would overtake.
     pub(super) fn count_round(&mut self, asked: usize, read: usize, inward: usize) {
+        let most = self.most_depth * if std::mem::take(&mut self.largest) <= SMALL_BYTES { SMALL_DEEPER } else { 1 };
         let Density::Dense { depth, lean } = self.density else { return };
         let lean = if read > 1 { 0 } else { lean + 1 };
         self.density = if read == inward && (read > 0 || lean >= LEAN_ROUNDS) {
             Density::Sparse
         } else if read == asked {
-            Density::Dense { depth: (depth * 2).min(self.most_depth), lean }
+            Density::Dense { depth: (depth * 2).min(most), lean }
         } else {
             Density::Dense { depth: u32::try_from(read.max(1)).expect("at most a round"), lean }
         };
@@ -195,16 +206,17 @@ mod tests {
     }
 
     #[test]
-    fn a_dense_port_is_read_twice_as_deep_while_all_reads_give_a_frame() {
+    fn a_dense_port_is_read_twice_as_deep_while_all_reads_give_a_frame_and_deepest_while_they_are_small() {
         let mut port = served();
         assert!(port.is_sparse());
         port.crowd();
         let mut depths = vec![port.depth()];
-        for _ in 0..3 {
+        for largest in [60, 1500, 1500, 1500, 60_000, 60_000] {
+            port.saw_frame(largest, NOW);
             port.count_round(port.depth() as usize, port.depth() as usize, 0);
             depths.push(port.depth());
         }
-        assert_eq!(depths, [2, 4, 8, 8]);
+        assert_eq!(depths, [2, 4, 8, 16, 16, 8, 8]);
         port.count_round(8, 3, 0);
         assert_eq!(port.depth(), 3);
     }

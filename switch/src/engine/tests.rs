@@ -262,6 +262,17 @@ fn who_is_asked_without_end_is_still_asked_in_turn() {
 }
 
 #[test]
+fn the_core_is_offered_to_receivers_of_many_small_frames_and_not_of_bulk() {
+    let (_, mut worker, plugs) = on_cables(2, 0);
+    for (small, bulk, offers) in [(1, 0, false), (8, 0, true), (7, 1, false), (8, 0, true)] {
+        (0..small).for_each(|_| assert!(plugs[0].send(&[&frame(1, mac(2))])));
+        (0..bulk).for_each(|_| assert!(plugs[0].send(&[&frame(1, mac(2)), &[0; 60_000]])));
+        let frames = worker.turn(NOW);
+        assert_eq!((frames, worker.may_flood(frames)), (small + bulk, offers), "{small} small and {bulk} of bulk");
+    }
+}
+
+#[test]
 fn of_ports_that_are_busy_every_second_is_given_away() {
     let (_, mut worker, fars) = on_sockets(4, IoChoice::Plain);
     let bring = |worker: &mut Worker<Snapshot>, frames: [usize; 4]| {

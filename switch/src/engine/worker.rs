@@ -17,6 +17,9 @@ use crate::port::RxPort;
 /// Most frames of one burst, and of one round over all ports.
 pub(super) const MOST_FRAMES: usize = 32;
 
+/// So many small frames in one turn come faster than one by one.
+const A_CROWD: usize = 4;
+
 /// The busiest port has at most so many times the bytes of another that is busy.
 const A_PART: u64 = 8;
 
@@ -318,6 +321,7 @@ impl<F: Forward> Worker<F> {
     /// many frames were read or things done. Anything but 0 means: call again at once, or frames that were decided upon
     /// stay unwritten.
     pub fn turn(&mut self, now: Instant) -> usize {
+        self.desk.saw_bulk = false;
         // What a socket brought goes out before a system call is spent on looking at the ports.
         let early = std::mem::take(&mut self.heard) && self.local_turn(now);
         self.ports.release(now);
@@ -325,6 +329,12 @@ impl<F: Forward> Worker<F> {
         self.ports.quieten(now);
         let late = self.desk.space.take_out(&*self.forward, self.desk.worker, now);
         frames + late + usize::from(early) + usize::from(self.local_turn(now))
+    }
+
+    /// Whether a turn that read `frames` may have written more than receivers take in meanwhile. Small frames come from senders whom
+    /// nothing holds up: a receiver that waits for this core loses in its socket what is written on.
+    pub(super) fn may_flood(&self, frames: usize) -> bool {
+        frames >= A_CROWD && !self.desk.saw_bulk
     }
 
     /// What is due of the switch's own; whether that was anything.
