@@ -3,8 +3,9 @@
 //! One buffer is enough, and stays in the cache: each frame is written before the next is read.
 //!
 //! A small frame may be answered while it is written: within our write the kernel runs the receiver's stack, which
-//! answers pings and acknowledges, and perhaps the receiver right after it. So the answer is looked for where it comes from before the sender is read
-//! on; on a busy machine it would otherwise wait for the next look at the poll (docs/benchmarks.md, what was tried).
+//! answers pings and acknowledges, and perhaps the receiver right after it. So the answer is looked for where it comes from
+//! before the sender is read on; on a busy machine it would otherwise wait for the next look at the poll
+//! (docs/benchmarks.md, what was tried).
 
 use super::Forward;
 use super::buffers::{Buffers, READ_SPACE, read_offset};

@@ -1,9 +1,10 @@
 //! A worker's thread: commands between turns, and waiting when there is nothing to read.
 //!
 //! Waiting is adaptive. While frames come, turns follow each other; the poll is only looked at now and then for ports that
-//! became readable, and after many small frames the core is offered to their receivers. When a turn finds nothing, the poll is looked at again and again for a while after a small frame (`spin`);
-//! after a bulk frame there is no spinning, which would take the core from the receiver. Then the thread sleeps in the poll
-//! until a timer of its [`Local`] is due; without one it has no timeout: an idle switch costs nothing.
+//! became readable, and after many small frames the core is offered to their receivers. When a turn finds nothing, the poll
+//! is looked at again and again for a while after a small frame (`spin`); after a bulk frame there is no spinning, which would
+//! take the core from the receiver. Then the thread sleeps in the poll until a timer of its [`Local`] is due; without one it has
+//! no timeout: an idle switch costs nothing.
 
 use std::io;
 use std::sync::Arc;
