@@ -71,35 +71,43 @@ impl Plain {
         let (mut from, mut frames, mut outward) = (at, 0, 0);
         // While its answers come, a port does not send in numbers.
         let (mut answers, mut looks) = (0, true);
-        while frames < MOST_FRAMES && outward < most + answers && answers < MOST_ANSWERS {
-            let Some(served) = ports.active(from) else { return frames };
+        'ports: while let Some(served) = ports.active(from) {
             let offset = read_offset(served.rx.header_len());
-            match Reading::of(served.rx.read(&mut buffer[offset..READ_SPACE])) {
-                Reading::Frame(len) => {
-                    served.saw_frame(len, now);
-                    outbox.to = None;
-                    let is_inward = desk.dispatch(forward, served, buffer, len, now, &mut outbox);
-                    frames += 1;
-                    outward += usize::from(!is_inward);
-                    answers += usize::from(from != at);
-                    if served.due(now).is_some() {
-                        ports.found_spent(from);
+            let receiver = loop {
+                if frames == MOST_FRAMES || outward >= most + answers || answers == MOST_ANSWERS {
+                    break 'ports;
+                }
+                match Reading::of(served.rx.read(&mut buffer[offset..READ_SPACE])) {
+                    Reading::Frame(len) => {
+                        served.saw_frame(len, now);
+                        let is_inward = desk.dispatch(forward, served, buffer, len, now, &mut outbox);
+                        frames += 1;
+                        outward += usize::from(!is_inward);
+                        answers += usize::from(from != at);
+                        if served.due(now).is_some() {
+                            ports.found_spent(from);
+                            return frames;
+                        }
+                        if looks && !desk.last_was_bulk && outbox.to.is_some() {
+                            break outbox.to.take();
+                        }
+                    }
+                    Reading::Empty => {
+                        ports.found_empty(from);
+                        if from == at {
+                            return frames;
+                        }
+                        break None;
+                    }
+                    Reading::Gone => {
+                        ports.found_gone(from);
                         return frames;
                     }
-                    let receiver = outbox.to.filter(|_| looks && !desk.last_was_bulk);
-                    from = receiver.and_then(|id| ports.activate_sparse(id)).unwrap_or(from);
                 }
-                Reading::Empty => {
-                    ports.found_empty(from);
-                    if from == at {
-                        return frames;
-                    }
-                    (from, looks) = (at, false);
-                }
-                Reading::Gone => {
-                    ports.found_gone(from);
-                    return frames;
-                }
+            };
+            match receiver.and_then(|id| ports.activate_sparse(id)) {
+                Some(receiver) => from = receiver,
+                None => (from, looks) = (at, false),
             }
         }
         if outward == most
