@@ -69,23 +69,23 @@ impl Lan {
     pub(crate) fn new(seed: u64, networks: u8, faults: Faults) -> Self {
         let networks: Vec<_> = (0..networks).map(spec).collect();
         let tables: Vec<_> = networks.iter().map(|_| Arc::new(Tables::new(FdbLimits::default()))).collect();
-        let empty = |(spec, tables): (&NetworkSpec, &Arc<Tables>)| Network::new(spec.clone(), tables.clone());
-        let views = networks.iter().zip(&tables).map(|both| NetworkView::new(empty(both), [])).collect();
-        Lan {
+        let mut lan = Lan {
             now: Instant(1_000_000_000),
             hosts: Vec::new(),
             ports: BTreeMap::new(),
             worker: Worker::by_hand(0, Arc::new(Snapshot::default()), Nobody),
             networks,
             tables,
-            views,
+            views: Vec::new(),
             faults,
             rng: Rng::new(seed),
             next_port: 1,
             limits: Limits::default(),
             highest_slot: 0,
             with_segments: false,
-        }
+        };
+        lan.views = lan.views_anew();
+        lan
     }
 
     /// A network with this many hosts, of which every second has no offload header.
@@ -173,17 +173,22 @@ impl Lan {
         self.publish(&Changed::Ports([].into()));
     }
 
+    /// What is to be published, all of it made anew.
+    fn views_anew(&self) -> Vec<NetworkView> {
+        (self.networks.iter().zip(&self.tables).enumerate())
+            .map(|(at, (spec, tables))| {
+                let ports = || self.ports.values().filter(|port| port.network == at);
+                let spec = NetworkSpec { ports: ports().map(|port| port.spec.clone()).collect(), ..spec.clone() };
+                NetworkView::new(Network::new(spec, tables.clone()), ports().map(|port| port.tx.clone()))
+            })
+            .collect()
+    }
+
     /// What control does after every change: publishes what `changed`, or now and then all of it, made anew.
     fn publish(&mut self, changed: &Changed) {
         let is_anew = self.rng.next().is_multiple_of(4);
         if is_anew {
-            self.views = (self.networks.iter().zip(&self.tables).enumerate())
-                .map(|(at, (spec, tables))| {
-                    let ports = || self.ports.values().filter(|port| port.network == at);
-                    let spec = NetworkSpec { ports: ports().map(|port| port.spec.clone()).collect(), ..spec.clone() };
-                    NetworkView::new(Network::new(spec, tables.clone()), ports().map(|port| port.tx.clone()))
-                })
-                .collect();
+            self.views = self.views_anew();
         }
         let changed = if is_anew { &Changed::All } else { changed };
         for slot in self.worker.adopt(Arc::new(Snapshot::new(self.views.clone(), ())), changed, self.now) {
