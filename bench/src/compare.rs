@@ -72,9 +72,19 @@ impl Choice {
     }
 }
 
+/// What is asked for of a suite.
+struct Chosen {
+    suite: Suite,
+    backends: Vec<Backend>,
+    /// What is measured once, before all else.
+    fresh: Vec<Measure>,
+    /// What is measured each round.
+    measures: Vec<Measure>,
+}
+
 impl Options {
     /// Who takes part, and what is measured; nothing where no row of this one is asked for.
-    fn choose(&self, suite: Suite) -> Option<(Vec<Backend>, Vec<Measure>)> {
+    fn choose(&self, suite: Suite) -> Option<Chosen> {
         let takes_part = |backend: &Backend| match &self.peers {
             _ if *backend == suite.ours() => true,
             _ if backend.is_other() => self.other.is_some(),
@@ -86,15 +96,18 @@ impl Options {
         };
         let is_chosen = self.only.is_none_or(|only| only == suite);
         let measures: Vec<_> = suite.measures(self.congestion.all()).into_iter().filter(is_asked).collect();
+        let fresh: Vec<_> = suite.fresh().iter().copied().filter(is_asked).collect();
         let backends = suite.backends().iter().copied().filter(takes_part).collect();
-        (is_chosen && !measures.is_empty()).then_some((backends, measures))
+        let is_empty = measures.is_empty() && fresh.is_empty();
+        (is_chosen && !is_empty).then_some(Chosen { suite, backends, fresh, measures })
     }
 
     /// # Errors
     /// When a row or a peer is asked for that there is not.
     fn check(&self) -> Result<()> {
-        let rows = Suite::ALL.iter().flat_map(|suite| suite.measures(self.congestion.all())).map(Measure::name);
-        let rows: Vec<_> = rows.collect();
+        let all =
+            |suite: &Suite| suite.measures(self.congestion.all()).into_iter().chain(suite.fresh().iter().copied());
+        let rows: Vec<_> = Suite::ALL.iter().flat_map(all).map(Measure::name).collect();
         for text in &self.rows {
             ensure!(rows.iter().any(|row| row.contains(text)), "no row has `{text}` in its name: {}", rows.join(", "));
         }
@@ -122,50 +135,43 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         quick: options.quick,
     };
     let switch = tapswitch::built()?;
-    let chosen = Suite::ALL.into_iter().filter_map(|suite| Some((suite, options.choose(suite)?)));
-    let sections = chosen.map(|(suite, (backends, measures))| {
-        let program = |backend: Backend| options.other.as_ref().filter(|_| backend.is_other()).unwrap_or(&switch);
-        compare(suite, &measures, effort, backends.into_iter().map(|backend| (backend, program(backend))))
-    });
+    let program = |backend: Backend| options.other.as_ref().filter(|_| backend.is_other()).unwrap_or(&switch);
+    let chosen = Suite::ALL.into_iter().filter_map(|suite| options.choose(suite));
+    let sections = chosen.map(|chosen| compare(&chosen, effort, program));
     let report = Report { effort, sections: sections.collect::<Result<_>>()? };
     report.print(options.json)?;
     options.svg.as_ref().map_or(Ok(()), |folder| plots::write(folder, &report.sections))
 }
 
 /// One suite, from setting up to taking down.
-fn compare<'a>(
-    suite: Suite,
-    measures: &[Measure],
-    effort: Effort,
-    backends: impl Iterator<Item = (Backend, &'a PathBuf)>,
-) -> Result<Section> {
-    let mut section = Section::new(suite);
+fn compare<'a>(chosen: &Chosen, effort: Effort, program: impl Fn(Backend) -> &'a PathBuf) -> Result<Section> {
+    let mut section = Section::new(chosen.suite);
     let mut joined = Vec::new();
-    for (backend, program) in backends {
-        match set_up(backend, program, suite, effort, &mut section) {
+    for &backend in &chosen.backends {
+        match set_up(backend, program(backend), chosen, effort, &mut section) {
             Ok(ends) => joined.push((backend, ends)),
             Err(error) => section.missing(backend, &error),
         }
         ensure!(!interrupted(), "interrupted");
     }
     ensure!(!joined.is_empty(), "no backend works here: {}", section.all_missing());
-    measure(&joined, measures, effort, &mut section)?;
+    measure(&joined, &chosen.measures, effort, &mut section)?;
     Ok(section)
 }
 
-fn set_up(backend: Backend, switch: &Path, suite: Suite, effort: Effort, section: &mut Section) -> Result<Joined> {
+fn set_up(backend: Backend, switch: &Path, chosen: &Chosen, effort: Effort, section: &mut Section) -> Result<Joined> {
     if let Some((tool, package)) = backend.needs() {
         needs::tool(tool, package)?;
     }
     let ends = backend.set_up(switch)?;
-    for measure in suite.fresh().iter().filter(|measure| !suite.spares(effort, backend, **measure)) {
+    for measure in chosen.fresh.iter().filter(|measure| !chosen.suite.spares(effort, backend, **measure)) {
         let add = |figure, value| section.add(backend, figure, 0, value);
         if let Err(error) = measure.run(&ends, Duration::ZERO, false, add) {
             section.failed(backend, *measure, &error);
         }
     }
     if !effort.quick {
-        warm_up(&ends, suite)?;
+        warm_up(&ends, chosen.suite)?;
     }
     Ok(ends)
 }

@@ -172,7 +172,7 @@ impl Flows {
 }
 
 impl Pinger {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Pinger::Beside => "beside",
             Pinger::Along => "along",

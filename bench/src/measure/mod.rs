@@ -43,19 +43,18 @@ pub(crate) enum Measure {
 }
 
 impl Measure {
-    /// Its name in the progress bar.
+    /// Its name in the progress bar, and what the names of its rows have in common.
     pub(crate) fn name(self) -> String {
         match self {
             Measure::Tcp(flows, _) => flows.name(),
-            Measure::SmallUdp => "64-byte UDP".to_owned(),
-            Measure::Udp(Direction::Across) => "1400-byte UDP".to_owned(),
-            Measure::Udp(direction) => format!("1400-byte UDP {}", direction.name()),
-            Measure::PingPong => "TCP ping-pong".to_owned(),
-            Measure::Ping(Pinger::Beside) => "ping beside a load".to_owned(),
-            Measure::Ping(Pinger::Along) => "ping along a load".to_owned(),
-            Measure::Connects => "connections".to_owned(),
-            Measure::Resident => "memory".to_owned(),
-            Measure::FlowMemory => "memory of idle flows".to_owned(),
+            Measure::SmallUdp => "64-byte UDP delivered".to_owned(),
+            Measure::Udp(Direction::Across) => "1400-byte UDP delivered".to_owned(),
+            Measure::Udp(direction) => format!("1400-byte UDP {} delivered", direction.name()),
+            Measure::PingPong => "TCP round trip".to_owned(),
+            Measure::Ping(pinger) => format!("ping {} {} streams", pinger.name(), ping::LOAD),
+            Measure::Connects => "connections in sequence".to_owned(),
+            Measure::Resident => "memory of the forwarder".to_owned(),
+            Measure::FlowMemory => "memory of an idle flow".to_owned(),
         }
     }
 
@@ -127,4 +126,30 @@ fn tcp(joined: &Joined, flows: Flows, time: Duration, add: &mut impl FnMut(Figur
         }
     }
     Ok(rate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_asked_for_by_the_words_of_the_table() {
+        let flows = Flows { direction: Direction::Back, streams: 4, congestion: Congestion::Bbr };
+        let some = Quantile::told_by(1000).next().expect("a median");
+        for (measure, figure) in [
+            (Measure::Tcp(flows, None), Figure::Tcp(flows)),
+            (Measure::Tcp(flows, None), Figure::MachineCpu(flows)),
+            (Measure::SmallUdp, Figure::SmallUdp),
+            (Measure::Udp(Direction::Across), Figure::Udp(Direction::Across)),
+            (Measure::Udp(Direction::Down), Figure::Udp(Direction::Down)),
+            (Measure::PingPong, Figure::RoundTrip(some)),
+            (Measure::Ping(Pinger::Along), Figure::Ping(Pinger::Along, some)),
+            (Measure::Connects, Figure::Connects),
+            (Measure::Resident, Figure::Resident),
+            (Measure::FlowMemory, Figure::FlowMemory),
+        ] {
+            let (asked, row) = (measure.name(), figure.name());
+            assert!(row.contains(&asked), "`{asked}` is not in `{row}`");
+        }
+    }
 }
