@@ -88,7 +88,7 @@ impl Plain {
                             ports.found_spent(from);
                             return frames;
                         }
-                        if looks && !desk.last_was_bulk && outbox.to.is_some() {
+                        if looks && !is_inward && !desk.last_was_bulk && outbox.to.is_some() {
                             break outbox.to.take();
                         }
                     }
