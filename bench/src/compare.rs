@@ -107,7 +107,9 @@ impl Options {
     fn check(&self) -> Result<()> {
         let all =
             |suite: &Suite| suite.measures(self.congestion.all()).into_iter().chain(suite.fresh().iter().copied());
-        let rows: Vec<_> = Suite::ALL.iter().flat_map(all).map(Measure::name).collect();
+        let mut rows: Vec<_> = Suite::ALL.iter().flat_map(all).map(Measure::name).collect();
+        let mut named = BTreeSet::new();
+        rows.retain(|row| named.insert(row.clone()));
         for text in &self.rows {
             ensure!(rows.iter().any(|row| row.contains(text)), "no row has `{text}` in its name: {}", rows.join(", "));
         }

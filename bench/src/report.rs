@@ -87,8 +87,11 @@ impl Section {
     fn print(&self) {
         println!("\n{}", self.suite.title());
         println!("{}", self.values());
-        println!("tapswitch divided by");
-        println!("{}", self.quotients());
+        let peers = self.peers();
+        if !peers.is_empty() {
+            println!("tapswitch divided by");
+            println!("{}", self.quotients(&peers));
+        }
         for (backend, why) in &self.missing {
             println!("{} is left out: {why}", backend.name());
         }
@@ -101,8 +104,8 @@ impl Section {
         self.table(&self.backends(), |backend, figure| self.summary(backend, figure))
     }
 
-    fn quotients(&self) -> Table {
-        self.table(&self.peers(), |backend, figure| self.ratio(backend, figure))
+    fn quotients(&self, peers: &[Backend]) -> Table {
+        self.table(peers, |backend, figure| self.ratio(backend, figure))
     }
 
     fn table(&self, backends: &[Backend], cell: impl Fn(Backend, Figure) -> Option<Summary>) -> Table {
