@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{idle, ping};
+use super::{Measure, idle};
 
 /// Seen from the client, which is the container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -189,18 +189,15 @@ impl Figure {
             Figure::Strained(Strain::Idle, flows) => {
                 format!("{} among {} idle, of alone", flows.name(), idle::MANY)
             }
-            Figure::SmallUdp => "64-byte UDP delivered, 1000/s".to_owned(),
-            Figure::Udp(Direction::Across) => "1400-byte UDP delivered, Gbit/s".to_owned(),
-            Figure::Udp(direction) => format!("1400-byte UDP {} delivered, Gbit/s", direction.name()),
-            Figure::RoundTrip(quantile) => format!("TCP round trip {}, us", quantile.name()),
-            Figure::Ping(pinger, quantile) => {
-                format!("ping {} {} streams {}, us", pinger.name(), ping::LOAD, quantile.name())
-            }
-            Figure::Connects => "connections in sequence, 1000/s".to_owned(),
+            Figure::SmallUdp => format!("{}, 1000/s", Measure::SmallUdp.name()),
+            Figure::Udp(direction) => format!("{}, Gbit/s", Measure::Udp(direction).name()),
+            Figure::RoundTrip(quantile) => format!("{} {}, us", Measure::PingPong.name(), quantile.name()),
+            Figure::Ping(pinger, quantile) => format!("{} {}, us", Measure::Ping(pinger).name(), quantile.name()),
+            Figure::Connects => format!("{}, 1000/s", Measure::Connects.name()),
             Figure::ForwarderCpu(flows) => format!("CPU of the forwarder, {}, s/GB", flows.name()),
             Figure::MachineCpu(flows) => format!("CPU of the machine, {}, s/GB", flows.name()),
-            Figure::Resident => "memory of the forwarder, MB".to_owned(),
-            Figure::FlowMemory => "memory of an idle flow, KB".to_owned(),
+            Figure::Resident => format!("{}, MB", Measure::Resident.name()),
+            Figure::FlowMemory => format!("{}, KB", Measure::FlowMemory.name()),
         }
     }
 
