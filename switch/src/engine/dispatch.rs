@@ -39,7 +39,7 @@ pub(super) struct Desk<F: Forward> {
 }
 
 /// A frame longer than this is part of a bulk transfer.
-const BULK_BYTES: usize = 32 * 1024;
+pub(super) const BULK_BYTES: usize = 32 * 1024;
 
 impl<F: Forward> Desk<F> {
     pub(super) fn new(worker: usize, local: F::Local) -> Self {

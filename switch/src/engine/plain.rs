@@ -9,7 +9,7 @@
 
 use super::Forward;
 use super::buffers::{Buffers, READ_SPACE, read_offset};
-use super::dispatch::{Desk, Outbox};
+use super::dispatch::{BULK_BYTES, Desk, Outbox};
 use super::worker::{MOST_FRAMES, Ports, Reading};
 use crate::forwarding::{Instant, PortId, PortIndex};
 use crate::port::TxPort;
@@ -25,7 +25,7 @@ const MOST_ANSWERS: usize = 4;
 /// Writes at once.
 struct Direct {
     worker: usize,
-    /// Who was written to last.
+    /// Who was written to last, if it was a small frame: whose answer may be there already.
     to: Option<PortId>,
 }
 
@@ -33,7 +33,7 @@ impl Outbox for Direct {
     #[inline]
     fn send(&mut self, _network: u32, _port: PortIndex, tx: &TxPort, bytes: &[u8]) {
         tx.count(self.worker, bytes.len() - tx.header_len(), tx.write(bytes));
-        self.to = Some(tx.id());
+        self.to = (bytes.len() <= BULK_BYTES).then(|| tx.id());
     }
 
     fn settle(&mut self) {}
@@ -88,8 +88,8 @@ impl Plain {
                             ports.found_spent(from);
                             return frames;
                         }
-                        if looks && !is_inward && !desk.last_was_bulk && outbox.to.is_some() {
-                            break outbox.to.take();
+                        if looks && let Some(receiver) = outbox.to.take() {
+                            break Some(receiver);
                         }
                     }
                     Reading::Empty => {
