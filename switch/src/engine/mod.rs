@@ -29,6 +29,8 @@ mod served;
 mod snapshot;
 mod spin;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 mod thread;
 mod worker;

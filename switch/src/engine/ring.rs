@@ -56,6 +56,8 @@ struct Write {
     network: u32,
     port: PortIndex,
     len: u32,
+    /// What became of it is counted.
+    done: bool,
 }
 
 /// The registered descriptors.
@@ -74,6 +76,8 @@ struct Queue {
     writes: Vec<Write>,
     /// Entries pushed and not submitted.
     pushed: usize,
+    /// Why an early submission failed: nothing is queued any more, and the round ends with this.
+    failed: Option<io::Error>,
 }
 
 pub(super) struct Ring {
@@ -107,7 +111,7 @@ impl Ring {
             Restriction::register_op(REGISTER_FILES_UPDATE),
         ])?;
         Ok(Ring {
-            queue: Queue { ring, writes: Vec::with_capacity(ENTRIES as usize), pushed: 0 },
+            queue: Queue { ring, writes: Vec::with_capacity(ENTRIES as usize), pushed: 0, failed: None },
             files: Files { by_port: BTreeMap::new(), free: (0..slots).rev().collect(), egress: Vec::new() },
             buffers: Buffers::new(2 * MOST_FRAMES),
             plain: Plain::new(),
@@ -196,7 +200,7 @@ impl Ring {
             let offset = read_offset(served.rx.header_len());
             for _ in 0..served.depth() {
                 if self.reads.len() == MOST_FRAMES {
-                    return;
+                    return ports.found_no_room();
                 }
                 let index = self.reads.len();
                 let at_buffer = half * MOST_FRAMES + index;
@@ -221,7 +225,7 @@ impl Ring {
         now: Instant,
     ) -> io::Result<usize> {
         let mut frames = 0;
-        let mut error = None;
+        let mut unsupported = None;
         let reads = std::mem::take(&mut self.reads);
         for group in reads.chunk_by(|a, b| a.at == b.at) {
             let at = group[0].at;
@@ -230,7 +234,7 @@ impl Ring {
             let (mut read, mut inward) = (0, 0);
             for one in group {
                 if one.result == -libc::EOPNOTSUPP {
-                    error = Some(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
+                    unsupported = Some(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
                     break;
                 }
                 match Reading::of(completed(one.result)) {
@@ -257,7 +261,7 @@ impl Ring {
             }
         }
         self.reads = reads;
-        error.map_or(Ok(frames), Err)
+        self.queue.failed.take().or(unsupported).map_or(Ok(frames), Err)
     }
 }
 
@@ -312,14 +316,21 @@ impl Queue {
     }
 
     /// Submits all that was pushed, waits until it is over, and takes the results: writes are counted, reads noted.
+    ///
+    /// # Errors
+    /// The kernel's. The ring is of no more use, and the writes that it did not do are counted as lost.
     fn submit(&mut self, forward: &impl Forward, worker: usize, reads: &mut [Read]) -> io::Result<()> {
-        let mut left = self.pushed;
-        self.pushed = 0;
+        let mut left = std::mem::take(&mut self.pushed);
         while left > 0 {
             match self.ring.submit_and_wait(left) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    let lost = self.writes.iter_mut().filter(|write| !write.done);
+                    lost.for_each(|write| write.finish(-libc::ENOMEM, forward, worker));
+                    self.writes.clear();
+                    return Err(error);
+                }
             }
             for entry in self.ring.completion() {
                 left -= 1;
@@ -337,7 +348,8 @@ impl Queue {
 }
 
 impl Write {
-    fn finish(&self, result: i32, forward: &impl Forward, worker: usize) {
+    fn finish(&mut self, result: i32, forward: &impl Forward, worker: usize) {
+        self.done = true;
         let tx = forward.tx(self.network, self.port);
         let outcome = if result < 0 { Err(port::drop_reason(Errno::from_raw(-result))) } else { Ok(()) };
         tx.count(worker, self.len as usize - tx.header_len(), outcome);
@@ -354,26 +366,67 @@ struct Queued<'a, F> {
 
 impl<F: Forward> Outbox for Queued<'_, F> {
     fn send(&mut self, network: u32, port: PortIndex, tx: &TxPort, bytes: &[u8]) {
-        let Some(file) = self.files.egress[network as usize][port.get()] else {
-            tx.count(self.worker, bytes.len() - tx.header_len(), tx.write(bytes));
-            return;
-        };
+        let file = self.files.egress[network as usize][port.get()];
         if self.queue.is_full() {
             self.settle();
         }
+        let Some(file) = file.filter(|_| self.queue.failed.is_none()) else {
+            tx.count(self.worker, bytes.len() - tx.header_len(), tx.write(bytes));
+            return;
+        };
         let len = u32::try_from(bytes.len()).expect("a frame is shorter than 4 GiB");
         let entry = opcode::Write::new(types::Fixed(file), bytes.as_ptr(), len)
             .rw_flags(libc::RWF_NOWAIT)
             .build()
             .user_data(self.queue.writes.len() as u64);
-        self.queue.writes.push(Write { network, port, len });
+        self.queue.writes.push(Write { network, port, len, done: false });
         self.queue.push(&entry);
     }
 
     /// Submits early. Only writes are queued while frames are decided upon, so there is no read to note.
     fn settle(&mut self) {
-        if let Err(error) = self.queue.submit(self.forward, self.worker, &mut []) {
-            tracing::warn!(%error, "io_uring: early submission failed");
+        if self.queue.failed.is_none() {
+            self.queue.failed = self.queue.submit(self.forward, self.worker, &mut []).err();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::IoChoice;
+    use super::super::testing::{frame, mac, on_sockets, received};
+    use super::*;
+    use crate::forwarding::EgressDrop;
+    use crate::frame::offload::HEADER_LEN;
+
+    #[test]
+    fn what_a_ring_that_fails_was_to_write_is_counted_and_the_rest_written_by_plain_calls() {
+        let (ports, _, fars) = on_sockets(2, IoChoice::Plain);
+        let snapshot = ports.snapshot();
+        let mut ring = Ring::new().expect("a kernel with io_uring");
+        ring.enable().unwrap();
+        ring.adopt(&*snapshot, &Changed::All).unwrap();
+        let to = snapshot.place_of(PortId(2)).unwrap();
+        let bytes = [&[0; HEADER_LEN][..], &frame(1, mac(2))].concat();
+        let mut outbox = Queued { queue: &mut ring.queue, files: &ring.files, forward: &*snapshot, worker: 0 };
+        let mut write = |copies, outbox: &mut Queued<'_, _>| {
+            (0..copies).for_each(|_| outbox.send(to.network, to.port, &ports.tx[1], &bytes));
+        };
+        write(3, &mut outbox);
+        outbox.settle();
+        assert_eq!(received(&fars[1]), 3);
+        write(2, &mut outbox);
+        let nothing = std::fs::File::open("/dev/null").unwrap();
+        // SAFETY: the ring goes on to own a descriptor, which is none of a ring any more.
+        assert!(unsafe { libc::dup2(nothing.as_raw_fd(), outbox.queue.ring.as_raw_fd()) } >= 0);
+        outbox.settle();
+        // More than the ring holds.
+        for _ in 0..2 {
+            write(ENTRIES as usize, &mut outbox);
+            assert_eq!(received(&fars[1]), ENTRIES as usize);
+        }
+        let counts = ports.counts(1);
+        assert_eq!((counts.tx_frames, counts.tx_drops[EgressDrop::NoMemory.index()]), (3 + 2 * u64::from(ENTRIES), 2));
+        assert!(ring.queue.failed.is_some(), "for the round to end with");
     }
 }

@@ -79,6 +79,8 @@ impl Rounds {
             Rounds::Ring(ring) => match ring.turn(forward, ports, desk, now) {
                 Ok(frames) => frames,
                 Err(error) => {
+                    // What was decided upon is written, where the ring still does that.
+                    self.flush(forward, desk.worker);
                     self.fall_back(&error);
                     0
                 }

@@ -1,157 +1,18 @@
-//! A worker by hand, on cables, and on socket pairs in the place of TAPs: one packet a read, never waiting, and a
-//! descriptor that io_uring takes.
+//! What a worker does, on cables and on socket pairs.
 
-use std::net::Ipv4Addr;
-use std::os::fd::{AsRawFd, OwnedFd};
-
-use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-use tapswitch_netns::{Tap, TapInfo};
+use std::sync::Arc;
 
 use super::buffers::READ_SPACE;
 use super::rounds::Rounds;
+use super::testing::{
+    BOTH, NOW, address, finish, frame, mac, on_cables, on_limited_sockets, on_sockets, received, send,
+};
 use super::worker::MOST_FRAMES;
-use super::*;
-use crate::forwarding::{DropReason, FdbLimits, Network, NetworkSettings, NetworkSpec, PortSpec, Rate, Tables};
-use crate::frame::Mac;
+use super::{Changed, IoChoice, Nobody, Snapshot, Worker};
+use crate::forwarding::{DropReason, PortId, Rate};
 use crate::frame::offload::HEADER_LEN;
-use crate::frame::testing;
-use crate::port::{self, Cable, Limits, Plug, PortCounts, RxCounters, TxPort};
-
-const NOW: Instant = Instant(1_000_000_000);
-const BOTH: [IoChoice; 2] = [IoChoice::Uring, IoChoice::Plain];
-
-fn mac(n: u32) -> Mac {
-    Mac::of_ipv4(address(n))
-}
-
-fn address(n: u32) -> Ipv4Addr {
-    Ipv4Addr::from(0x0a00_0000 + n)
-}
-
-/// A frame of an unknown type from port `from` to a MAC.
-fn frame(from: u32, to: Mac) -> Vec<u8> {
-    [&to.octets()[..], &mac(from).octets(), &[0x88, 0xb5], &[0; 46]].concat()
-}
-
-/// What ports `1..` look like to control.
-#[derive(Default)]
-struct Ports {
-    tx: Vec<Arc<TxPort>>,
-    rx: Vec<Arc<RxCounters>>,
-}
-
-impl Ports {
-    fn add(&mut self, (rx, tx): (RxPort, Arc<TxPort>)) -> RxPort {
-        self.tx.push(tx);
-        self.rx.push(rx.counters().clone());
-        rx
-    }
-
-    /// A publication of all of them.
-    fn snapshot(&self) -> Arc<Snapshot> {
-        let port = |tx: &Arc<TxPort>| PortSpec {
-            id: tx.id(),
-            mac: mac(tx.id().0),
-            ipv4: Some(address(tx.id().0)),
-            ipv6: None,
-            guard: true,
-            learn: false,
-            published: Default::default(),
-        };
-        let spec = NetworkSpec {
-            settings: NetworkSettings {
-                gateway_mac: mac(254),
-                gateway4: address(254),
-                gateway6: None,
-                host4: None,
-                host6: None,
-                uplink: Default::default(),
-                subnet4: "10.0.0.0/24".parse().unwrap(),
-                subnet6: None,
-                mtu: 1500,
-                icc: true,
-                policy_generation: 1,
-                flood_rate: Rate::of_copies(1_000_000, 1500),
-            },
-            rules: Vec::new(),
-            ports: self.tx.iter().map(port).collect(),
-        };
-        let network = Arc::new(Network::new(spec, Arc::new(Tables::new(FdbLimits::default()))));
-        Arc::new(Snapshot::new(vec![NetworkView::new(network, self.tx.clone())], ()))
-    }
-
-    fn counts(&self, at: usize) -> PortCounts {
-        let counts = port::counts(&self.rx[at], &self.tx[at]);
-        assert!(counts.ingress_is_conserved() && counts.egress_is_conserved(), "{counts:?}");
-        counts
-    }
-}
-
-/// Ports on cables with this header length, a worker, and the far ends.
-fn on_cables(count: u32, header_len: usize) -> (Ports, Worker<Snapshot>, Vec<Plug>) {
-    let (mut ports, mut plugs, mut read) = (Ports::default(), Vec::new(), Vec::new());
-    for id in 1..=count {
-        let (far, near) = Cable::new();
-        read.push(ports.add(port::open_cable(PortId(id), near, header_len, 1)));
-        plugs.push(far);
-    }
-    let mut worker = Worker::by_hand(0, ports.snapshot(), Nobody);
-    read.into_iter().for_each(|rx| worker.take(rx, NOW));
-    (ports, worker, plugs)
-}
-
-/// Ports on socket pairs, a worker with this I/O, and the far ends.
-fn on_sockets(count: u32, io: IoChoice) -> (Ports, Worker<Snapshot>, Vec<OwnedFd>) {
-    on_limited_sockets(count, io, Limits::default())
-}
-
-/// The same with limits of their rates.
-fn on_limited_sockets(count: u32, io: IoChoice, limits: Limits) -> (Ports, Worker<Snapshot>, Vec<OwnedFd>) {
-    let (mut ports, mut fars, mut read) = (Ports::default(), Vec::new(), Vec::new());
-    for id in 1..=count {
-        let (far, fd) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_NONBLOCK).unwrap();
-        let info = TapInfo { ifname: "eth0".into(), header_len: HEADER_LEN, offload: 0 };
-        read.push(ports.add(port::open_limited(PortId(id), Tap { fd, info }, 1, limits)));
-        fars.push(far);
-    }
-    let rounds = Rounds::choose(io).expect("a kernel with io_uring");
-    let mut worker = Worker::new(0, Arc::new(Snapshot::default()), rounds, Nobody);
-    worker.enable();
-    worker.adopt(ports.snapshot(), &Changed::All, NOW);
-    read.into_iter().for_each(|rx| worker.take(rx, NOW));
-    (ports, worker, fars)
-}
-
-fn send(far: &OwnedFd, frame: &[u8]) {
-    let bytes = [&[0; HEADER_LEN][..], frame].concat();
-    assert_eq!(nix::unistd::write(far, &bytes), Ok(bytes.len()));
-}
-
-/// Turns until nothing is left to read, and what was decided last is written. A round has no room for every port, so one
-/// that reads nothing is not the last yet.
-fn finish(worker: &mut Worker<Snapshot>) {
-    let mut quiet = 0;
-    for _ in 0..10_000 {
-        quiet = if worker.turn(NOW) > 0 { 0 } else { quiet + 1 };
-        if quiet == 4 {
-            return;
-        }
-    }
-    panic!("frames without end");
-}
-
-fn received(far: &OwnedFd) -> usize {
-    let mut buffer = [0; 2048];
-    let mut frames = 0;
-    loop {
-        match nix::unistd::read(far, &mut buffer) {
-            Ok(_) => frames += 1,
-            Err(Errno::EAGAIN) => return frames,
-            Err(error) => panic!("read descriptor {}: {error}", far.as_raw_fd()),
-        }
-    }
-}
+use crate::frame::{Mac, testing};
+use crate::port::{self, Cable, Limits};
 
 #[test]
 fn floods_of_any_width_leave_room_for_the_next_reads() {
@@ -351,6 +212,45 @@ fn a_port_with_much_to_send_does_not_keep_another_waiting() {
         finish(&mut worker);
         assert!((0..11).all(|at| ports.counts(at).rx_frames == 100), "{io:?}");
         assert_eq!(received(&fars[0]), 1);
+    }
+}
+
+#[test]
+fn a_worker_does_not_rest_before_it_has_read_every_port() {
+    // Two become so deep that they fill a round, and end while the third has more.
+    for count in [[52, 34, 34], [34, 52, 34], [34, 34, 52]] {
+        let (ports, mut worker, fars) = on_sockets(3, IoChoice::Uring);
+        finish(&mut worker);
+        for (at, count) in count.into_iter().enumerate() {
+            (0..count).for_each(|_| send(&fars[at], &frame(at as u32 + 1, mac(250))));
+            worker.ports.activate(at);
+        }
+        finish(&mut worker);
+        assert_eq!([0, 1, 2].map(|at| ports.counts(at).rx_frames), count);
+    }
+}
+
+#[test]
+fn a_port_that_changes_workers_keeps_the_order_of_its_frames() {
+    let (ports, mut one, fars) = on_sockets(2, IoChoice::Uring);
+    let mut other = Worker::new(1, ports.snapshot(), Rounds::plain(), Nobody);
+    finish(&mut one);
+    for n in 0..40 {
+        let mut bytes = frame(1, mac(2));
+        bytes[20] = n;
+        send(&fars[0], &bytes);
+    }
+    one.ports.activate(0);
+    let before = one.turn(NOW);
+    assert!((1..40).contains(&before), "{before} frames");
+    let (served, baggage) = one.let_go(0).unwrap();
+    other.take_served(served, baggage, NOW);
+    finish(&mut other);
+    finish(&mut one);
+    let mut buffer = [0; 2048];
+    for n in 0..40 {
+        nix::unistd::read(&fars[1], &mut buffer).unwrap();
+        assert_eq!(buffer[HEADER_LEN + 20], n);
     }
 }
 

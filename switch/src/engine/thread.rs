@@ -182,7 +182,7 @@ impl<F: Forward> Start<F> {
             if self.worker.may_flood(frames) {
                 std::thread::yield_now();
             }
-            if frames == 0 && self.worker.ports.fit_one_turn() {
+            if frames == 0 && self.worker.ports.all_were_read() {
                 looked = self.wait(&mut events, now, &mut spin, &mut saturation);
             } else if now.since(looked) > LOOK {
                 self.look(&mut events, Some(Duration::ZERO));

@@ -66,6 +66,8 @@ pub(super) struct Ports {
     held: BinaryHeap<Reverse<(Instant, usize)>>,
     /// Where the next rotation starts, so that no port is always first.
     start: usize,
+    /// The last rotation was not gone through to its end.
+    left_over: bool,
     gone: Vec<PortId>,
 }
 
@@ -127,6 +129,7 @@ impl Ports {
     /// The active ports in the order of this turn.
     pub(super) fn rotation(&mut self) -> impl Iterator<Item = usize> + Clone + use<> {
         let count = self.active.len();
+        self.left_over = false;
         self.start = if count == 0 { 0 } else { (self.start + 1) % count };
         let start = self.start;
         (0..count).map(move |step| (start + step) % count)
@@ -203,9 +206,14 @@ impl Ports {
         }
     }
 
-    /// Whether one turn reads every active port, so that a turn without a frame means that there is none.
-    pub(super) fn fit_one_turn(&self) -> bool {
-        self.active.len() <= MOST_FRAMES
+    /// A turn had no room for more reads, and active ports are left.
+    pub(super) fn found_no_room(&mut self) {
+        self.left_over = true;
+    }
+
+    /// Whether the last turn read every active port, so that one without a frame means that there is none.
+    pub(super) fn all_were_read(&self) -> bool {
+        !self.left_over
     }
 
     /// Slots of every second busy port: what a saturated worker gives away. Busy is an active port that brought at least
@@ -310,8 +318,10 @@ impl<F: Forward> Worker<F> {
         self.let_go(at);
     }
 
-    /// Takes the port in slot `at` out, with what belongs to it.
+    /// Takes the port in slot `at` out, with what belongs to it; all that was read of it is written.
     pub(super) fn let_go(&mut self, at: usize) -> Option<(Box<Served>, Option<Baggage<F>>)> {
+        // Another worker may read the port's next frames before this one has its next turn.
+        self.rounds.flush(&*self.forward, self.desk.worker);
         let served = self.ports.remove(at)?;
         let baggage = self.desk.local.let_go(served.rx.id());
         Some((served, baggage))

@@ -278,6 +278,11 @@ impl Local<View> for User {
             tcp.unpack(&mut cx, baggage.tcp);
             udp.unpack(&mut cx, baggage.udp);
             icmp.unpack(&mut cx, baggage.icmp);
+            // What was published while they were on their way nobody asked of them yet.
+            let moved = Changed::Ports([port].into());
+            tcp.adopt(&mut cx, &moved);
+            udp.adopt(&mut cx, &moved);
+            icmp.adopt(&mut cx, &moved);
         }
     }
 
