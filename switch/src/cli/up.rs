@@ -2,10 +2,9 @@
 //!
 //! Nothing here may start a thread: the keeper forks the switch, and enters user namespaces in forked children.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
 
@@ -21,8 +20,6 @@ use crate::daemon::name::Name;
 use crate::daemon::settings::{DockerPlugin, Flags, Settings};
 use crate::daemon::{keeper, log, switch_main};
 
-/// At this length the log of a detached daemon starts anew with the daemon, in bytes.
-const MAX_LOG: u64 = 4 << 20;
 /// The line a detached daemon says when it serves; any other says why it does not.
 const SERVES: &str = "ok";
 
@@ -152,7 +149,7 @@ fn report_warnings(client: &Client) {
 fn in_background(settings: &Settings, writer: OwnedFd) -> i32 {
     // Only for what goes wrong before the keeper has the pipe: whoever waits reads one line.
     let Ok(mut early) = writer.try_clone().map(File::from) else { return 1 };
-    if let Err(error) = leave_terminal(&settings.run_dir) {
+    if let Err(error) = leave_terminal() {
         // Who waited may have been interrupted.
         let _ = writeln!(early, "{}", output::one_line(&error));
         return 1;
@@ -161,38 +158,20 @@ fn in_background(settings: &Settings, writer: OwnedFd) -> i32 {
     match serve(settings, Some(writer)) {
         Ok(_) => 0,
         Err(error) => {
-            // Whoever waited was told. Another daemon's log is not written to.
-            if !matches!(error.downcast_ref(), Some(keeper::Error::Locked { .. } | keeper::Error::SocketInUse { .. })) {
-                output::complain(&output::one_line(&error));
-            }
+            // For the log; whoever waited was told.
+            output::complain(&output::one_line(&error));
             1
         }
     }
 }
 
-fn leave_terminal(run_dir: &Path) -> anyhow::Result<()> {
+fn leave_terminal() -> anyhow::Result<()> {
     setsid().context("up: leave the session")?;
     let null = File::options().read(true).write(true).open("/dev/null").context("up: open /dev/null")?;
-    let log = open_log(run_dir)?;
     dup2_stdin(null.as_fd())?;
     dup2_stdout(null.as_fd())?;
-    dup2_stderr(log.as_fd())?;
+    dup2_stderr(null.as_fd())?;
     std::env::set_current_dir("/").context("up: go to /")
-}
-
-fn open_log(run_dir: &Path) -> anyhow::Result<File> {
-    let path = run_dir.join("log");
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(run_dir)
-        .with_context(|| format!("up: make {}", run_dir.display()))?;
-    let log = File::options().create(true).append(true).mode(0o600).open(&path);
-    let log = log.with_context(|| format!("up: open {}", path.display()))?;
-    if log.metadata()?.len() > MAX_LOG {
-        log.set_len(0)?;
-    }
-    Ok(log)
 }
 
 /// The daemon's whole life. `ready` is told when it serves, or why it does not.
@@ -203,6 +182,7 @@ fn serve(settings: &Settings, ready: Option<OwnedFd>) -> Outcome {
         state_dir: settings.state_dir.clone(),
         api_socket: settings.api_socket(),
         docker_socket: settings.docker_socket.clone(),
+        log: ready.is_some().then(|| settings.run_dir.join("log")),
         ready,
     };
     keeper::run(config, |start| switch_main(start, settings))?;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, UnixAddr, accept4, connect, getsockopt, setsockopt, socket, sockopt,
 };
@@ -30,6 +31,8 @@ const MAX_CONNECTIONS: usize = 64;
 const REQUEST_WITHIN: Duration = Duration::from_secs(5);
 /// For the client to take the answer. It fits the socket's buffer, so only a full one takes time.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// How often it is looked whether a client that sends no more waits still.
+const LOOK: Duration = Duration::from_millis(100);
 /// Pause after `accept` failed: the process has no descriptor left.
 const NO_DESCRIPTOR: Duration = Duration::from_millis(100);
 /// How long a client waits: for hundreds of attaches ahead of its own, at 20 ms each.
@@ -113,7 +116,11 @@ async fn converse(connection: AsyncFd<OwnedFd>, control: Handle, _place: OwnedSe
         return;
     }
     let reply = match tokio::time::timeout(REQUEST_WITHIN, receive(&connection)).await {
-        Ok(Ok(Some((request, fd)))) => answer(request, fd, &control).await,
+        Ok(Ok(Some((request, fd)))) => tokio::select! {
+            reply = answer(request, fd, &control) => reply,
+            // Control is told by the answer that nobody awaits any more.
+            () = hung_up(&connection) => return,
+        },
         Ok(Ok(None)) => return,
         Ok(Err(error)) => AttachReply::Error(one_line(&format!("read the request: {error}"))),
         Err(_) => AttachReply::Error(format!("no request arrived within {} s", REQUEST_WITHIN.as_secs())),
@@ -134,9 +141,34 @@ async fn answer(request: AttachRequest, fd: Option<OwnedFd>, control: &Handle) -
         Err(error) => return AttachReply::Error(one_line(&error.to_string())),
     };
     match control.ask(move |c, reply| c.attach(&request, namespace, reply)).await {
-        Ok(info) => AttachReply::Attached(Box::new(info)),
+        Ok(info) => AttachReply::Attached(Box::new(fitting(info))),
         Err(refusal) => AttachReply::Error(one_line(&refusal.to_string())),
     }
+}
+
+/// `info` in one message: so many ports may be published that it is longer with them.
+fn fitting(mut info: EndpointInfo) -> EndpointInfo {
+    const ENVELOPE: usize = 64;
+    if serde_json::to_vec(&info).is_ok_and(|text| text.len() + ENVELOPE > message::LIMIT) {
+        info.published.clear();
+    }
+    info
+}
+
+/// Ends when the client has closed its end; one that only sends no more awaits its answer.
+async fn hung_up(connection: &AsyncFd<OwnedFd>) {
+    // Whatever comes first. That nothing more is sent stays readable for ever, so that the end after it is no event.
+    let _ = connection.readable().await.map(|mut ready| ready.retain_ready());
+    while !is_hung_up(connection.get_ref()) {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Whether the client has closed both directions.
+fn is_hung_up(connection: &OwnedFd) -> bool {
+    // Nothing is asked for: POLLHUP is told anyway.
+    let mut ends = [PollFd::new(connection.as_fd(), PollFlags::empty())];
+    poll(&mut ends, PollTimeout::ZERO).is_ok_and(|told| told > 0)
 }
 
 async fn receive(connection: &AsyncFd<OwnedFd>) -> io::Result<Option<(AttachRequest, Option<OwnedFd>)>> {
@@ -171,4 +203,59 @@ fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
 
 fn one_line(text: &str) -> String {
     text.replace(char::is_control, " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Shutdown;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::daemon::api::types::PublicationInfo;
+    use crate::uplink::Transport;
+
+    #[test]
+    fn a_client_that_sends_no_more_waits_and_one_that_closes_has_hung_up() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (client, ours) = UnixStream::pair().unwrap();
+            let ours = watched(ours.into()).unwrap();
+            set_nonblocking(ours.get_ref()).unwrap();
+            let mut hung_up = std::pin::pin!(hung_up(&ours));
+            client.shutdown(Shutdown::Write).unwrap();
+            let moment = Duration::from_millis(50);
+            tokio::time::timeout(moment, hung_up.as_mut()).await.unwrap_err();
+            // What it waits for can still be sent.
+            ours.writable().await.unwrap().retain_ready();
+            drop(client);
+            tokio::time::timeout(REQUEST_WITHIN, hung_up).await.unwrap();
+        });
+    }
+
+    #[test]
+    fn an_answer_with_more_published_ports_than_fit_goes_without_them() {
+        let port = |host_port| PublicationInfo {
+            protocol: Transport::Tcp,
+            ip: "fd00:1111:2222:3333:4444:5555:6666:7777".parse().unwrap(),
+            host_port,
+            container_port: 65_535,
+        };
+        for (ports, told) in [(0, 0), (400, 400), (1024, 0)] {
+            let info = EndpointInfo { published: (0..ports).map(port).collect(), ..endpoint() };
+            let info = fitting(info);
+            assert_eq!(info.published.len(), told);
+            let (client, ours) = message::pair().unwrap();
+            message::send(ours.as_fd(), &AttachReply::Attached(Box::new(info)), None).unwrap();
+            assert!(matches!(message::recv(client.as_fd()).unwrap(), Some((AttachReply::Attached(_), None))));
+        }
+    }
+
+    fn endpoint() -> EndpointInfo {
+        let text = serde_json::json!({
+            "name": "web", "network": "default", "aliases": [], "netns": "blue", "namespace": {"dev": 4, "ino": 7},
+            "ifname": "eth0", "mac": "02:42:0a:01:00:02", "ipv4": "10.1.0.2", "ipv6": null, "port": 1, "state": "up",
+            "rx_frames": 0, "rx_bytes": 0, "tx_frames": 0, "tx_bytes": 0, "drops": {}, "published": [],
+        });
+        serde_json::from_value(text).unwrap()
+    }
 }

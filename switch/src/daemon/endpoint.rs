@@ -58,9 +58,16 @@ pub(crate) struct Endpoint {
     pub phase: Phase,
     /// What is bound of what it publishes, sorted.
     pub publications: Vec<Arc<Publication>>,
+    /// The MTU of its network was changed while its device was on its way.
+    pub has_old_mtu: bool,
 }
 
 impl Endpoint {
+    /// One that publishes nothing yet.
+    pub(crate) fn new(record: EndpointRecord, phase: Phase) -> Self {
+        Endpoint { record, phase, publications: Vec::new(), has_old_mtu: false }
+    }
+
     /// The keeper's label for it.
     pub(crate) fn key(&self) -> EndpointKey {
         key(&self.record.network, &self.record.name)

@@ -409,7 +409,7 @@ mod tests {
         let to = snapshot.place_of(PortId(2)).unwrap();
         let bytes = [&[0; HEADER_LEN][..], &frame(1, mac(2))].concat();
         let mut outbox = Queued { queue: &mut ring.queue, files: &ring.files, forward: &*snapshot, worker: 0 };
-        let mut write = |copies, outbox: &mut Queued<'_, _>| {
+        let write = |copies, outbox: &mut Queued<'_, _>| {
             (0..copies).for_each(|_| outbox.send(to.network, to.port, &ports.tx[1], &bytes));
         };
         write(3, &mut outbox);

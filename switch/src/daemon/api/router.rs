@@ -90,7 +90,7 @@ async fn set_network(State(control): State<Handle>, name: Segment, Sent(set): Se
 
 async fn remove_network(State(control): State<Handle>, name: Segment) -> Answer<Value> {
     let name = parse("network", &name?)?;
-    done(control.call(move |c| c.remove_network(&name)).await)
+    done(control.ask(move |c, reply| c.remove_network(&name, reply)).await)
 }
 
 async fn endpoints(State(control): State<Handle>, asked: Asked) -> Answer<Vec<EndpointInfo>> {

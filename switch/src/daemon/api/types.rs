@@ -414,7 +414,8 @@ pub struct AttachRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AttachReply {
-    /// It is attached, and served from now on.
+    /// It is attached, and served from now on. More published ports than fit one message, some hundreds, are left out:
+    /// `GET /v1/endpoints` has them.
     Attached(Box<EndpointInfo>),
     /// It is not, and nothing was changed.
     Error(String),

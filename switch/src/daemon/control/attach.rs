@@ -114,8 +114,7 @@ impl Control {
             published: Vec::new(),
             docker,
         };
-        let endpoint = Endpoint { record, phase: Phase::Coming, publications: Vec::new() };
-        network.endpoints.insert(endpoint);
+        network.endpoints.insert(Endpoint::new(record, Phase::Coming));
         self.devices.insert((namespace, ifname), at.clone());
         Ok(at)
     }
@@ -164,9 +163,15 @@ impl Control {
                 return reply.send(Err(refusal));
             }
         };
-        if self.down.is_some() {
-            let refusal = Refusal::Failed("the daemon is going down".into());
-            return self.withdraw(vec![(at.clone(), Then::Refuse(reply, refusal))], true);
+        let too_late = if self.down.is_some() {
+            Some("the daemon is going down")
+        } else {
+            // Whoever gave up does not know of it, and nobody would take it away.
+            reply.is_closed().then_some("nobody waits for it any more")
+        };
+        if let Some(why) = too_late {
+            tracing::info!("attach {at}: {why}");
+            return self.withdraw(vec![(at.clone(), Then::Refuse(reply, Refusal::Failed(why.into())))], true);
         }
         self.serve(vec![(at.clone(), tap)]);
         if let Some(network) = self.networks.get_mut(&at.network) {
@@ -190,17 +195,20 @@ impl Control {
         }
     }
 
-    /// Has the workers serve devices that are there.
+    /// Has the workers serve devices that are there, of endpoints that are.
     pub(super) fn serve(&mut self, arrived: Vec<(Place, Tap)>) {
         let mut opened = Vec::new();
         let mut served = Vec::new();
+        let mut late = Vec::new();
         for (at, tap) in arrived {
-            let Some(endpoint) = self.networks.get_mut(&at.network).and_then(|n| n.endpoints.get_mut(&at.name)) else {
-                continue;
-            };
+            let workers = self.settings.workers;
+            let Some(endpoint) = self.awaited(&at) else { continue };
+            if std::mem::take(&mut endpoint.has_old_mtu) {
+                late.push(at.clone());
+            }
             let info = tap.info.clone();
             let limits = endpoint.limits();
-            let (rx, tx) = port::open_limited(endpoint.record.port, tap, self.settings.workers, limits);
+            let (rx, tx) = port::open_limited(endpoint.record.port, tap, workers, limits);
             endpoint.phase = Phase::Up(Port { rx: rx.counters().clone(), tx, info });
             opened.push(rx);
             served.push(at);
@@ -209,6 +217,13 @@ impl Control {
         for rx in opened {
             self.engine.attach(rx);
         }
+        late.iter().for_each(|at| self.renew_mtu(at));
+    }
+
+    /// The endpoint at `at`, while its device may be on its way.
+    pub(super) fn awaited(&mut self, at: &Place) -> Option<&mut Endpoint> {
+        let endpoint = self.networks.get_mut(&at.network)?.endpoints.get_mut(&at.name)?;
+        matches!(endpoint.phase, Phase::Coming | Phase::Lost).then_some(endpoint)
     }
 
     /// Gives back what [`Control::reserve`] took.

@@ -17,6 +17,11 @@ pub(crate) type Command = Box<dyn FnOnce(&mut Control) + Send>;
 pub(crate) struct Reply<T>(oneshot::Sender<Outcome<T>>);
 
 impl<T> Reply<T> {
+    /// Whether nobody waits any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
+
     /// Answers. A client that gave up is told nothing.
     pub(crate) fn send(self, outcome: Outcome<T>) {
         let _ = self.0.send(outcome);

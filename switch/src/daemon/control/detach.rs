@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 use crossbeam_channel::Receiver;
 
 use super::jobs::Job;
+use super::networks::Removal;
 use super::publish::Closed;
 use super::resolve::{self, Place};
 use super::{Control, DockerEndpoint, Reply};
 use crate::daemon::api::types::EndpointInfo;
-use crate::daemon::docker::DockerId;
 use crate::daemon::endpoint;
 use crate::daemon::host_access;
 use crate::daemon::keeper::message::ToKeeper;
@@ -27,8 +27,8 @@ pub(super) enum Then {
     Nothing,
     /// Who detached it.
     Confirm(Reply<()>),
-    /// Docker, which removes the network.
-    RemoveNetwork(DockerId, Reply<()>),
+    /// Who removes the network.
+    RemoveNetwork(Removal),
     /// Docker, which makes another endpoint in its place.
     Replace(Box<DockerEndpoint>, Reply<EndpointInfo>),
     /// Who attached it, in vain, and why.
@@ -126,15 +126,19 @@ impl Control {
         }
         self.forget(at);
         tracing::info!("detached {at}");
-        if host_access::is_taken(&at.name) {
-            self.host_detached(&at.network);
-        }
         match then {
             Then::Nothing => {}
             Then::Confirm(reply) => reply.send(outcome),
-            Then::RemoveNetwork(id, reply) => self.remove_docker_network(&id, reply),
+            Then::RemoveNetwork(then) if self.networks.contains_key(&at.network) => {
+                self.remove_network_then(&at.network, then);
+            }
+            // It was made in vain meanwhile, and is not there any more.
+            Then::RemoveNetwork(then) => self.removed(Ok(()), then),
             Then::Replace(request, reply) => self.create_docker_endpoint(&request, reply),
             Then::Refuse(reply, refusal) => reply.send(Err(refusal)),
+        }
+        if host_access::is_taken(&at.name) {
+            self.host_detached(&at.network);
         }
     }
 }

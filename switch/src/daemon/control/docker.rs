@@ -20,6 +20,7 @@ use tapswitch_netns::NamespaceId;
 
 use super::detach::Then;
 use super::jobs::Job;
+use super::networks::Removal;
 use super::resolve::Place;
 use super::{Control, Reply};
 use crate::daemon::api::types::{
@@ -28,6 +29,7 @@ use crate::daemon::api::types::{
 use crate::daemon::docker::{DockerId, PREFIX};
 use crate::daemon::endpoint::{self, Endpoint};
 use crate::daemon::keeper::message::ToKeeper;
+use crate::daemon::name::Name;
 use crate::daemon::network::Network;
 use crate::daemon::publish::PublishSpec;
 use crate::daemon::rate_limit::RateLimit;
@@ -98,10 +100,14 @@ impl Control {
     /// Makes a network. One that is there with that id is well; one that Docker must have forgotten, since it gives its range to
     /// another, goes.
     pub(crate) fn create_docker_network(&mut self, request: DockerNetwork, reply: Reply<NetworkInfo>) {
-        let DockerNetwork { id, mut wanted, bind, aux } = request;
-        if let Some(network) = self.networks.values().find(|n| has_id(n, &id)) {
+        if let Some(network) = self.networks.values().find(|n| has_id(n, &request.id)) {
             return reply.send(Ok(network.info()));
         }
+        if let Some(name) = self.forgotten_network(&request.wanted) {
+            tracing::info!("network {name}: Docker gives its range to another");
+            return self.remove_network_then(&name, Removal::Replace(Box::new(request), reply));
+        }
+        let DockerNetwork { id, mut wanted, bind, aux } = request;
         if wanted.name.is_empty() {
             wanted.name = id.as_name("docker-").to_string();
         }
@@ -112,10 +118,7 @@ impl Control {
         let ours = pool.is_some();
         match pool {
             Some(pool) => wanted.range = pool.range,
-            None => {
-                self.remove_forgotten(&wanted);
-                self.make_way(&wanted);
-            }
+            None => self.make_way(&wanted),
         }
         self.make_network_of(&wanted, Some(DockerNetworkRecord { id, ours, bind, aux }), reply);
     }
@@ -128,11 +131,12 @@ impl Control {
         let mut forgotten: Vec<Place> =
             network.visible().filter(|e| e.record.docker.is_some()).map(Endpoint::place).collect();
         match forgotten.pop() {
-            None => reply.send(self.remove_network(&name)),
+            None => self.remove_network(&name, reply),
             Some(last) => {
                 tracing::info!("network {name}: Docker has forgotten {last}");
                 let others = forgotten.into_iter().map(|at| (at, Then::Nothing));
-                self.withdraw(others.chain([(last, Then::RemoveNetwork(id.clone(), reply))]).collect(), true);
+                let then = Then::RemoveNetwork(Removal::Confirm(reply));
+                self.withdraw(others.chain([(last, then)]).collect(), true);
             }
         }
     }
@@ -307,19 +311,16 @@ impl Control {
         forgotten
     }
 
-    /// A network of Docker's without endpoints, whose range Docker gives to another, is one that it has forgotten.
-    fn remove_forgotten(&mut self, wanted: &NetworkCreate) {
+    /// A network of Docker's without endpoints, whose range Docker gives to another, is one that it has forgotten. Not if the range is
+    /// a pool of ours, which is given once.
+    fn forgotten_network(&self, wanted: &NetworkCreate) -> Option<Name> {
+        let is_ours = matches!(wanted.subnet, Subnet4::Given(net) if self.pools.of(net.into()).is_some());
         let taken = |n: &&Network| {
             n.record.docker.is_some()
                 && n.endpoints.values().all(Endpoint::is_host)
                 && super::networks::is_its(wanted, n)
         };
-        for name in self.networks.values().filter(taken).map(|n| n.record.name.clone()).collect::<Vec<_>>() {
-            tracing::info!("network {name}: Docker gives its range to another");
-            if let Err(error) = self.remove_network(&name) {
-                self.warn(error.to_string());
-            }
-        }
+        self.networks.values().filter(|_| !is_ours).find(taken).map(|n| n.record.name.clone())
     }
 
     /// The endpoint with that id, while commands see it.

@@ -15,8 +15,9 @@ use crate::daemon::keeper::message::{EndpointKey, ToKeeper};
 use crate::daemon::refusal::Outcome;
 
 impl Control {
-    /// A dockerd has started: what one that is dead left lying in its namespace is to go.
+    /// A dockerd has started: what one that is dead left lying in its namespace is to go, and what it had asked for.
     pub(crate) fn docker_started(&mut self) {
+        self.drop_unused_pools();
         let left = |e: &&Endpoint| e.record.docker.as_ref().is_some_and(|docker| !is_alive(docker.pid));
         let left: Vec<Place> =
             self.networks.values().flat_map(|n| n.visible()).filter(left).map(Endpoint::place).collect();

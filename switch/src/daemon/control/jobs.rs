@@ -36,8 +36,8 @@ pub(super) enum Job {
     Follow(Place),
     /// A device that is nobody's is destroyed.
     Stray(String),
-    /// The MTU of an endpoint's device is set, as part of the change of that number.
-    SetMtu(Place, u64),
+    /// The MTU of an endpoint's device is set, as part of the change of that number, or after it.
+    SetMtu(Place, Option<u64>),
 }
 
 /// A device that the keeper made, or attached to again.

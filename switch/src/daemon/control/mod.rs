@@ -298,11 +298,11 @@ impl Control {
         network.endpoints.get(&at.name).map(|e| e.info()).ok_or_else(|| resolve::unknown_endpoint(at))
     }
 
-    /// Writes a network's file, and its spare.
+    /// Writes a network's file, and its spare: that first, since alone it is nothing.
     fn store(&self, record: &NetworkRecord) -> Outcome<()> {
         let failed = |e: std::io::Error| Refusal::Failed(e.to_string());
-        self.kept.write(record.name.as_str(), record).map_err(failed)?;
-        self.spare.write(record.name.as_str(), record).map_err(failed)
+        self.spare.write(record.name.as_str(), record).map_err(failed)?;
+        self.kept.write(record.name.as_str(), record).map_err(failed)
     }
 
     /// Notes, in the log and for `status`, what somebody should know.

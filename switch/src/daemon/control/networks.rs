@@ -11,8 +11,9 @@ use super::attach::lease_refusal;
 use super::detach::Then;
 use super::jobs::{Job, MtuChange};
 use super::resolve::Place;
-use super::{Control, MAX_NETWORKS, Reply};
+use super::{Control, DockerNetwork, MAX_NETWORKS, Reply};
 use crate::daemon::api::types::{NetworkCreate, NetworkInfo, NetworkSet, Subnet4, Subnet6};
+use crate::daemon::endpoint::Endpoint;
 use crate::daemon::host_access;
 use crate::daemon::keeper::message::ToKeeper;
 use crate::daemon::name::Name;
@@ -21,6 +22,15 @@ use crate::daemon::refusal::{Outcome, Refusal};
 use crate::daemon::state::{DockerNetworkRecord, NetworkRecord};
 use crate::daemon::wanted;
 use crate::frame::Mac;
+
+/// Who waits until a network is gone.
+#[derive(Debug)]
+pub(super) enum Removal {
+    /// Who removes it.
+    Confirm(Reply<()>),
+    /// Docker, which makes another in its place.
+    Replace(Box<DockerNetwork>, Reply<NetworkInfo>),
+}
 
 impl Control {
     /// Makes a network.
@@ -76,11 +86,39 @@ impl Control {
         self.network_info(&name)
     }
 
-    /// Removes a network that has no endpoints.
-    ///
-    /// # Errors
-    /// When it is not there, or has endpoints, or its file stays.
-    pub(crate) fn remove_network(&mut self, name: &Name) -> Outcome<()> {
+    /// Removes a network that has no endpoints; `then` follows when it is gone, and the host's device with it, or not: when it is not
+    /// there, or has endpoints, or its file stays.
+    pub(super) fn remove_network_then(&mut self, name: &Name, then: Removal) {
+        match self.removable(name) {
+            Err(refusal) => self.removed(Err(refusal), then),
+            Ok(Some(host)) if !self.networks[name].endpoints[&host.name].visible() => {
+                let text = format!("remove network {name}: its device on the host is being made or removed: try again");
+                self.removed(Err(Refusal::Conflict(text)), then);
+            }
+            Ok(Some(host)) => self.withdraw(vec![(host, Then::RemoveNetwork(then))], true),
+            Ok(None) => {
+                let outcome = self.drop_network(name);
+                self.removed(outcome, then);
+            }
+        }
+    }
+
+    /// The same, and `reply` comes then.
+    pub(crate) fn remove_network(&mut self, name: &Name, reply: Reply<()>) {
+        self.remove_network_then(name, Removal::Confirm(reply));
+    }
+
+    /// A network is gone, or is not.
+    pub(super) fn removed(&mut self, outcome: Outcome<()>, then: Removal) {
+        match (then, outcome) {
+            (Removal::Confirm(reply), outcome) => reply.send(outcome),
+            (Removal::Replace(request, reply), Ok(())) => self.create_docker_network(*request, reply),
+            (Removal::Replace(_, reply), Err(refusal)) => reply.send(Err(refusal)),
+        }
+    }
+
+    /// Checks that a network has no containers; the host's endpoint on it.
+    fn removable(&self, name: &Name) -> Outcome<Option<Place>> {
         let network = self.network(name)?;
         let containers = || network.endpoints.values().filter(|e| !e.is_host()).map(|e| e.record.name.as_str());
         if containers().next().is_some() {
@@ -89,21 +127,24 @@ impl Control {
             let text = format!("remove network {name}: it has endpoints: detach {}{more} first", names.join(", "));
             return Err(Refusal::Conflict(text));
         }
+        Ok(network.endpoints.values().find(|e| e.is_host()).map(Endpoint::place))
+    }
+
+    /// Removes a network on which nobody is.
+    ///
+    /// # Errors
+    /// Its file stays, and it; or a pool's file stays.
+    pub(super) fn drop_network(&mut self, name: &Name) -> Outcome<()> {
         let failed = |e: std::io::Error| Refusal::Failed(format!("remove network {name}: {e}"));
         // The spare would bring it back.
         self.spare.remove(name.as_str()).map_err(failed)?;
         self.kept.remove(name.as_str()).map_err(failed)?;
-        let host = network.endpoints.values().find(|e| e.is_host()).map(|e| e.record.name.clone());
-        let host = host.map(|host| (Place { network: name.clone(), name: host }, Then::Nothing));
-        self.withdraw(host.into_iter().collect(), true);
         let removed = self.networks.remove(name);
-        for pool in removed.iter().flat_map(Network::subnets) {
-            self.pools.remove(pool)?;
-        }
+        let pools: Outcome<()> = removed.iter().flat_map(Network::subnets).try_for_each(|pool| self.pools.remove(pool));
         self.devices.retain(|_, place| place.network != *name);
         self.networks_changed();
         self.look_for_collisions();
-        Ok(())
+        pools
     }
 
     /// Changes a live network. icc is in force when `reply` comes, for live flows too; an MTU is on every device.
@@ -146,34 +187,49 @@ impl Control {
 
     /// Has the keeper set the MTU of every device of a network.
     fn order_mtu(&mut self, name: &Name, reply: Reply<NetworkInfo>) {
-        let network = &self.networks[name];
-        let mtu = network.record.mtu;
-        let devices: Vec<_> = network
-            .endpoints
-            .values()
-            .filter(|e| e.port().is_some())
-            .map(|e| (e.record.name.clone(), e.record.namespace, e.record.ifname.clone()))
-            .collect();
         let id = self.next_change;
         self.next_change += 1;
         let mut change = MtuChange { id, network: name.clone(), left: 0, failures: Vec::new(), reply };
-        for (endpoint, namespace, ifname) in devices {
-            match self.keeper.submit(|job| ToKeeper::SetMtu { job, namespace, ifname, mtu }, None) {
-                Ok(job) => {
-                    change.left += 1;
-                    let at = Place { network: name.clone(), name: endpoint };
-                    self.jobs.insert(job, Job::SetMtu(at, id));
+        for at in self.networks[name].endpoints.values().map(Endpoint::place).collect::<Vec<_>>() {
+            if let Some(endpoint) = self.awaited(&at) {
+                // Its device is ordered with the old one.
+                endpoint.has_old_mtu = true;
+            } else if self.networks[name].endpoints[&at.name].port().is_some() {
+                match self.submit_mtu(&at, Some(id)) {
+                    Ok(()) => change.left += 1,
+                    Err(error) => change.failures.push(format!("{}: {error}", at.name)),
                 }
-                Err(error) => change.failures.push(format!("{endpoint}: {error}")),
             }
         }
         self.mtu_changes.push(change);
         self.mtu_settled(id);
     }
 
+    /// Has the keeper set the MTU of a device that was ordered before it was changed.
+    pub(super) fn renew_mtu(&mut self, at: &Place) {
+        if let Err(error) = self.submit_mtu(at, None) {
+            self.warn(format!("{at}: its device keeps the MTU of before: {error}"));
+        }
+    }
+
+    fn submit_mtu(&mut self, at: &Place, change: Option<u64>) -> Outcome<()> {
+        let network = &self.networks[&at.network];
+        let (mtu, record) = (network.record.mtu, &network.endpoints[&at.name].record);
+        let (namespace, ifname) = (record.namespace, record.ifname.clone());
+        let job = self.keeper.submit(|job| ToKeeper::SetMtu { job, namespace, ifname, mtu }, None)?;
+        self.jobs.insert(job, Job::SetMtu(at.clone(), change));
+        Ok(())
+    }
+
     /// One device has its MTU, or keeps its old one. A device that went meanwhile needs none.
-    pub(super) fn mtu_done(&mut self, at: &Place, id: u64, outcome: Outcome<()>) {
+    pub(super) fn mtu_done(&mut self, at: &Place, change: Option<u64>, outcome: Outcome<()>) {
         let there = self.networks.get(&at.network).and_then(|n| n.endpoints.get(&at.name)).is_some_and(|e| e.visible());
+        let Some(id) = change else {
+            if let (Err(error), true) = (outcome, there) {
+                self.warn(format!("{at}: its device keeps the MTU of before: {error}"));
+            }
+            return;
+        };
         if let Some(change) = self.mtu_changes.iter_mut().find(|change| change.id == id) {
             change.left -= 1;
             if let (Err(error), true) = (outcome, there) {

@@ -56,7 +56,11 @@ impl Pools {
 
     /// As networks must avoid them.
     pub(super) fn occupied(&self) -> impl Iterator<Item = OwnNetwork> {
-        self.pools.keys().map(|subnet| OwnNetwork { name: NetworkName::new(NAME), subnet: *subnet })
+        self.subnets().map(|subnet| OwnNetwork { name: NetworkName::new(NAME), subnet })
+    }
+
+    fn subnets(&self) -> impl Iterator<Item = IpNet> {
+        self.pools.keys().copied()
     }
 
     /// The pool of this subnet.
@@ -84,8 +88,9 @@ impl Pools {
 }
 
 impl Control {
-    /// A range for a network of Docker's: this one, or a new one that overlaps nothing. This one again is the same; a second
-    /// network there is refused when it is made.
+    /// A range for a network of Docker's: this one, or a new one that overlaps nothing. This one again is the same until a
+    /// network is there. Then it is refused, before Docker takes addresses for another: those it would give back when that is
+    /// refused, and they are containers'.
     ///
     /// # Errors
     /// It cannot be, or overlaps what it must not, or none is left.
@@ -98,7 +103,10 @@ impl Control {
         let subnet = subnet_of(subnet, range)?;
         let pool = PoolRecord { subnet, range };
         if self.pools.of(subnet) == Some(pool) {
-            return Ok(subnet);
+            return match self.user(subnet) {
+                None => Ok(subnet),
+                Some(name) => Err(Refusal::Conflict(format!("subnet {subnet} is network {name}'s; give another one"))),
+            };
         }
         let occupied = self.take_occupied();
         let checked = check(subnet, &occupied).map_err(|e| Refusal::Conflict(e.to_string()));
@@ -113,8 +121,22 @@ impl Control {
     /// # Errors
     /// Its file stays.
     pub(crate) fn release_pool(&mut self, subnet: IpNet) -> Outcome<()> {
-        let used = self.networks.values().any(|network| network.subnets().any(|own| own == subnet));
-        if used { Ok(()) } else { self.pools.remove(subnet) }
+        if self.user(subnet).is_some() { Ok(()) } else { self.pools.remove(subnet) }
+    }
+
+    /// Forgets ranges that no network has: of a dockerd that ended between asking for one and making its network.
+    pub(super) fn drop_unused_pools(&mut self) {
+        for subnet in self.pools.subnets().filter(|subnet| self.user(*subnet).is_none()).collect::<Vec<_>>() {
+            if let Err(error) = self.pools.remove(subnet) {
+                self.warn(format!("forget range {subnet} of Docker's: {error}"));
+            }
+        }
+    }
+
+    /// The network that has this subnet.
+    fn user(&self, subnet: IpNet) -> Option<&super::Name> {
+        let user = self.networks.values().find(|network| network.subnets().any(|own| own == subnet));
+        user.map(|network| &network.record.name)
     }
 
     /// An address of a pool, with its prefix length: this one, or the lowest that is free. An endpoint that asks again gets
@@ -144,7 +166,7 @@ impl Control {
             network.leases.release(&owner, now);
             return None;
         }
-        let endpoint = network.with_address(address).filter(|e| e.record.docker.is_some())?;
+        let endpoint = network.with_address(address).filter(|e| e.record.docker.is_some() && e.visible())?;
         Some(super::Place { network: network.record.name.clone(), name: endpoint.record.name.clone() })
     }
 

@@ -330,7 +330,7 @@ impl Control {
         let wanted = Wanted { ipv4: Some(record.ipv4), ipv6: record.ipv6 };
         network.leases.request(&owner(&record.name), wanted, Duration::ZERO).map_err(|e| e.to_string())?;
         let at = Place { network: record.network.clone(), name: record.name.clone() };
-        network.endpoints.insert(Endpoint { record, phase: Phase::Lost, publications: Vec::new() });
+        network.endpoints.insert(Endpoint::new(record, Phase::Lost));
         // Neighbours know: it was served before.
         network.note_macs(&at.name);
         self.devices.insert(device, at.clone());
@@ -349,6 +349,8 @@ impl Control {
     /// An endpoint's device was attached again, or was not.
     pub(super) fn reattach_done(&mut self, at: &Place, device: Outcome<Tap>) {
         match device {
+            // It may have been detached meanwhile, and the keeper destroys it.
+            Ok(_) if self.awaited(at).is_none() => {}
             Ok(tap) => {
                 self.serve(vec![(at.clone(), tap)]);
                 self.follow_again(at);

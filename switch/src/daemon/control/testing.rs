@@ -7,8 +7,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use crossbeam_channel::{Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use parking_lot::Mutex;
@@ -40,6 +41,37 @@ pub(crate) enum Act {
 }
 
 type Judge = Box<dyn FnMut(&ToKeeper) -> Act + Send>;
+
+/// Where the keeper waits before it does what it is asked.
+pub(crate) struct Gate {
+    reached: Receiver<()>,
+    opened: Sender<()>,
+}
+
+impl Gate {
+    /// Before the first thing of this kind; and the judge that waits there, and lets it do everything.
+    pub(crate) fn before(kind: fn(&ToKeeper) -> bool) -> (Gate, Judge) {
+        let ((reach, reached), (opened, open)) = (bounded(1), bounded(1));
+        let mut is_first = true;
+        let judge = move |said: &ToKeeper| {
+            if kind(said) && std::mem::take(&mut is_first) {
+                reach.send(()).unwrap();
+                open.recv().unwrap();
+            }
+            Act::Do
+        };
+        (Gate { reached, opened }, Box::new(judge))
+    }
+
+    /// Waits until the keeper is there.
+    pub(crate) fn await_keeper(&self) {
+        self.reached.recv_timeout(Duration::from_secs(5)).expect("the keeper is asked");
+    }
+
+    pub(crate) fn open(&self) {
+        self.opened.send(()).unwrap();
+    }
+}
 
 /// The keeper, as a test sees it.
 #[derive(Clone, Default)]

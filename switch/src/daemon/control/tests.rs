@@ -12,13 +12,15 @@ mod uplink_host;
 use std::time::{Duration, Instant};
 
 use tapswitch_ipam::{Occupied, Route, RouteKind};
+use tapswitch_netns::Namespace;
 
-use super::testing::{Act, Daemon, Keeper, settings, wait};
+use super::testing::{Act, Daemon, Gate, Keeper, settings, wait};
 use super::{Ending, Selection};
 use crate::daemon::api::types::{
     AttachRequest, EndpointState, NetworkCreate, NetworkInfo, NetworkSet, RuleChange, Subnet4, Subnet6, UplinkKind,
 };
 use crate::daemon::keeper::message::ToKeeper;
+use crate::daemon::name::Name;
 use crate::daemon::rate_limit::RateLimit;
 use crate::daemon::refusal::Refusal;
 use crate::engine::EngineEvent;

@@ -119,7 +119,7 @@ impl Control {
         };
         let network = self.network_mut(network)?;
         network.record = record;
-        network.endpoints.insert(Endpoint { record: endpoint, phase: Phase::Coming, publications: Vec::new() });
+        network.endpoints.insert(Endpoint::new(endpoint, Phase::Coming));
         Ok(at)
     }
 
@@ -169,7 +169,9 @@ impl Control {
         self.forget(&at);
         match reply {
             Some(reply) => {
-                if let Err(error) = self.remove_network(network) {
+                if self.networks.contains_key(network)
+                    && let Err(error) = self.drop_network(network)
+                {
                     self.warn(error.to_string());
                 }
                 reply.send(Err(refusal.during(&format!("create network {network}"))));
@@ -178,10 +180,11 @@ impl Control {
         }
     }
 
-    /// The host's device is gone, and its network is not.
-    pub(super) fn host_detached(&mut self, network: &Name) {
-        if self.down.is_none() && self.networks.contains_key(network) {
-            self.attach_host(network, None);
+    /// The host's device is gone: a network that is still there gets another.
+    pub(super) fn host_detached(&mut self, name: &Name) {
+        let is_there = self.networks.get(name).is_some_and(|network| network.record.uplink == UplinkKind::Host);
+        if self.down.is_none() && is_there {
+            self.attach_host(name, None);
         }
     }
 

@@ -137,6 +137,7 @@ mod tests {
 
     fn config(directory: &Path) -> Config {
         Config {
+            log: None,
             run_dir: directory.into(),
             state_dir: directory.into(),
             api_socket: directory.join("api.sock"),

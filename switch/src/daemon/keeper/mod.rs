@@ -26,6 +26,7 @@ mod job;
 mod kept;
 mod listen;
 mod lock;
+mod log_file;
 pub mod message;
 mod ready;
 mod renounce;

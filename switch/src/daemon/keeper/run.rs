@@ -22,6 +22,7 @@ use super::job::{Failure, Finished, Jobs, Work, unroute_now};
 use super::kept::{Kept, KeptDescriptors, Label};
 use super::listen::Listeners;
 use super::lock::{Lock, private_directory};
+use super::log_file::redirect_stderr;
 use super::message::{EndpointKey, JobId, SocketKey, ToKeeper, ToSwitch};
 use super::ready::Ready;
 use super::start::{Config, SwitchStart};
@@ -79,6 +80,7 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
         private_directory(&config.run_dir)?;
         private_directory(&config.state_dir)?;
         let locks = [Lock::take(&config.run_dir)?, Lock::take(&config.state_dir)?];
+        config.log.as_deref().map_or(Ok(()), redirect_stderr)?;
         prctl::set_name(c"tapswitch-keep").map_err(|errno| Error::system("set the process's name", errno))?;
         raise_descriptor_limit()?;
         let own =

@@ -15,6 +15,8 @@ pub struct Config {
     pub api_socket: PathBuf,
     /// Docker's socket, where it is served. Its directory is made 0755 where it is missing: dockerd's own is in it.
     pub docker_socket: Option<PathBuf>,
+    /// Where stderr goes once the directories are this daemon's: until then there may be another whose log it is.
+    pub log: Option<PathBuf>,
     /// Who waits for `up -d` holds the other end of this pipe: one line, `ok` or the error, when it is known.
     pub ready: Option<OwnedFd>,
 }

@@ -81,7 +81,7 @@ fn endpoint(n: u8, port: u32) -> Endpoint {
         rate_out: None,
         docker: None,
     };
-    Endpoint { record, phase: Phase::Up(Port { rx: rx.counters().clone(), tx, info }), publications: Vec::new() }
+    Endpoint::new(record, Phase::Up(Port { rx: rx.counters().clone(), tx, info }))
 }
 
 proptest! {

@@ -1,5 +1,8 @@
 //! Endpoints attached and detached.
 
+use std::future::Future;
+use std::task::Poll;
+
 use super::*;
 use crate::gateway::{Found, Zones};
 
@@ -202,5 +205,25 @@ fn an_endpoint_s_names_are_known_while_it_is_served_and_its_aliases_shown_once()
     }
     daemon.detach("db1").unwrap();
     assert_eq!(known("db").unwrap(), Found::Nothing);
+    daemon.stop();
+}
+
+#[test]
+fn a_device_that_nobody_waits_for_any_more_is_taken_away() {
+    let dir = dir();
+    let (gate, judge) = Gate::before(|said| matches!(said, ToKeeper::Attach { .. }));
+    let daemon = Daemon::start(settings(dir.path()), 0, Keeper::default(), judge).unwrap();
+    let namespace = Namespace::current().unwrap();
+    let request = AttachRequest { name: Some("web".into()), ..AttachRequest::default() };
+    let mut asked = Box::pin(daemon.handle.ask(move |c, reply| c.attach(&request, namespace, reply)));
+    let poll_once = std::future::poll_fn(|cx| Poll::Ready(asked.as_mut().poll(cx).is_pending()));
+    assert!(wait(poll_once), "its device is being made");
+    gate.await_keeper();
+    drop(asked);
+    gate.open();
+    until("the device goes", || daemon.keeper.heard.lock().iter().any(|h| h == "detach default/web"));
+    until("its name is free", || daemon.call(|c| Ok(c.devices.is_empty())).unwrap());
+    assert!(daemon.list().is_empty() && daemon.keeper.kept.lock().is_empty());
+    assert!(!dir.path().join("run/endpoints/default@web.json").exists());
     daemon.stop();
 }

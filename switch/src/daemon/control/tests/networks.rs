@@ -36,7 +36,8 @@ fn a_network_with_endpoints_stays_and_an_empty_one_goes_for_good() {
     let dir = dir();
     let daemon = Daemon::new(dir.path());
     daemon.attach("web", "eth0").unwrap();
-    let remove = |daemon: &Daemon| daemon.call(|control| control.remove_network(&"default".parse().unwrap()));
+    let remove =
+        |daemon: &Daemon| wait(daemon.handle.ask(|c, reply| c.remove_network(&"default".parse().unwrap(), reply)));
     assert!(matches!(remove(&daemon), Err(Refusal::Conflict(text)) if text.contains("web")));
     daemon.detach("web").unwrap();
     remove(&daemon).unwrap();
@@ -65,5 +66,40 @@ fn a_network_is_changed_with_its_devices() {
     let daemon = Daemon::start(settings(dir.path()), 1, keeper, Box::new(|_| Act::Do)).unwrap();
     let info = daemon.call(|c| c.network_info(&"default".parse().unwrap())).unwrap();
     assert_eq!((info.icc, info.mtu, info.endpoints), (false, 9000, vec!["web".to_owned()]));
+    daemon.stop();
+}
+
+#[test]
+fn a_device_that_was_ordered_before_the_mtu_was_changed_gets_it_too() {
+    let dir = dir();
+    let (gate, judge) = Gate::before(|said| matches!(said, ToKeeper::Attach { .. }));
+    let daemon = Daemon::start(settings(dir.path()), 0, Keeper::default(), judge).unwrap();
+    let mtu = NetworkSet { mtu: Some(9000), ..NetworkSet::default() };
+    std::thread::scope(|scope| {
+        let attached = scope.spawn(|| daemon.attach("web", "eth0"));
+        gate.await_keeper();
+        let set = daemon.handle.ask(move |c, reply| c.set_network(&"default".parse().unwrap(), &mtu, reply));
+        assert_eq!(wait(set).unwrap().mtu, 9000);
+        gate.open();
+        attached.join().unwrap().unwrap();
+    });
+    until("its MTU", || daemon.keeper.heard.lock().iter().any(|h| h == "mtu eth0 9000"));
+    daemon.stop();
+}
+
+#[test]
+fn a_change_that_cannot_be_written_is_not_in_the_files_either() {
+    let dir = dir();
+    let daemon = Daemon::new(dir.path());
+    let file = dir.path().join("state/networks/default.json");
+    let before = std::fs::read(&file).unwrap();
+    let spare = dir.path().join("run/networks");
+    std::fs::remove_dir_all(&spare).unwrap();
+    std::fs::write(&spare, "").unwrap();
+    let set = NetworkSet { icc: Some(false), ..NetworkSet::default() };
+    let set = daemon.handle.ask(move |c, reply| c.set_network(&"default".parse().unwrap(), &set, reply));
+    assert!(matches!(wait(set), Err(Refusal::Failed(_))));
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+    assert!(daemon.call(|c| c.network_info(&"default".parse().unwrap())).unwrap().icc);
     daemon.stop();
 }

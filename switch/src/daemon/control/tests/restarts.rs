@@ -117,3 +117,25 @@ fn down_detaches_everything_and_keeps_networks_and_rules() {
     assert_eq!((daemon.list(), rules(&daemon)), (vec![], vec!["e1 e2 ".to_owned()]));
     daemon.stop();
 }
+
+#[test]
+fn an_endpoint_that_is_detached_while_its_device_is_looked_for_is_not_served_again() {
+    let dir = dir();
+    let daemon = Daemon::new(dir.path());
+    daemon.attach("web", "eth0").unwrap();
+    let keeper = daemon.stop();
+    keeper.kept.lock().clear();
+    let (gate, judge) = Gate::before(|said| matches!(said, ToKeeper::Reattach { .. }));
+    let daemon = Daemon::start(settings(dir.path()), 1, keeper, judge).unwrap();
+    gate.await_keeper();
+    std::thread::scope(|scope| {
+        let detached = scope.spawn(|| daemon.detach("web"));
+        until("it goes", || daemon.list().is_empty());
+        gate.open();
+        detached.join().unwrap().unwrap();
+    });
+    let ports = daemon.call(|c| Ok(c.networks[&Name::default_network()].view.network().port_count())).unwrap();
+    assert_eq!(ports, 0);
+    daemon.attach("web", "eth0").unwrap();
+    daemon.stop();
+}

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::daemon::control::Control;
-use crate::daemon::name::Name;
 use crate::forwarding::Uplink;
 
 const KEY: &str = "lab/host.tapswitch";
@@ -13,6 +12,10 @@ fn lab() -> NetworkCreate {
 
 fn make(daemon: &Daemon, wanted: NetworkCreate) -> Result<NetworkInfo, Refusal> {
     wait(daemon.handle.ask(move |c, reply| c.make_network(&wanted, reply)))
+}
+
+fn remove(daemon: &Daemon) -> Result<(), Refusal> {
+    wait(daemon.handle.ask(|c, reply| c.remove_network(&name(), reply)))
 }
 
 fn name() -> Name {
@@ -46,7 +49,7 @@ fn a_network_comes_with_the_hosts_device_and_its_routing_and_goes_with_both() {
     assert_eq!(daemon.call(|c| c.fdb(Some(&name()))).unwrap().len(), 1, "the MAC is the gateway's");
     let kept = daemon.detach("host.tapswitch").unwrap_err();
     assert!(kept.to_string().contains("goes with its network"), "{kept}");
-    daemon.call(|c| c.remove_network(&name())).unwrap();
+    remove(&daemon).unwrap();
     until("its end", || heard(&daemon, "detach lab/host.tapswitch"));
     make(&daemon, lab()).unwrap();
     daemon.stop();
@@ -112,6 +115,50 @@ fn the_next_switch_goes_on_with_the_device_and_a_lost_one_is_made_again() {
     let daemon = start(&dir, 0, keeper);
     until("a new one", || matches!(uplink(&daemon), Uplink::Host(_)));
     assert!(heard(&daemon, "attach host lab/host.tapswitch"));
+    daemon.stop();
+}
+
+#[test]
+fn a_removed_network_is_gone_with_its_device_so_that_another_may_have_its_name() {
+    let dir = dir();
+    let (gate, judge) = Gate::before(|said| matches!(said, ToKeeper::Detach { .. }));
+    let daemon = Daemon::start(settings(dir.path()), 0, Keeper::default(), judge).unwrap();
+    make(&daemon, lab()).unwrap();
+    std::thread::scope(|scope| {
+        let removed = scope.spawn(|| remove(&daemon));
+        gate.await_keeper();
+        assert!(
+            matches!(make(&daemon, lab()), Err(Refusal::Conflict(text)) if text.contains("one of that name already"))
+        );
+        assert!(matches!(remove(&daemon), Err(Refusal::Conflict(text)) if text.contains("try again")));
+        gate.open();
+        removed.join().unwrap().unwrap();
+    });
+    make(&daemon, lab()).unwrap();
+    assert!(matches!(uplink(&daemon), Uplink::Host(_)));
+    assert!(daemon.keeper.kept.lock().contains_key(KEY));
+    daemon.stop();
+}
+
+#[test]
+fn a_network_that_somebody_joins_while_it_is_removed_stays_with_another_device() {
+    let dir = dir();
+    let (gate, judge) = Gate::before(|said| matches!(said, ToKeeper::Detach { .. }));
+    let daemon = Daemon::start(settings(dir.path()), 0, Keeper::default(), judge).unwrap();
+    make(&daemon, lab()).unwrap();
+    std::thread::scope(|scope| {
+        let removed = scope.spawn(|| remove(&daemon));
+        gate.await_keeper();
+        let web = AttachRequest { network: Some("lab".into()), name: Some("web".into()), ..AttachRequest::default() };
+        let joined = scope.spawn(|| daemon.attach_as(web));
+        until("web is on its way", || {
+            daemon.call(|c| Ok(c.networks[&name()].endpoints.contains_key(&"web".parse().unwrap()))).unwrap()
+        });
+        gate.open();
+        assert!(matches!(removed.join().unwrap(), Err(Refusal::Conflict(text)) if text.contains("detach web first")));
+        joined.join().unwrap().unwrap();
+    });
+    until("another device", || matches!(uplink(&daemon), Uplink::Host(_)));
     daemon.stop();
 }
 

@@ -110,6 +110,32 @@ fn an_address_that_docker_gives_back_ends_the_endpoint_it_has_forgotten() {
 }
 
 #[test]
+fn a_second_network_on_a_range_is_refused_before_it_takes_an_address_of_the_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let plugin = Plugin::new(dir.path());
+    let [v4, _] = network(&plugin, "10.9.0.0/24", "");
+    address(&plugin, &v4, "", MACS[0]);
+    let mut request = endpoint(NETWORK, A, "10.9.0.2/24");
+    request["Interface"]["MacAddress"] = MACS[0].into();
+    plugin.well("NetworkDriver.CreateEndpoint", &request);
+    // With `--gateway 10.9.0.2` dockerd would ask for that, and give it back when the network is refused.
+    let text = plugin.fails("IpamDriver.RequestPool", &json!({"Pool": "10.9.0.0/24", "V6": false}));
+    assert!(text.contains("is network docker-"), "{text}");
+    assert_eq!(plugin.daemon().list().len(), 1);
+}
+
+#[test]
+fn what_a_dockerd_asked_for_that_ended_before_it_made_a_network_is_free_for_the_next_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let plugin = Plugin::new(dir.path());
+    let [v4, _] = network(&plugin, "10.9.0.0/24", "");
+    let lone = pool(&plugin, "", "", false);
+    plugin.well("Plugin.Activate", &Value::Null);
+    assert_eq!(pool(&plugin, "", "", false), lone);
+    assert_eq!(address(&plugin, &v4, "", MACS[0]).0, 200, "that of a network stays");
+}
+
+#[test]
 fn a_full_range_is_an_error_and_the_next_call_is_answered() {
     let dir = tempfile::tempdir().unwrap();
     let plugin = Plugin::new(dir.path());
