@@ -133,6 +133,19 @@ as_root_and_user! {
 }
 
 as_root_and_user! {
+    fn a_refused_start_leaves_the_switch_that_outlived_its_keeper_as_it_was(who: Who) {
+        let switch = Switch::start(who, &[]);
+        let (a, b) = (Container::new(&switch, "a"), Container::new(&switch, "b"));
+        let before = switch.switch_pid();
+        switch.kill_keeper();
+        let line = run(Switch::up(switch.session(), &["--icc", "false"]), Duration::from_secs(30)).one_line_of_failure(1);
+        assert!(line.contains("icc true") && line.contains("icc false"), "{line}");
+        assert_eq!(switch.switch_pid(), before);
+        assert!(a.reaches(b.ipv4()));
+    }
+}
+
+as_root_and_user! {
     fn bad_flags_of_up_are_refused_and_leave_no_daemon(who: Who) {
         let session = Session::new(who);
         for flags in [

@@ -96,9 +96,10 @@ impl Daemon {
                 state_dir: directory.join("state"),
                 api_socket: directory.join("run/api.sock"),
                 docker_socket: None,
+                log: None,
                 ready: ready.as_ref().map(|fd| fd.try_clone().unwrap()),
             };
-            run(config, switch_main).map(|()| ((), None)).map_err(|error| as_netns(error.to_string()))
+            run(config, || Ok(()), switch_main).map(|()| ((), None)).map_err(|error| as_netns(error.to_string()))
         };
         let child = Child::spawn("daemon", &keep, 6 * LIMIT, work).unwrap();
         let mut bytes = [0; 4];

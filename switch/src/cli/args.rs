@@ -30,7 +30,7 @@ pub(super) struct NetworkFlags {
     /// IPv6 subnet: `auto`, a unique local /64, `off`, or CIDR
     #[arg(long, value_name = "auto|CIDR|off")]
     pub ipv6: Option<Subnet6>,
-    /// IPv6 gateway [default: the subnet's first address]
+    /// IPv6 gateway [default: with the IPv4 gateway's number in its subnet]
     #[arg(long, value_name = "IP")]
     pub gateway6: Option<Ipv6Addr>,
     /// Containers talk freely; with false only what `allow` opens passes [default: true]

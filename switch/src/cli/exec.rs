@@ -31,7 +31,7 @@ pub(super) struct Args {
     #[arg(value_name = "X")]
     endpoint: Target,
     /// The command and its arguments
-    #[arg(value_name = "CMD", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(value_name = "CMD", required = true, trailing_var_arg = true)]
     command: Vec<OsString>,
 }
 

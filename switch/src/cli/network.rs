@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::Subcommand;
+use clap::{ArgGroup, Subcommand};
 
 use super::args::NetworkFlags;
 use super::table::Table;
@@ -77,11 +77,12 @@ struct CreateArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("changes").args(["icc", "mtu", "host_access"]).required(true).multiple(true))]
 struct SetArgs {
     /// The network
     name: Name,
     /// Containers talk freely
-    #[arg(long, value_name = "true|false", required_unless_present_any = ["mtu", "host_access"])]
+    #[arg(long, value_name = "true|false")]
     icc: Option<bool>,
     /// Largest IP packet, in bytes
     #[arg(long, value_name = "N")]

@@ -47,7 +47,7 @@ pub(super) struct Args {
     #[command(flatten)]
     endpoint: EndpointFlags,
     /// The command and its arguments
-    #[arg(value_name = "CMD", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(value_name = "CMD", required = true, trailing_var_arg = true)]
     command: Vec<OsString>,
 }
 
@@ -140,8 +140,15 @@ fn become_command(
 
 /// What is said of a command that cannot be executed, and the status that says so too.
 fn not_executed(command: &str, error: Errno) -> (String, i32) {
+    let error = if error == Errno::EACCES && !is_anywhere(command) { Errno::ENOENT } else { error };
     let status = if matches!(error, Errno::ENOENT | Errno::ENOTDIR) { NOT_FOUND } else { NOT_EXECUTABLE };
     (format!("{command}: {}", error.desc().to_lowercase()), status)
+}
+
+/// Whether there is such a file where it is looked for. A directory of PATH that may not be searched is no reason to think so.
+fn is_anywhere(command: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    command.contains('/') || std::env::split_paths(&path).any(|directory| directory.join(command).exists())
 }
 
 #[cfg(test)]
@@ -163,5 +170,6 @@ mod tests {
     fn exec_failures_have_docker_s_statuses() {
         assert_eq!(not_executed("/no/such/command", Errno::ENOENT).1, 127);
         assert_eq!(not_executed("/etc/passwd", Errno::EACCES), ("/etc/passwd: permission denied".into(), 126));
+        assert_eq!(not_executed("nowhere-in-path", Errno::EACCES).1, 127, "a directory of PATH may not be searched");
     }
 }

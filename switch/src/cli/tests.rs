@@ -55,6 +55,9 @@ fn bad_usage_ends_with_2() {
         "tapswitch",
         "tapswitch frobnicate",
         "tapswitch run",
+        "tapswitch run --bogus -- true",
+        "tapswitch run -it -- sh",
+        "tapswitch exec web -it sh",
         "tapswitch run --ip nonsense -- sh",
         "tapswitch exec web",
         "tapswitch attach 1 --mac ff:ff:ff:ff:ff:ff",
@@ -78,6 +81,15 @@ fn bad_usage_ends_with_2() {
 }
 
 #[test]
+fn whatever_may_be_changed_is_named_to_who_changes_nothing() {
+    let error = parse("tapswitch network set default").unwrap_err().to_string();
+    for flag in ["--icc", "--mtu", "--host-access"] {
+        assert!(error.contains(flag), "{error}");
+    }
+    assert!(parse("tapswitch network set default --mtu 9000 --icc false").is_ok());
+}
+
+#[test]
 fn help_and_version_are_no_errors() {
     for line in ["tapswitch --help", "tapswitch ls --help", "tapswitch --version", "tapswitch network create -h"] {
         let error = parse(line).unwrap_err();
@@ -91,7 +103,11 @@ fn what_follows_the_dashes_is_the_command_s() {
     let cli = parse("tapswitch run --name web -- ls --json --socket x").unwrap();
     assert!(cli.socket.is_none());
     let Command::Run(_) = cli.command else { panic!("{cli:?}") };
-    assert!(parse("tapswitch exec web -- ls -l --name y").is_ok());
+    for line in
+        ["tapswitch exec web -- ls -l --name y", "tapswitch exec web ls -l --name y", "tapswitch run ls -l --name y"]
+    {
+        assert!(parse(line).is_ok(), "{line}");
+    }
 }
 
 #[test]

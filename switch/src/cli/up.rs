@@ -11,14 +11,14 @@ use std::process::{self, ExitCode};
 use anyhow::{Context, anyhow, bail};
 use nix::fcntl::OFlag;
 use nix::unistd::{ForkResult, dup2_stderr, dup2_stdin, dup2_stdout, fork, pipe2, setsid};
-use tapswitch_netns::OffloadMode;
+use tapswitch_netns::{OffloadMode, close_all_but};
 
 use super::args::NetworkFlags;
 use super::{Outcome, output, status};
 use crate::daemon::api::client::Client;
 use crate::daemon::name::Name;
 use crate::daemon::settings::{DockerPlugin, Flags, Settings};
-use crate::daemon::{keeper, log, switch_main};
+use crate::daemon::{keeper, log, refuse_contradiction, switch_main};
 
 /// The line a detached daemon says when it serves; any other says why it does not.
 const SERVES: &str = "ok";
@@ -56,7 +56,7 @@ pub(super) struct Args {
     /// Frames of up to 64 KB between containers, unsegmented and unsummed [default: auto]
     #[arg(long, value_name = "auto|on|off", value_parser = offload_mode, help_heading = "Forwarding")]
     offload: Option<OffloadMode>,
-    /// Serve Docker's network and IPAM drivers `tapswitch` [default PATH: /run/docker/plugins/tapswitch.sock, where dockerd looks; with \
+    /// Serve Docker's network and IPAM drivers `tapswitch` [default PATH: /run/docker/plugins/tapswitch.sock, where dockerd looks; with
     /// --state and for a user docker.sock beside api.sock]
     #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true, help_heading = "Docker")]
     docker_plugin: Option<Option<PathBuf>>,
@@ -147,14 +147,13 @@ fn report_warnings(client: &Client) {
 }
 
 fn in_background(settings: &Settings, writer: OwnedFd) -> i32 {
-    // Only for what goes wrong before the keeper has the pipe: whoever waits reads one line.
-    let Ok(mut early) = writer.try_clone().map(File::from) else { return 1 };
     if let Err(error) = leave_terminal() {
         // Who waited may have been interrupted.
-        let _ = writeln!(early, "{}", output::one_line(&error));
+        let _ = writeln!(File::from(writer), "{}", output::one_line(&error));
         return 1;
     }
-    drop(early);
+    // Whoever waits for the end of another of the caller's descriptors, as for a lock, must not wait for ours.
+    close_all_but(&[writer.as_fd()]);
     match serve(settings, Some(writer)) {
         Ok(_) => 0,
         Err(error) => {
@@ -176,7 +175,7 @@ fn leave_terminal() -> anyhow::Result<()> {
 
 /// The daemon's whole life. `ready` is told when it serves, or why it does not.
 fn serve(settings: &Settings, ready: Option<OwnedFd>) -> Outcome {
-    log::start();
+    log::start(ready.is_some());
     let config = keeper::Config {
         run_dir: settings.run_dir.clone(),
         state_dir: settings.state_dir.clone(),
@@ -185,7 +184,7 @@ fn serve(settings: &Settings, ready: Option<OwnedFd>) -> Outcome {
         log: ready.is_some().then(|| settings.run_dir.join("log")),
         ready,
     };
-    keeper::run(config, |start| switch_main(start, settings))?;
+    keeper::run(config, || refuse_contradiction(settings), |start| switch_main(start, settings))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -24,4 +24,5 @@ mod switch;
 mod tally;
 pub mod wanted;
 
+pub(crate) use control::refuse_contradiction;
 pub use switch::switch_main;

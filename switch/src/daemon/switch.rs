@@ -36,7 +36,7 @@ use super::settings::Settings;
 
 /// Runs the switch process and returns its exit status.
 pub fn switch_main(start: SwitchStart, settings: &Settings) -> i32 {
-    log::start();
+    log::start(false);
     let keeper = start.keeper.try_clone();
     match live(start, settings) {
         Ok(ending) => {

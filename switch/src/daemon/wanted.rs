@@ -78,12 +78,14 @@ pub fn check_mtu(mtu: u32, ipv6: bool) -> Result<(), String> {
 /// # Errors
 /// One line that names it.
 pub fn check_ifname(ifname: &str) -> Result<(), String> {
-    let fits = !ifname.is_empty() && ifname.len() <= MAX_IFNAME && ifname != "." && ifname != "..";
-    if fits && ifname.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'/' | b':' | b'%')) && ifname != "lo" {
+    let fits = !ifname.is_empty() && ifname.len() <= MAX_IFNAME;
+    // The kernel has settings of every device under these names in /proc/sys/net.
+    let is_free = !matches!(ifname, "." | ".." | "lo" | "all" | "default");
+    if fits && is_free && ifname.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'/' | b':' | b'%')) {
         return Ok(());
     }
     Err(format!(
-        "`{}` cannot name a device (1 to {MAX_IFNAME} printable characters without `/`, `:` and `%`, not `lo`)",
+        "`{}` cannot name a device (1 to {MAX_IFNAME} printable characters without `/`, `:` and `%`, not `lo`, `all` or `default`)",
         printable(ifname)
     ))
 }

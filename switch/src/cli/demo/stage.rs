@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -55,7 +56,9 @@ impl Switch {
     /// # Errors
     /// What the daemon said last, where it could not start.
     pub(super) fn start(interrupted: impl Fn() -> anyhow::Result<()>) -> anyhow::Result<Self> {
-        let directory = tempfile::Builder::new().prefix("tapswitch-demo-").tempdir().context("make a directory")?;
+        let private = fs::Permissions::from_mode(0o700);
+        let directory = tempfile::Builder::new().prefix("tapswitch-demo-").permissions(private).tempdir();
+        let directory = directory.context("make a directory")?;
         let daemon = spawn(&directory)?;
         let client = Client::new(directory.path().join("run/api.sock"));
         let mut switch = Switch { daemon, switch_pid: None, client, directory };

@@ -117,16 +117,16 @@ impl Order<'_> {
     /// What is left to do for whoever called, a line each: no engine's own settings are changed here.
     pub(super) fn next(&self) -> Vec<String> {
         let user = self.places.is_user();
-        let mut next = vec![match self.places {
+        let by_hand =
+            if self.engines.contains(&Engine::Docker) { "tapswitch up -d --docker-plugin" } else { "tapswitch up -d" };
+        let by_systemd = match self.places {
             Places::User { .. } => {
                 "start the switch: systemctl --user daemon-reload; systemctl --user enable --now tapswitch; \
-                loginctl enable-linger. Without systemd: tapswitch up -d"
+                loginctl enable-linger"
             }
-            Places::Host(_) => {
-                "start the switch: systemctl daemon-reload; systemctl enable --now tapswitch. Without systemd: tapswitch up -d"
-            }
-        }
-        .to_owned()];
+            Places::Host(_) => "start the switch: systemctl daemon-reload; systemctl enable --now tapswitch",
+        };
+        let mut next = vec![format!("{by_systemd}. Without systemd: {by_hand}")];
         let settings = if user { "~/.config/containers/containers.conf" } else { "/etc/containers/containers.conf" };
         for engine in self.engines {
             match engine {

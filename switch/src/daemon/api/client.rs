@@ -27,6 +27,9 @@ pub enum ClientError {
     /// Nobody listens there.
     #[error("no daemon answers at {}: start one with `tapswitch up -d`", .0.display())]
     NoDaemon(PathBuf),
+    /// Another user's daemon listens there.
+    #[error("the daemon at {} is another user's: be that user or root, or name yours with --socket", .0.display())]
+    NotAdmitted(PathBuf),
     /// The daemon answered with an error.
     #[error("{error}")]
     Refused {
@@ -154,6 +157,7 @@ impl Client {
 pub fn no_daemon(socket: &Path, error: &io::Error) -> ClientError {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NoDaemon(socket.to_owned()),
+        io::ErrorKind::PermissionDenied => ClientError::NotAdmitted(socket.to_owned()),
         _ => {
             ClientError::Broken { method: Method::CONNECT, path: socket.display().to_string(), why: error.to_string() }
         }

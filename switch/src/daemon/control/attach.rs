@@ -12,7 +12,6 @@ use super::resolve::Place;
 use super::{Control, MAX_ENDPOINTS, OTHER_DESCRIPTORS, Reply, owner};
 use crate::daemon::api::types::{AttachRequest, EndpointInfo};
 use crate::daemon::endpoint::{self, Endpoint, Phase, Port};
-use crate::daemon::host_access;
 use crate::daemon::keeper::message::ToKeeper;
 use crate::daemon::name::Name;
 use crate::daemon::network::Network;
@@ -71,11 +70,9 @@ impl Control {
             None => Name::default_network(),
         };
         let name = self.new_name(request, &network)?;
-        if host_access::is_taken(&name) {
-            return Err(Refusal::Impossible(format!("{name} is the host's own name: choose another with --name")));
-        }
-        let at = Place { network, name };
         let aliases = aliases(request)?;
+        std::iter::once(&name).chain(&aliases).try_for_each(check_name)?;
+        let at = Place { network, name };
         check_rates(request)?;
         let ifname = self.new_ifname(request, namespace)?;
         let port = self.ports.next()?;
@@ -273,6 +270,14 @@ fn aliases(request: &AttachRequest) -> Outcome<Vec<Name>> {
         }
     }
     Ok(aliases)
+}
+
+/// What is below `tapswitch` the names at the gateway answer by themselves ([`crate::gateway`]): the host's, and the gateway's.
+fn check_name(name: &Name) -> Outcome<()> {
+    if name.as_str().to_ascii_lowercase().ends_with(".tapswitch") {
+        return Err(Refusal::Impossible(format!("{name}: names below tapswitch are the switch's own: choose another")));
+    }
+    Ok(())
 }
 
 fn check_rates(request: &AttachRequest) -> Outcome<()> {

@@ -46,7 +46,7 @@ pub(crate) use pools::Purpose;
 pub(crate) use publish::info as publication_info;
 pub(crate) use queries::Selection;
 pub(crate) use resolve::Place;
-pub(crate) use restore::{Begin, begin};
+pub(crate) use restore::{Begin, begin, refuse_contradiction};
 
 use super::api::types::EndpointInfo;
 use super::docker::Relays;

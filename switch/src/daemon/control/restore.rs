@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, never};
@@ -81,7 +82,7 @@ pub(crate) fn begin(begin: Begin) -> Result<Control, String> {
     let Dirs { kept, spare, site, live, ports, pools } = Dirs::open(&begin.settings).map_err(|e| e.to_string())?;
     let networks = networks(&kept, &spare, &mut warnings).map_err(|e| e.to_string())?;
     if begin.restarts == 0 {
-        contradictions(&begin.settings, &networks, &mut warnings)?;
+        warnings.extend(contradictions(&begin.settings, &networks));
     }
     let global_id = global_id(&site, &mut warnings).map_err(|e| e.to_string())?;
     let config = EngineConfig { workers: begin.settings.workers, io: begin.settings.io };
@@ -152,7 +153,7 @@ impl Dirs {
     fn open(settings: &Settings) -> io::Result<Dirs> {
         let (state, run) = (&settings.state_dir, &settings.run_dir);
         Ok(Dirs {
-            kept: StateDir::open(state.join("networks"), Survives::PowerLoss)?,
+            kept: StateDir::open(networks_dir(settings), Survives::PowerLoss)?,
             site: StateDir::open(state.join("site"), Survives::PowerLoss)?,
             spare: StateDir::open(run.join("networks"), Survives::Process)?,
             live: StateDir::open(run.join("endpoints"), Survives::Process)?,
@@ -186,21 +187,27 @@ fn networks(kept: &StateDir, spare: &StateDir, warnings: &mut Vec<String>) -> io
     Ok(networks)
 }
 
-/// A flag that contradicts a stored network is an error, a line of the settings file a warning: `network set` may have changed it since.
-fn contradictions(
-    settings: &Settings,
-    networks: &BTreeMap<Name, Network>,
-    warnings: &mut Vec<String>,
-) -> Result<(), String> {
+/// Refuses to start with flags that contradict the stored network. It only reads, so that it may be asked before anything is touched.
+///
+/// # Errors
+/// One line that names both values.
+pub(crate) fn refuse_contradiction(settings: &Settings) -> Result<(), String> {
+    let Some(flags) = &settings.flags else { return Ok(()) };
+    let kept = StateDir::open(networks_dir(settings), Survives::PowerLoss).map_err(|e| e.to_string())?;
+    // One that is bad or not there contradicts nothing.
+    let stored = kept.read::<NetworkRecord>(&flags.name).ok();
+    stored.and_then(|stored| contradiction(flags, &stored)).map_or(Ok(()), Err)
+}
+
+fn networks_dir(settings: &Settings) -> PathBuf {
+    settings.state_dir.join("networks")
+}
+
+/// A line of the settings file that contradicts a stored network is a warning: `network set` may have changed it since.
+fn contradictions(settings: &Settings, networks: &BTreeMap<Name, Network>) -> Vec<String> {
     let stored = |name: &str| networks.values().find(|n| n.record.name.as_str() == name).map(|n| &n.record);
-    if let Some(flags) = &settings.flags
-        && let Some(line) = stored(&flags.name).and_then(|record| contradiction(flags, record))
-    {
-        return Err(line);
-    }
     let of_file = settings.networks.iter().filter_map(|wanted| contradiction(wanted, stored(&wanted.name)?));
-    warnings.extend(of_file.map(|line| format!("settings: {line}; the stored value is kept")));
-    Ok(())
+    of_file.map(|line| format!("settings: {line}; the stored value is kept")).collect()
 }
 
 fn global_id(site: &StateDir, warnings: &mut Vec<String>) -> io::Result<GlobalId> {

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::lock::Holder;
+
 /// A result of the keeper.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -11,12 +13,12 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// Another daemon has the directory.
-    #[error("{}: in use by another daemon{} (stop it with `tapswitch down`, or use another directory)", path.display(), of_pid(*.pid))]
+    #[error("{}: in use by another daemon{}, or use another directory)", path.display(), of_holder(.holder.as_ref()))]
     Locked {
         /// The directory.
         path: PathBuf,
-        /// The other's keeper, where its lock file tells.
-        pid: Option<i32>,
+        /// The other, where its lock file tells.
+        holder: Option<Holder>,
     },
     /// A live daemon listens there.
     #[error("{}: socket in use by another daemon (choose another with --socket)", path.display())]
@@ -37,6 +39,12 @@ pub enum Error {
         path: PathBuf,
         /// Its owner.
         owner: u32,
+    },
+    /// A directory that others look into holds what is not the daemon's.
+    #[error("{}: is open to others and holds other things: give it a directory of its own", path.display())]
+    Shared {
+        /// The directory.
+        path: PathBuf,
     },
     /// A step at a file failed.
     #[error("{step} {}: {source}", path.display())]
@@ -92,6 +100,9 @@ impl Error {
     }
 }
 
-fn of_pid(pid: Option<i32>) -> String {
-    pid.map(|pid| format!(", pid {pid}")).unwrap_or_default()
+fn of_holder(holder: Option<&Holder>) -> String {
+    let pid = holder.map(|holder| format!(", pid {}", holder.pid)).unwrap_or_default();
+    let socket = holder.and_then(|holder| holder.run_dir.as_ref()).map(|run_dir| run_dir.join("api.sock"));
+    let socket = socket.map(|socket| format!("--socket {} ", socket.display())).unwrap_or_default();
+    format!("{pid} (stop it with `tapswitch {socket}down`")
 }

@@ -39,16 +39,21 @@ const HEARD_AT_ONCE: usize = 64;
 /// How often something is tried again where no event says that it may succeed: an occupied socket, descriptors on their way.
 const RETRY: Duration = Duration::from_millis(10);
 
-/// Becomes the keeper of a daemon, whose switch process runs `switch_main`; returns when the daemon has ended.
+/// Becomes the keeper of a daemon, whose switch process runs `switch_main`; returns when the daemon has ended. What `check` finds
+/// wrong with what is stored keeps it from starting while a switch that outlived its keeper still forwards.
 ///
 /// Call it before any thread exists. On return the containers' devices are still there, unless the switch detached them.
 ///
 /// # Errors
 ///
 /// One line: why the daemon did not start, or could not go on. Whoever waits at `config.ready` was told the same.
-pub fn run(mut config: Config, switch_main: impl Fn(SwitchStart) -> i32) -> Result<()> {
+pub fn run(
+    mut config: Config,
+    check: impl FnOnce() -> std::result::Result<(), String>,
+    switch_main: impl Fn(SwitchStart) -> i32,
+) -> Result<()> {
     let mut ready = Ready::new(config.ready.take());
-    let life = Keeper::start(config, switch_main, &mut ready).and_then(Keeper::serve);
+    let life = Keeper::start(config, check, switch_main, &mut ready).and_then(Keeper::serve);
     if let Err(error) = &life {
         ready.failed(&error.to_string());
     }
@@ -76,11 +81,20 @@ struct Keeper<'a, F> {
 }
 
 impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
-    fn start(config: Config, switch_main: F, ready: &'a mut Ready) -> Result<Self> {
-        private_directory(&config.run_dir)?;
+    fn start(
+        config: Config,
+        check: impl FnOnce() -> std::result::Result<(), String>,
+        switch_main: F,
+        ready: &'a mut Ready,
+    ) -> Result<Self> {
+        // The run directory may be in the other.
         private_directory(&config.state_dir)?;
-        let locks = [Lock::take(&config.run_dir)?, Lock::take(&config.state_dir)?];
+        private_directory(&config.run_dir)?;
+        let locks = [&config.run_dir, &config.state_dir].map(|path| Lock::take(path, &config.run_dir));
+        let [run, state] = locks;
+        let locks = [run?, state?];
         config.log.as_deref().map_or(Ok(()), redirect_stderr)?;
+        check().map_err(|error| Error::Fatal { error })?;
         prctl::set_name(c"tapswitch-keep").map_err(|errno| Error::system("set the process's name", errno))?;
         raise_descriptor_limit()?;
         let own =

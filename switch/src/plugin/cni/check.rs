@@ -1,6 +1,6 @@
 //! CHECK: whether what ADD said still holds. STATUS: whether ADD would work.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use ipnet::IpNet;
@@ -66,7 +66,11 @@ impl Job<'_> {
     /// Whether the daemon answers, and has an address left.
     pub(super) fn status(&self) -> Result<(), CniError> {
         // Containers have no way to each other without it.
-        self.switch.status().map_err(|e| CniError::new(Code::IMPAIRED, e.to_string()))?;
+        let status = self.switch.status().map_err(|e| CniError::new(Code::IMPAIRED, e.to_string()))?;
+        if status.keeper_pid.is_none() {
+            let msg = "the daemon's keeper is gone, so that nothing can be attached: `tapswitch up -d` starts it again";
+            return Err(CniError::new(Code::IMPAIRED, msg));
+        }
         if let Some(network) = self.switch.network(self.config.network.as_str())?
             && self.delegate()?.is_none()
             && network.endpoints.len() >= capacity(&network)
@@ -78,11 +82,14 @@ impl Job<'_> {
     }
 }
 
-/// How many endpoints can be at once.
+/// How many endpoints can be at once, beside the host itself.
 fn capacity(network: &NetworkInfo) -> usize {
     let subnet = Subnet::new(network.subnet, Some(network.gateway), network.range);
     // What the daemon has was checked when it was made.
-    subnet.map_or(usize::MAX, |subnet| subnet.capacity() as usize)
+    subnet.map_or(usize::MAX, |subnet| {
+        let is_leased = |host: &Ipv4Addr| subnet.range().contains(host);
+        subnet.capacity() as usize - usize::from(network.host.as_ref().is_some_and(is_leased))
+    })
 }
 
 /// What of ours is not as it was said.
@@ -128,4 +135,20 @@ fn compare(
 
 fn differs(msg: String) -> CniError {
     CniError::new(Code::DIFFERS, msg)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::switch::tests::web;
+
+    #[test]
+    fn the_host_s_address_is_no_endpoint_s() {
+        assert_eq!(capacity(&web()), 253);
+        let with_host = NetworkInfo { host: "10.94.0.254".parse().ok(), ..web() };
+        assert_eq!(capacity(&with_host), 252);
+        // Of a range from 16 to 31 nothing is reserved, and the host's address is beside it.
+        let beside = NetworkInfo { range: "10.94.0.16/28".parse().ok(), ..with_host };
+        assert_eq!(capacity(&beside), 16);
+    }
 }

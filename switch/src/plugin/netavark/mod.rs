@@ -45,7 +45,7 @@ fn run(words: &[String], socket: Option<PathBuf>) -> anyhow::Result<Option<Value
         [] | ["info"] => Ok(Some(json!({"version": env!("CARGO_PKG_VERSION"), "api_version": "1.0.0"}))),
         ["create"] => network::create(&switch()?, stdin()?).map(Some),
         ["setup", netns] => setup::setup(&switch()?, netns, &stdin()?).map(Some),
-        ["teardown", _] => setup::teardown(&switch()?, &stdin()?).map(|()| None),
+        ["teardown", netns] => setup::teardown(&switch()?, netns, &stdin()?).map(|()| None),
         _ => bail!("usage: tapswitch-netavark info | create | setup NETNS | teardown NETNS"),
     }
 }

@@ -4,10 +4,10 @@
 //! checked at `create`; podman does not. `podman network rm` does not tell its plugin: the switch's network stays.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Context, bail};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tapswitch_netns::Route;
@@ -91,9 +91,22 @@ fn completed(mut asked: Map<String, Value>, network: &Network, info: &NetworkInf
             asked.insert("ipv6_enabled".into(), info.subnet6.is_some().into());
         }
     }
+    if let Some(host) = info.host.filter(|_| !network.leased_here()) {
+        let subnets = asked.get_mut("subnets").and_then(Value::as_array_mut);
+        subnets.into_iter().flatten().for_each(|subnet| keep_off(host, subnet));
+    }
     // The switch answers for names; podman's own resolver is not told of a plugin's containers.
     asked.insert("dns_enabled".into(), false.into());
     Value::Object(asked)
+}
+
+/// Has podman, which leases one address after the other, end before the last one where that is the host's.
+fn keep_off(host: Ipv4Addr, subnet: &mut Value) {
+    let net: Option<Ipv4Net> = subnet["subnet"].as_str().and_then(|text| text.parse().ok());
+    let is_last = |net: Ipv4Net| u32::from(host).checked_add(1) == Some(net.broadcast().into());
+    if net.is_some_and(is_last) && subnet["lease_range"].is_null() {
+        subnet["lease_range"] = json!({"end_ip": Ipv4Addr::from(u32::from(host) - 1)});
+    }
 }
 
 impl Network {
@@ -262,6 +275,25 @@ mod tests {
         wanted["dns_enabled"] = false.into();
         wanted["ipv6_enabled"] = false.into();
         assert_eq!(completed, wanted);
+    }
+
+    #[test]
+    fn podman_leases_up_to_the_host_s_address_unless_it_was_told_otherwise() {
+        let info = NetworkInfo { host: "10.94.0.254".parse().ok(), ..web() };
+        let range_of = |asked: Value, info: &NetworkInfo| {
+            let completed = completed(asked.as_object().unwrap().clone(), &network(asked.clone()), info);
+            completed["subnets"][0]["lease_range"].clone()
+        };
+        let range = json!({"end_ip": "10.94.0.253"});
+        assert_eq!(range_of(json!({"name": "web"}), &info), range);
+        let given =
+            |range: Value| json!({"name": "web", "subnets": [{"subnet": "10.94.0.0/24", "lease_range": range}]});
+        assert_eq!(range_of(given(Value::Null), &info), range);
+        let own = json!({"start_ip": "10.94.0.9"});
+        assert_eq!(range_of(given(own.clone()), &info), own);
+        assert_eq!(range_of(json!({"name": "web"}), &web()), Value::Null);
+        let inside = NetworkInfo { host: "10.94.0.126".parse().ok(), ..web() };
+        assert_eq!(range_of(json!({"name": "web"}), &inside), Value::Null, "there are others behind it");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use tapswitch_netns::Namespace;
 
 use super::FACE;
 use super::network::Network;
+use crate::daemon::api::client::ClientError;
 use crate::daemon::api::types::{AttachRequest, EndpointInfo, NetworkInfo};
 use crate::daemon::name::{Name, printable};
 use crate::frame::Mac;
@@ -79,12 +80,20 @@ pub(super) fn setup(switch: &Switch, netns: &str, request: &Request) -> anyhow::
 /// `teardown`: what is gone is torn down.
 ///
 /// # Errors
-/// When the daemon cannot be asked.
-pub(super) fn teardown(switch: &Switch, request: &Request) -> anyhow::Result<()> {
+/// When the daemon cannot be asked, and the namespace at `netns` is still there.
+pub(super) fn teardown(switch: &Switch, netns: &str, request: &Request) -> anyhow::Result<()> {
     let network = request.network.wanted()?.name;
     let holder = request.holder().to_string();
     let ours = |e: &&EndpointInfo| e.netns == holder && e.ifname == request.network_options.interface_name;
-    for endpoint in switch.endpoints(Some(&network))?.iter().filter(ours) {
+    let endpoints = match switch.endpoints(Some(&network)) {
+        // The device went with its namespace, and the daemon forgets it when it starts.
+        Err(error @ ClientError::NoDaemon(_)) if !Path::new(netns).exists() => {
+            note(&error.to_string());
+            return Ok(());
+        }
+        asked => asked?,
+    };
+    for endpoint in endpoints.iter().filter(ours) {
         switch.detach(endpoint)?;
     }
     Ok(())
@@ -189,6 +198,16 @@ mod tests {
         assert_eq!((attach.ip, attach.ip6), ("10.95.0.7".parse().ok(), "fd00::7".parse().ok()));
         assert_eq!((attach.name.as_deref(), attach.ifname.as_deref()), (Some("q1"), Some("eth0")));
         assert_eq!(attach.publish, ["8086-8087:80-81/tcp", "8086-8087:80-81/udp"]);
+    }
+
+    #[test]
+    fn without_a_daemon_what_went_with_its_namespace_is_torn_down_and_what_is_there_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let switch = Switch::new(&dir.path().join("api.sock"));
+        let request = request(json!({"interface_name": "eth0"}));
+        let there = dir.path().to_str().unwrap();
+        teardown(&switch, &format!("{there}/gone"), &request).unwrap();
+        assert!(teardown(&switch, there, &request).unwrap_err().to_string().contains("no daemon answers"));
     }
 
     #[test]

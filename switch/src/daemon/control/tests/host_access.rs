@@ -32,7 +32,7 @@ fn host_access_is_given_and_taken_live_and_outlives_a_restart() {
     let keeper = daemon.stop();
     let daemon = Daemon::start(settings(dir.path()), 0, keeper, Box::new(|_| Act::Do)).unwrap();
     let taken = daemon.attach("host.tapswitch", "eth0").unwrap_err();
-    assert!(taken.to_string().contains("the host's own name"), "{taken}");
+    assert!(taken.to_string().contains("the switch's own"), "{taken}");
     daemon.attach("web", "eth0").unwrap();
     assert_eq!(destination(&daemon, "10.1.0.254:80"), loopback);
     assert_eq!(set(&daemon, false).host, None);

@@ -1,6 +1,7 @@
 //! What stays when a process ends, and what does not.
 
 use super::*;
+use crate::daemon::refuse_contradiction;
 
 #[test]
 fn a_restarted_switch_has_every_endpoint_again_as_it_was() {
@@ -81,10 +82,11 @@ fn a_flag_that_contradicts_a_stored_network_stops_a_first_start_only() {
     Daemon::new(dir.path()).stop();
     let mut contrary = settings(dir.path());
     contrary.flags = Some(NetworkCreate { name: "default".into(), icc: Some(false), ..NetworkCreate::default() });
-    let start = |restarts| Daemon::start(contrary.clone(), restarts, Keeper::default(), Box::new(|_| Act::Do));
-    let error = start(0).err().unwrap();
+    let error = refuse_contradiction(&contrary).unwrap_err();
     assert!(error.contains("icc true") && error.contains("icc false"), "{error}");
-    start(1).unwrap().stop();
+    Daemon::start(contrary.clone(), 1, Keeper::default(), Box::new(|_| Act::Do)).unwrap().stop();
+    std::fs::write(dir.path().join("state/networks/default.json"), "bad").unwrap();
+    refuse_contradiction(&contrary).expect("it comes from its spare, or is made anew");
 }
 
 #[test]
