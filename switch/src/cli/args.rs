@@ -56,7 +56,7 @@ impl NetworkFlags {
             subnet: self.subnet.unwrap_or_default(),
             gateway: self.gateway,
             range: self.range,
-            ipv6: self.ipv6.unwrap_or_default(),
+            ipv6: self.ipv6,
             gateway6: self.gateway6,
             icc: self.icc,
             mtu: self.mtu,

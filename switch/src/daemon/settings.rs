@@ -240,7 +240,7 @@ fn overlay(network: &mut NetworkCreate, flags: &Flags) {
     network.subnet = flags.subnet.unwrap_or(network.subnet);
     network.gateway = flags.gateway.or(network.gateway);
     network.range = flags.range.or(network.range);
-    network.ipv6 = flags.ipv6.unwrap_or(network.ipv6);
+    network.ipv6 = flags.ipv6.or(network.ipv6);
     network.gateway6 = flags.gateway6.or(network.gateway6);
     network.icc = flags.icc.or(network.icc);
     network.mtu = flags.mtu.or(network.mtu);

@@ -38,7 +38,7 @@ pub fn check(network: &NetworkCreate) -> Result<Name, String> {
     }
     let name: Name = network.name.parse().map_err(|e| format!("network: {e}"))?;
     let mtu = network.mtu.unwrap_or(DEFAULT_MTU);
-    check_mtu(mtu, network.ipv6 != Subnet6::Off).map_err(|e| format!("network {name}: {e}"))?;
+    check_mtu(mtu, network.ipv6 != Some(Subnet6::Off)).map_err(|e| format!("network {name}: {e}"))?;
     let in_range = |what: &str, value: Option<u32>, range: std::ops::RangeInclusive<u32>| match value {
         Some(v) if !range.contains(&v) => {
             Err(format!("network {name}: {what} {v}: must be {} to {}", range.start(), range.end()))
@@ -51,8 +51,9 @@ pub fn check(network: &NetworkCreate) -> Result<Name, String> {
     if !matches!(network.subnet, Subnet4::Given(_)) && (network.gateway.is_some() || network.range.is_some()) {
         return Err(format!("network {name}: a gateway or a range needs a given subnet, and it is `auto`"));
     }
-    if network.gateway6.is_some() && !matches!(network.ipv6, Subnet6::Given(_)) {
-        return Err(format!("network {name}: an IPv6 gateway needs a given IPv6 subnet, and it is `{}`", network.ipv6));
+    let ipv6 = network.ipv6.unwrap_or_default();
+    if network.gateway6.is_some() && !matches!(ipv6, Subnet6::Given(_)) {
+        return Err(format!("network {name}: an IPv6 gateway needs a given IPv6 subnet, and it is `{ipv6}`"));
     }
     Ok(name)
 }

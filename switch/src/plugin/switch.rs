@@ -141,7 +141,7 @@ fn contradiction(wanted: &NetworkCreate, there: &NetworkInfo) -> Option<String> 
         Some(format!("{what} {there}, and {what} {} is asked for", wanted.to_string()))
     }
     let subnet = if let Subnet4::Given(net) = wanted.subnet { Some(net) } else { None };
-    let subnet6 = if let Subnet6::Given(net) = wanted.ipv6 { Some(net) } else { None };
+    let subnet6 = if let Some(Subnet6::Given(net)) = wanted.ipv6 { Some(net) } else { None };
     differ("subnet", subnet, Some(there.subnet))
         .or_else(|| differ("gateway", wanted.gateway, Some(there.gateway)))
         .or_else(|| differ("range", wanted.range, Some(there.range.unwrap_or(there.subnet))))
@@ -199,7 +199,8 @@ pub(super) mod tests {
         let wanted = NetworkCreate { subnet: other, ..NetworkCreate::default() };
         let text = agreeing(&wanted, web()).unwrap_err().to_string();
         assert_eq!(text, "network web is there with subnet 10.94.0.0/24, and subnet 10.95.0.0/24 is asked for");
-        let wanted = NetworkCreate { ipv6: Subnet6::Given("fd00::/64".parse().unwrap()), ..NetworkCreate::default() };
+        let wanted =
+            NetworkCreate { ipv6: Some(Subnet6::Given("fd00::/64".parse().unwrap())), ..NetworkCreate::default() };
         assert_eq!(contradiction(&wanted, &web()).unwrap(), "ipv6 off, and ipv6 fd00::/64 is asked for");
     }
 }

@@ -102,7 +102,7 @@ pub struct NetworkCreate {
     /// Addresses to lease from; the subnet.
     pub range: Option<Ipv4Net>,
     /// IPv6 subnet; `auto`.
-    pub ipv6: Subnet6,
+    pub ipv6: Option<Subnet6>,
     /// IPv6 gateway; the first address.
     pub gateway6: Option<Ipv6Addr>,
     /// Containers talk freely; true.

@@ -330,7 +330,7 @@ pub(super) fn is_its(wanted: &NetworkCreate, network: &Network) -> bool {
 fn is_given(wanted: &NetworkCreate, subnet: IpNet) -> bool {
     match subnet {
         IpNet::V4(net) => wanted.subnet == Subnet4::Given(net),
-        IpNet::V6(net) => wanted.ipv6 == Subnet6::Given(net),
+        IpNet::V6(net) => wanted.ipv6 == Some(Subnet6::Given(net)),
     }
 }
 
@@ -353,7 +353,7 @@ fn subnets(
             subnet
         }
     };
-    let subnet6 = match wanted.ipv6 {
+    let subnet6 = match wanted.ipv6.unwrap_or_default() {
         Subnet6::Off => None,
         Subnet6::Auto => {
             let name = NetworkName::new(name.as_str());
@@ -384,9 +384,11 @@ pub(super) fn contradiction(wanted: &NetworkCreate, stored: &NetworkRecord) -> O
     };
     let stored6 = stored.subnet6.map(|s| s.net());
     let ipv6 = match wanted.ipv6 {
-        Subnet6::Auto => None,
-        Subnet6::Off => stored6.map(|net| format!("ipv6 {net}, and ipv6 off is asked for")),
-        Subnet6::Given(net) => differ("ipv6", Some(net), stored6),
+        None => None,
+        Some(Subnet6::Auto) if stored6.is_some() => None,
+        Some(Subnet6::Auto) => Some("ipv6 off, and ipv6 auto is asked for".into()),
+        Some(Subnet6::Off) => stored6.map(|net| format!("ipv6 {net}, and ipv6 off is asked for")),
+        Some(Subnet6::Given(net)) => differ("ipv6", Some(net), stored6),
     };
     let found = differ("subnet", subnet, Some(stored.subnet.net()))
         .or_else(|| differ("gateway", wanted.gateway, Some(stored.subnet.gateway())))
@@ -461,6 +463,7 @@ mod tests {
             (r#"{"icc":false}"#, "icc true", "icc false"),
             (r#"{"mtu":9000}"#, "mtu 1500", "mtu 9000"),
             (r#"{"ipv6":"fd00::/64"}"#, "ipv6 off", "ipv6 fd00::/64"),
+            (r#"{"ipv6":"auto"}"#, "ipv6 off", "ipv6 auto"),
             (r#"{"gateway":"172.18.0.9"}"#, "gateway 172.18.0.1", "gateway 172.18.0.9"),
         ] {
             let line = contradiction(&wanted(json), &stored()).unwrap();

@@ -34,7 +34,7 @@ fn network(name: &str, subnet: &str) -> NetworkCreate {
     NetworkCreate {
         name: name.into(),
         subnet: Subnet4::Given(subnet.parse().unwrap()),
-        ipv6: Subnet6::Off,
+        ipv6: Some(Subnet6::Off),
         ..NetworkCreate::default()
     }
 }

@@ -58,7 +58,7 @@ pub(super) fn network(request: CreateNetwork) -> Outcome<DockerNetwork> {
             subnet: subnet4(ipv4)?,
             gateway: v4(ipv4.gateway),
             range: None,
-            ipv6: ipv6.map_or(Ok(Subnet6::Off), subnet6)?,
+            ipv6: Some(ipv6.map_or(Ok(Subnet6::Off), subnet6)?),
             gateway6: ipv6.and_then(|data| v6(data.gateway)),
             icc: options.of(ICC, Some("icc"))?,
             mtu: options.of(MTU, Some("mtu"))?,
@@ -210,7 +210,7 @@ mod tests {
     fn without_options_there_are_docker_s_range_and_our_defaults() {
         let network = with(json!({})).unwrap();
         assert_eq!(network.wanted.subnet, Subnet4::Given("10.91.0.0/24".parse().unwrap()));
-        assert_eq!((network.wanted.gateway, network.wanted.ipv6), ("10.91.0.1".parse().ok(), Subnet6::Off));
+        assert_eq!((network.wanted.gateway, network.wanted.ipv6), ("10.91.0.1".parse().ok(), Some(Subnet6::Off)));
         assert_eq!((network.wanted.name.as_str(), network.bind), ("", None));
         assert_eq!(network.aux, [Ipv4Addr::new(10, 91, 0, 2)]);
     }

@@ -196,7 +196,7 @@ impl Addresses {
         network.subnet = self.subnet;
         network.gateway = self.gateway;
         network.range = self.range;
-        network.ipv6 = self.ipv6;
+        network.ipv6 = Some(self.ipv6);
         network.gateway6 = self.gateway6;
     }
 

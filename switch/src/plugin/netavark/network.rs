@@ -119,7 +119,7 @@ impl Network {
         let name: Name = name.parse().context("network")?;
         let mut wanted = NetworkCreate {
             name: name.to_string(),
-            ipv6: if self.ipv6_enabled { Subnet6::Auto } else { Subnet6::Off },
+            ipv6: Some(if self.ipv6_enabled { Subnet6::Auto } else { Subnet6::Off }),
             mtu: self.option("mtu").map(|text| read("mtu", text)).transpose()?,
             icc: self.option("icc").map(|text| read("icc", text)).transpose()?,
             host_access: self.option("host_access").map(|text| read("host_access", text)).transpose()?,
@@ -197,8 +197,8 @@ impl SubnetSpec {
                 wanted.subnet = Subnet4::Given(net);
                 wanted.gateway = if let Some(IpAddr::V4(gateway)) = self.gateway { Some(gateway) } else { None };
             }
-            (IpNet::V6(net), None | Some(IpAddr::V6(_))) if !matches!(wanted.ipv6, Subnet6::Given(_)) => {
-                wanted.ipv6 = Subnet6::Given(net);
+            (IpNet::V6(net), None | Some(IpAddr::V6(_))) if !matches!(wanted.ipv6, Some(Subnet6::Given(_))) => {
+                wanted.ipv6 = Some(Subnet6::Given(net));
                 wanted.gateway6 = if let Some(IpAddr::V6(gateway)) = self.gateway { Some(gateway) } else { None };
             }
             _ => bail!("subnet {}: a network has one of a family, with a gateway of that family", self.subnet),
@@ -238,7 +238,7 @@ mod tests {
         .wanted()
         .unwrap();
         assert_eq!(wanted.subnet, Subnet4::Given("10.95.0.0/24".parse().unwrap()));
-        assert_eq!((wanted.ipv6, wanted.uplink), (Subnet6::Off, Some(UplinkKind::None)));
+        assert_eq!((wanted.ipv6, wanted.uplink), (Some(Subnet6::Off), Some(UplinkKind::None)));
         assert_eq!((wanted.mtu, wanted.icc), (Some(1400), Some(false)));
     }
 

@@ -21,7 +21,7 @@ fn start(dir: &tempfile::TempDir, icc: bool) -> Daemon {
 
 fn of_both_families(dir: &tempfile::TempDir, icc: bool) -> crate::daemon::settings::Settings {
     let mut settings = settings(dir.path());
-    settings.networks[0].ipv6 = Subnet6::Given("fd00::/64".parse().unwrap());
+    settings.networks[0].ipv6 = Some(Subnet6::Given("fd00::/64".parse().unwrap()));
     settings.networks[0].icc = Some(icc);
     settings
 }
