@@ -133,6 +133,14 @@ impl Download {
         self.fin = self.fin.or(Some(self.max));
     }
 
+    /// The container takes no more: for it the stream ends with what it has.
+    pub(super) fn cut(&mut self) {
+        self.end();
+        let end = self.fin.expect("it has just ended") + 1;
+        (self.una, self.next, self.max) = (end, end, end);
+        (self.hole, self.recovery, self.due) = (None, None, None);
+    }
+
     /// Whether the end is known.
     pub(super) fn has_ended(&self) -> bool {
         self.fin.is_some()

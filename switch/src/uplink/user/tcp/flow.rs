@@ -7,7 +7,8 @@
 //!
 //! The container's SYN is answered only when the far end has answered, so that it sees refused what is refused. In Open
 //! each direction ends by itself: a FIN here is a shutdown there, and the other way round; a reset is a reset. The
-//! flow is over when the container has acknowledged the far end's end, and the socket has taken the container's.
+//! flow is over when the container has acknowledged the far end's end, and the socket has taken the container's. A container that
+//! is not there any more when it has ended its own direction has no more part in that, see [`Flow::leave`].
 //!
 //! What is to be done at once when a frame comes is done in [`Flow::receive`]; reading the socket, which is shared among flows
 //! fairly, waits for [`Flow::run`].
@@ -104,7 +105,7 @@ pub(super) struct Flow {
     pub(super) held: usize,
     /// When to look whether there is room for what waits in the socket.
     again: Option<Instant>,
-    /// When the container was last heard, or the far end read.
+    /// When the container was last heard, or the far end read or took what waited for it.
     pub(super) active: Instant,
     pub(super) slot: Slot,
 }
@@ -183,6 +184,23 @@ impl Flow {
 
     pub(super) fn socket(&self) -> &FarSocket {
         &self.socket
+    }
+
+    /// The container is not there any more: the flow ends for `end`. But where it had ended its direction itself, all of that was
+    /// acknowledged to it and still goes to the far end, as from a socket that was closed. When the socket has it all, we close it
+    /// too, and how long its rest is tried is the kernel's affair.
+    pub(super) fn leave(&mut self, end: End) -> Result<(), End> {
+        if !self.up.is_finished() {
+            return Err(end);
+        }
+        self.down.cut();
+        self.slot.is_runnable = true;
+        Ok(())
+    }
+
+    /// The container has no more part in it: what is left is for the far end to take.
+    pub(super) fn is_left(&self) -> bool {
+        self.up.is_finished() && self.down.is_finished()
     }
 
     pub(super) fn into_socket(self) -> FarSocket {
@@ -276,7 +294,7 @@ impl Flow {
     fn receive_open(&mut self, segment: &Segment<'_>, work: &mut Work<'_, '_>) -> Result<(), End> {
         if segment.rst {
             let is_inside = !segment.seq.is_before(self.up.next()) && !self.up.edge().is_before(segment.seq);
-            return if is_inside { Err(End::Abandoned) } else { Ok(()) };
+            return if is_inside { self.leave(End::Abandoned) } else { Ok(()) };
         }
         let Some(ack) = segment.ack.filter(|_| !segment.syn) else {
             self.acknowledge(work);
@@ -328,7 +346,7 @@ impl Flow {
         }
         match (self.down.expire(work.now), self.stage) {
             (_, Stage::Connecting) => {}
-            (Expired::GiveUp, _) => return Err(End::Reset),
+            (Expired::GiveUp, _) => return self.leave(End::Reset),
             (_, Stage::Calling) if self.down.unanswered() > MAX_CALLS => return Err(End::Abandoned),
             (_, Stage::Calling) => self.call(work),
             (_, Stage::Answering) => self.answer(work),

@@ -36,6 +36,9 @@ impl Flow {
         let mut moved = 0;
         if self.ready.writable && !self.up.is_drained() {
             moved += self.up.drain(work.pool, &mut sink(&self.socket, &mut self.ready)).map_err(|_| End::Reset)?;
+            if moved > 0 {
+                self.active = work.now;
+            }
         }
         if self.up.is_finished() && self.up.is_drained() && !self.is_shut {
             self.is_shut = true;

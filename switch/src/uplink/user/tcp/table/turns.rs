@@ -23,7 +23,8 @@ const IDLE: Duration = Duration::from_secs(2 * 60 * 60);
 /// The same for a flow that one side has ended: a container forgets those it closed after 60 s (tcp_fin_timeout).
 const HALF_CLOSED_IDLE: Duration = Duration::from_secs(60);
 
-/// How long it may take to answer.
+/// How long it may take to answer. And how much longer a far end may take nothing of what a container left for it: then three
+/// minutes together, after which the kernel too gives up a closed socket whose peer's window stays closed (tcp_orphan_retries).
 const SILENCE: Duration = Duration::from_secs(120);
 
 impl Tcp {
@@ -98,7 +99,8 @@ impl Tcp {
         self.conclude(cx, at, outcome);
     }
 
-    /// Asks containers whether they still know of flows that are idle, and ends those of which they do not say so.
+    /// Asks containers whether they still know of flows that are idle, and ends those of which they do not say so. Who has left is
+    /// not asked.
     fn sweep(&mut self, cx: &mut Cx<'_>) {
         self.swept = cx.now;
         for at in self.flows.indices() {
@@ -109,8 +111,12 @@ impl Tcp {
                 continue;
             }
             let outcome = self.with(cx, at, |flow, work| {
+                let is_over = idle > most + SILENCE;
+                if flow.is_left() {
+                    return if is_over { Err(End::Abandoned) } else { Ok(()) };
+                }
                 flow.probe(work);
-                if idle > most + SILENCE { Err(End::Reset) } else { Ok(()) }
+                if is_over { flow.leave(End::Reset) } else { Ok(()) }
             });
             self.conclude(cx, at, outcome);
         }

@@ -37,6 +37,8 @@ pub(super) struct Lab {
     counters: Arc<RxCounters>,
     tx: Arc<TxPort>,
     start: std::time::Instant,
+    /// Time that was skipped.
+    skipped: Duration,
 }
 
 /// Bytes that tell when they are not where they belong.
@@ -105,11 +107,12 @@ impl Lab {
         worker.take(rx, Instant(1));
         let container = Container::new(far, Mac::of_ipv4(ADDRESS), ADDRESS, GATEWAY, loss);
         let start = std::time::Instant::now();
-        Lab { poll, events: Events::with_capacity(64), worker, view, container, counters, tx, start }
+        let (events, skipped) = (Events::with_capacity(64), Duration::ZERO);
+        Lab { poll, events, worker, view, container, counters, tx, start, skipped }
     }
 
     fn now(&self) -> Instant {
-        Instant(self.start.elapsed().as_nanos() as u64 + 1_000_000_000)
+        Instant((self.start.elapsed() + self.skipped).as_nanos() as u64 + 1_000_000_000)
     }
 
     fn step(&mut self) {
@@ -142,6 +145,16 @@ impl Lab {
         self.run("time passes", |_| start.elapsed() >= time);
     }
 
+    /// For switch and container so much time passes, in steps in which they answer each other.
+    pub(super) fn skip(&mut self, time: Duration) {
+        const STEP: Duration = Duration::from_secs(10);
+        let until = self.skipped + time;
+        while self.skipped < until {
+            self.skipped += STEP;
+            (0..20).for_each(|_| self.step());
+        }
+    }
+
     pub(super) fn connect(&mut self, to: SocketAddr) -> SocketHandle {
         self.container.connect(to)
     }
@@ -152,6 +165,11 @@ impl Lab {
 
     pub(super) fn socket(&mut self, handle: SocketHandle) -> &mut tcp::Socket<'static> {
         self.container.sockets.get_mut(handle)
+    }
+
+    /// The container knows nothing more of this socket.
+    pub(super) fn forget(&mut self, handle: SocketHandle) {
+        self.container.sockets.remove(handle);
     }
 
     /// Sends `bytes` and the end of the stream.

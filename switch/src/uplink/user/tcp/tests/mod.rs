@@ -2,6 +2,7 @@
 //! sockets of this host.
 
 mod container;
+mod ends;
 mod lab;
 
 use std::io::{Read, Write};
