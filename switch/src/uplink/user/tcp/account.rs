@@ -10,7 +10,7 @@ pub(super) const MAX_FLOWS: usize = 8192;
 
 /// Bytes kept for one container: what sockets did not take, what came out of order, and what cannot be left in its socket. Enough for
 /// 64 flows whose far ends do not read at all; flows that go keep nearly nothing.
-const MAX_BYTES: usize = 64 << 20;
+pub(super) const MAX_BYTES: usize = 64 << 20;
 
 /// The largest window that a flow of a container is given. More gained nothing.
 const MAX_WINDOW: u32 = 1 << 20;
@@ -61,6 +61,11 @@ impl Account {
     /// How many bytes a flow that keeps `held` may keep.
     pub(super) fn room(&self, held: usize) -> usize {
         held + MAX_BYTES.saturating_sub(self.bytes)
+    }
+
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// A flow keeps `after` bytes where it kept `before`.

@@ -191,6 +191,17 @@ impl FarSocket {
         }
     }
 
+    /// How many bytes can be fetched at `offset` while `most` more may be kept here: what is here already goes first.
+    pub(super) fn room(&self, offset: u32, most: usize) -> usize {
+        match &self.kept {
+            Kept::Socket(_) => usize::MAX,
+            Kept::Here(held) => match held.len().saturating_sub(offset as usize) {
+                0 => most,
+                here => here,
+            },
+        }
+    }
+
     /// Whether more can be fetched than was.
     pub(super) fn has_room(&self) -> bool {
         self.held() < MAX_HELD

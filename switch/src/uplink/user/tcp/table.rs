@@ -99,6 +99,12 @@ impl Tcp {
         self.index.len()
     }
 
+    /// Of a container with flows.
+    #[cfg(test)]
+    pub(super) fn account(&mut self, port: PortId) -> &mut Account {
+        self.accounts.get_mut(&port).expect("it has flows")
+    }
+
     /// What is published has changed; `cx.homes` is renewed. Flows end that may not be there any more.
     pub(crate) fn adopt(&mut self, cx: &mut Cx<'_>, changed: &Changed) {
         let concerned: Vec<usize> = match changed {

@@ -12,7 +12,7 @@ use crate::engine::Activity;
 /// More than this moved at once is part of a bulk transfer.
 const BULK_BYTES: usize = 32 * 1024;
 
-/// How soon to look whether there is room again, unless the container is heard before.
+/// How soon to look whether there is room again, for what goes to the container or is kept for it, unless it is heard before.
 const ROOM_AGAIN: Duration = Duration::from_millis(2);
 
 impl Flow {
@@ -81,12 +81,13 @@ impl Flow {
             if is_new && !(self.ready.readable && self.socket.has_room()) {
                 return Ok(moved);
             }
-            let len = self.fitting(len, work);
+            let offset = seq.since(self.down.una());
+            let kept = if is_new { self.socket.room(offset, work.account.room(0)) } else { len };
+            let len = self.fitting(len.min(kept), work);
             if len == 0 {
                 self.again = Some(work.now + ROOM_AGAIN);
                 return Ok(moved);
             }
-            let offset = seq.since(self.down.una());
             let got = match self.socket.fetch(offset, &mut work.space[..len]).map_err(|_| End::Reset)? {
                 Some(0) if is_new => {
                     self.down.end();

@@ -10,6 +10,7 @@ use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp;
 
 use super::super::super::User;
+use super::super::account::Account;
 use super::container::{Container, MTU};
 use crate::engine::{Changed, Local, NetworkView, Out, Ready, Space, Worker};
 use crate::forwarding::{
@@ -207,6 +208,11 @@ impl Lab {
 
     pub(super) fn flows(&mut self) -> usize {
         self.worker.local().tcp.len()
+    }
+
+    /// What the container's flows take.
+    pub(super) fn account(&mut self) -> &mut Account {
+        self.worker.local().tcp.account(PORT)
     }
 
     pub(super) fn dropped(&self, reason: DropReason) -> u64 {

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{setsockopt, sockopt};
 use smoltcp::socket::tcp::State;
 
+use super::account::MAX_BYTES;
 use crate::forwarding::{DropReason, EgressDrop, Rate};
 use crate::port::Limits;
 use lab::{Lab, stream};
@@ -165,6 +166,24 @@ fn a_container_that_does_not_read_is_asked_and_gets_all_in_the_end() {
     let socket = lab.connect(address);
     lab.run("its buffer is full", |lab| lab.socket(socket).recv_queue() == lab.socket(socket).recv_capacity());
     lab.run_for(Duration::from_millis(500));
+    assert!(lab.read_to_end(socket) == sent);
+}
+
+#[test]
+fn what_cannot_stay_in_its_socket_is_kept_within_the_container_s_limit() {
+    let mut lab = Lab::new(0);
+    let socket = lab.listen(80);
+    let (near, mut far) = UnixStream::pair().unwrap();
+    lab.accept(near.into(), 80);
+    lab.run("connected", |lab| lab.socket(socket).may_send());
+    lab.account().change(0, MAX_BYTES - 10);
+    let sent = stream(1000);
+    far.write_all(&sent).unwrap();
+    lab.run("all of it comes", |lab| {
+        assert!(lab.account().bytes() <= MAX_BYTES);
+        lab.socket(socket).recv_queue() == sent.len()
+    });
+    drop(far);
     assert!(lab.read_to_end(socket) == sent);
 }
 
