@@ -20,7 +20,7 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(60);
 /// Timeouts without a word of the container after which it is given up: about 15 minutes, as with Linux (tcp_retries2).
 const MAX_UNANSWERED: u32 = 22;
 
-/// After a write that failed: soon, for memory comes back.
+/// After the first write that failed: soon, for memory comes back.
 const AGAIN: Duration = Duration::from_millis(5);
 
 /// Equal acknowledgements that mean a loss. RFC 5681 3.2.
@@ -277,9 +277,9 @@ impl Download {
         self.due = self.due.or(Some(now + TIMEOUT));
     }
 
-    /// A write failed: it is tried again soon.
+    /// A write failed. It is tried again soon, but once: a device that is down for a moment must not use up all timeouts.
     pub(super) fn failed(&mut self, now: Instant) {
-        self.due = Some(now + AGAIN);
+        self.due = if self.retries == 0 { Some(now + AGAIN) } else { self.due.or(Some(now + self.timeout())) };
     }
 
     /// There is something to send, and no window for it.

@@ -165,6 +165,24 @@ fn a_closed_window_is_probed_for_as_long_as_it_is_answered() {
 }
 
 #[test]
+fn writes_that_fail_for_some_seconds_give_nobody_up() {
+    for in_flight in [0, 100] {
+        let mut download = opened(true, 1000);
+        let mut now = Instant(0);
+        if in_flight > 0 {
+            download.sent(download.una() + in_flight, now);
+        }
+        download.failed(now);
+        assert_eq!(download.due(), Some(now + AGAIN));
+        while now.since(Instant(0)) < Duration::from_secs(10) {
+            now = download.due().expect("it is tried again");
+            assert_eq!(download.expire(now), Expired::Resend);
+            download.failed(now);
+        }
+    }
+}
+
+#[test]
 fn what_was_never_sent_cannot_be_acknowledged() {
     let mut download = opened(true, 1000);
     let start = download.una();

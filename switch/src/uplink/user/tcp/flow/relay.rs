@@ -104,6 +104,8 @@ impl Flow {
             self.active = work.now;
             moved += got;
             if !self.send_bytes(seq, got, work) {
+                // No event will tell of what stays in the socket for that.
+                self.ready.readable |= is_new;
                 return Ok(moved);
             }
             if is_new {

@@ -38,6 +38,8 @@ pub(super) struct Lab {
     counters: Arc<RxCounters>,
     tx: Arc<TxPort>,
     start: std::time::Instant,
+    /// The container takes no frames.
+    is_away: bool,
     /// Time that was skipped.
     skipped: Duration,
 }
@@ -108,8 +110,8 @@ impl Lab {
         worker.take(rx, Instant(1));
         let container = Container::new(far, Mac::of_ipv4(ADDRESS), ADDRESS, GATEWAY, loss);
         let start = std::time::Instant::now();
-        let (events, skipped) = (Events::with_capacity(64), Duration::ZERO);
-        Lab { poll, events, worker, view, container, counters, tx, start, skipped }
+        let (events, is_away, skipped) = (Events::with_capacity(64), false, Duration::ZERO);
+        Lab { poll, events, worker, view, container, counters, tx, start, is_away, skipped }
     }
 
     fn now(&self) -> Instant {
@@ -125,7 +127,7 @@ impl Lab {
         }
         let now = self.now();
         let time = smoltcp::time::Instant::from_micros((now.0 / 1000) as i64);
-        let is_busy = self.container.poll(time) | (self.worker.turn(now) > 0);
+        let is_busy = (!self.is_away && self.container.poll(time)) | (self.worker.turn(now) > 0);
         if !is_busy {
             // Other threads play the far end.
             std::thread::yield_now();
@@ -221,6 +223,15 @@ impl Lab {
 
     pub(super) fn counts(&self) -> PortCounts {
         port::counts(&self.counters, &self.tx)
+    }
+
+    /// The container takes no frames, and its queue is full; or it does again.
+    pub(super) fn go_away(&mut self, is_away: bool) {
+        // Of an EtherType for experiments.
+        let mut frame = [0; HEADER_LEN + 60];
+        frame[HEADER_LEN + 12..][..2].copy_from_slice(&[0x88, 0xb5]);
+        self.is_away = is_away;
+        while is_away && self.tx.write(&frame).is_ok() {}
     }
 
     /// From now on the container's TCP sums are wrong.

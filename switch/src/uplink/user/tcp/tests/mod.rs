@@ -188,6 +188,23 @@ fn what_cannot_stay_in_its_socket_is_kept_within_the_container_s_limit() {
 }
 
 #[test]
+fn what_could_not_be_written_comes_when_it_can() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let mut lab = Lab::new(0);
+    let socket = lab.connect(listener.local_addr().unwrap());
+    lab.run("connected", |lab| lab.socket(socket).may_send());
+    let mut far = listener.accept().unwrap().0;
+    lab.go_away(true);
+    let sent = stream(1000);
+    far.write_all(&sent).unwrap();
+    lab.run_for(Duration::from_millis(300));
+    lab.go_away(false);
+    lab.run("all of it comes", |lab| lab.socket(socket).recv_queue() == sent.len());
+    drop(far);
+    assert!(lab.read_to_end(socket) == sent);
+}
+
+#[test]
 fn a_client_of_a_published_port_is_served_by_the_container() {
     for loss in [0, 20] {
         let mut lab = Lab::new(loss);
