@@ -249,16 +249,18 @@ impl Download {
         if self.fin.is_some_and(|fin| !seq.is_before(fin)) {
             return (self.fin == Some(seq)).then_some(Want::Fin { seq });
         }
-        let is_open = seq.is_before(self.edge);
-        let open = if is_open { self.edge.since(seq) } else { 0 };
-        // Small pieces of a window wait until it is larger. RFC 9293 3.8.6.2.1.
-        if open == 0 || (open < mss.into() && self.is_in_flight()) {
+        if !self.is_open() {
             return None;
         }
+        let open = self.edge.since(seq);
         let len = open.min(most);
         if seq.is_before(self.max) {
             let sent = self.fin.unwrap_or(self.max).earlier(self.max);
             return Some(Want::Again { seq, len: len.min(sent.since(seq)) });
+        }
+        // Small pieces of a window wait until it is larger, which what is in flight will tell. RFC 9293 3.8.6.2.1.
+        if open < mss.into() && self.is_in_flight() {
+            return None;
         }
         let whole = len - len % u32::from(mss);
         Some(Want::New { seq, len: if whole > 0 { whole } else { len } })
@@ -289,7 +291,7 @@ impl Download {
         }
     }
 
-    /// Whether the window lets something new be sent.
+    /// Whether the window lets the next byte be sent.
     pub(super) fn is_open(&self) -> bool {
         self.next.is_before(self.edge)
     }
@@ -308,10 +310,11 @@ impl Download {
         }
         if self.is_in_flight() {
             self.go_back();
-            return Expired::Resend;
+        } else {
+            self.due = None;
         }
-        self.due = None;
-        if self.is_open() { Expired::Resend } else { Expired::Probe }
+        // The end needs no window.
+        if self.is_open() || self.fin == Some(self.next) { Expired::Resend } else { Expired::Probe }
     }
 }
 

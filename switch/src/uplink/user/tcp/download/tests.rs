@@ -37,9 +37,8 @@ fn opened(has_sack: bool, window: u16) -> Download {
     download
 }
 
-/// Sends `stream` through a line that loses what `lost` says; how many bytes were sent for it.
-fn transfer(stream: &[u8], has_sack: bool, mut lost: impl FnMut() -> bool) -> usize {
-    let window = 2000;
+/// Sends `stream` into windows of `window` bytes, through a line that loses what `lost` says; how many bytes were sent for it.
+fn transfer(stream: &[u8], has_sack: bool, window: u16, mut lost: impl FnMut() -> bool) -> usize {
     let mut download = opened(has_sack, window);
     let start = FIRST + 1;
     let mut container = Container { next: start, got: Vec::new(), gaps: Gaps::default(), has_sack, window };
@@ -94,11 +93,12 @@ fn transfer(stream: &[u8], has_sack: bool, mut lost: impl FnMut() -> bool) -> us
 proptest! {
     #[test]
     fn what_is_lost_is_sent_again_until_all_is_there(
-        len in 0_usize..20_000, has_sack: bool, chances in proptest::collection::vec(0_u8..100, 64), loss in 0_u8..30,
+        len in 0_usize..20_000, has_sack: bool, window in prop_oneof![1..2 * MSS, 1..2000_u16],
+        chances in proptest::collection::vec(0_u8..100, 64), loss in 0_u8..30,
     ) {
         let stream: Vec<u8> = (0..len).map(|n| (n * 31 % 251) as u8).collect();
         let mut at = 0;
-        transfer(&stream, has_sack, || {
+        transfer(&stream, has_sack, window, || {
             at += 1;
             chances[at % 61 + at % 3] < loss
         });
@@ -109,7 +109,7 @@ proptest! {
 fn with_sack_only_what_was_lost_is_sent_again() {
     let stream = vec![7; 10_000];
     let mut frames = 0;
-    let sent = transfer(&stream, true, || {
+    let sent = transfer(&stream, true, 2000, || {
         frames += 1;
         frames == 3
     });
@@ -162,6 +162,40 @@ fn a_closed_window_is_probed_for_as_long_as_it_is_answered() {
     }
     download.acknowledge(start, 500, None, true, Instant(0));
     assert_eq!(download.want(1000, MSS), Some(Want::New { seq: start, len: 500 }));
+}
+
+#[test]
+fn what_was_lost_goes_again_into_a_window_smaller_than_a_segment() {
+    let mut download = opened(true, 50);
+    let start = download.una();
+    download.sent(start + 50, Instant(0));
+    assert_eq!(download.expire(Instant(0)), Expired::Resend);
+    assert_eq!(download.want(1000, MSS), Some(Want::Again { seq: start, len: 50 }));
+}
+
+#[test]
+fn a_window_that_was_closed_over_what_was_lost_is_probed() {
+    let mut download = opened(true, 1000);
+    let start = download.una();
+    download.sent(start + 500, Instant(0));
+    download.acknowledge(start, 0, None, true, Instant(0));
+    for _ in 0..3 {
+        assert_eq!(download.expire(Instant(0)), Expired::Probe);
+        assert_eq!(download.want(1000, MSS), None);
+        assert!(download.due().is_some());
+    }
+    download.acknowledge(start, 1000, None, true, Instant(0));
+    assert_eq!(download.want(1000, MSS), Some(Want::Again { seq: start, len: 500 }));
+}
+
+#[test]
+fn an_end_goes_again_without_a_window() {
+    let mut download = opened(true, 0);
+    let start = download.una();
+    download.end();
+    download.sent(start + 1, Instant(0));
+    assert_eq!(download.expire(Instant(0)), Expired::Resend);
+    assert_eq!(download.want(1000, MSS), Some(Want::Fin { seq: start }));
 }
 
 #[test]
