@@ -15,7 +15,7 @@ use super::{Changed, Forward, Place};
 use crate::forwarding::{DropReason, EgressDrop, Instant, PortId};
 use crate::frame::Offload;
 use crate::frame::offload::HEADER_LEN;
-use crate::port::{Shaper, TxPort};
+use crate::port::TxPort;
 
 /// Tokens from here on are a [`Local`]'s own; below it they are ports.
 pub const LOCAL_TOKENS: usize = 1 << 62;
@@ -131,9 +131,10 @@ impl<'a, F: Forward> Out<'a, F> {
         Out { forward: self.forward, worker: self.worker, space: self.space, now: self.now }
     }
 
-    /// How many bytes the port at `place` takes now without losing one: all, but where its rate has a limit.
-    pub fn room(&self, place: Place) -> usize {
-        self.forward.tx(place.network, place.port).shaper().map_or(usize::MAX, Shaper::room)
+    /// How many bytes the port at `place` takes now without losing one: all, but where its rate has a limit. There too, where nothing
+    /// waits, at least one frame of `least`.
+    pub fn room(&self, place: Place, least: usize) -> usize {
+        self.forward.tx(place.network, place.port).shaper().map_or(usize::MAX, |shaper| shaper.room(least))
     }
 
     /// Sends one frame to the port at `place`: `headers`, from Ethernet to the upper layer, and at most two pieces of payload. `offload`

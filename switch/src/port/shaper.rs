@@ -161,14 +161,16 @@ impl Shaper {
         frames
     }
 
-    /// Bytes that may be sent without a loss, headers left out, unless others send at the same time.
-    pub(crate) fn room(&self) -> usize {
+    /// Bytes that may be sent without a loss, headers left out, unless others send at the same time; where nothing waits at least
+    /// one frame of `least`.
+    pub(crate) fn room(&self, least: usize) -> usize {
         let state = self.state.lock();
         if state.frames.len() == MOST_FRAMES {
             return 0;
         }
         // An eighth for headers: of segments of 500 bytes.
-        usize::try_from(self.bytes.saturating_sub(state.bytes) / 8 * 7).unwrap_or(usize::MAX)
+        let room = usize::try_from(self.bytes.saturating_sub(state.bytes) / 8 * 7).unwrap_or(usize::MAX);
+        if state.frames.is_empty() { room.max(least) } else { room }
     }
 }
 
@@ -219,12 +221,13 @@ mod tests {
     fn no_more_waits_than_the_limits_say() {
         const LEAST: usize = LEAST_BYTES as usize;
         let shaper = Shaper::new(RATE);
-        assert_eq!((shaper.admit(9999, at(0)), shaper.room()), (Admission::Pass, LEAST / 8 * 7));
+        assert_eq!((shaper.admit(9999, at(0)), shaper.room(1)), (Admission::Pass, LEAST / 8 * 7));
+        assert_eq!(shaper.room(LEAST), LEAST);
         shaper.wait(frame(LEAST - 1000, 1), at(0)).unwrap();
         assert_eq!((shaper.admit(1001, at(0)), shaper.admit(1000, at(0))), (Admission::Full, Admission::Wait));
-        assert_eq!(shaper.room(), 875);
+        assert_eq!(shaper.room(LEAST), 875);
         shaper.wait(frame(1000, 2), at(0)).unwrap();
-        assert_eq!((shaper.admit(SMALL + 1, at(0)), shaper.room()), (Admission::Full, 0));
+        assert_eq!((shaper.admit(SMALL + 1, at(0)), shaper.room(LEAST)), (Admission::Full, 0));
         assert_eq!(shaper.admit(SMALL, at(0)), Admission::Wait);
         shaper.wait(frame(LEAST / 4, 3), at(0)).unwrap();
         assert_eq!(shaper.admit(1, at(0)), Admission::Full);
@@ -233,7 +236,7 @@ mod tests {
             assert_eq!(shaper.admit(1, at(0)), Admission::Wait);
             shaper.wait(frame(1, 1), at(0)).unwrap();
         }
-        assert_eq!((shaper.admit(1, at(0)), shaper.room()), (Admission::Full, 0));
+        assert_eq!((shaper.admit(1, at(0)), shaper.room(LEAST)), (Admission::Full, 0));
         assert_eq!(shaper.wait(frame(1, 1), at(0)), Err(()));
         shaper.clear();
         assert_eq!(shaper.admit(70_000, at(0)), Admission::Wait, "alone, a frame of any length may");

@@ -122,8 +122,9 @@ impl Flow {
     /// Of `len` bytes, those for which there is room: what the limit of the container's rate has none for stays in the socket,
     /// which slows the far end down.
     fn fitting(&self, len: usize, work: &Work<'_, '_>) -> usize {
-        let room = work.out.room(self.home.place);
-        if len <= room { len } else { room - room % usize::from(self.mss) }
+        let mss = usize::from(self.mss);
+        let room = work.out.room(self.home.place, mss);
+        if len <= room { len } else { room - room % mss }
     }
 
     /// Sends the first `len` bytes of the space from `seq` on; false: not all of it could be written.

@@ -13,8 +13,6 @@ use crate::frame::segment::segment;
 use crate::frame::{Frame, Mac, Offload, OffloadHeader};
 use crate::port::Plug;
 
-pub(super) const MTU: u32 = 1500;
-
 /// Bytes of a socket's buffers.
 const BUFFER: usize = 65_535;
 
@@ -28,6 +26,7 @@ pub(super) struct Container {
 /// Its end of the cable.
 pub(super) struct Line {
     plug: Plug,
+    mtu: u32,
     /// Frames lost of a thousand, each way.
     loss: u64,
     pub(super) breaks_sums: bool,
@@ -36,8 +35,8 @@ pub(super) struct Line {
 }
 
 impl Container {
-    pub(super) fn new(plug: Plug, mac: Mac, address: Ipv4Addr, gateway: Ipv4Addr, loss: u64) -> Self {
-        let mut line = Line { plug, loss, breaks_sums: false, random: 1, incoming: Default::default() };
+    pub(super) fn new(plug: Plug, mac: Mac, address: Ipv4Addr, gateway: Ipv4Addr, mtu: u32, loss: u64) -> Self {
+        let mut line = Line { plug, mtu, loss, breaks_sums: false, random: 1, incoming: Default::default() };
         let mut config = Config::new(HardwareAddress::Ethernet(EthernetAddress(mac.octets())));
         config.random_seed = 7;
         let mut iface = Interface::new(config, &mut line, Instant::ZERO);
@@ -92,8 +91,9 @@ impl Line {
             had_frames = true;
             let (header, frame) = space[..len].split_at(HEADER_LEN);
             let parsed = Frame::parse(frame).expect("the switch sends what it can read");
-            let offload = Offload::check(OffloadHeader::read(header), &parsed, MTU).expect("a right offload header");
-            assert!(offload.segments(frame.len()) > 1 || parsed.l3_len() <= MTU as usize, "longer than the MTU");
+            let offload =
+                Offload::check(OffloadHeader::read(header), &parsed, self.mtu).expect("a right offload header");
+            assert!(offload.segments(frame.len()) > 1 || parsed.l3_len() <= self.mtu as usize, "longer than the MTU");
             let mut cut = Vec::new();
             segment(frame, &offload, &mut scratch, |finished| {
                 cut.push(finished.to_vec());
@@ -154,7 +154,7 @@ impl Device for Line {
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = MTU as usize + 14;
+        capabilities.max_transmission_unit = self.mtu as usize + 14;
         capabilities
     }
 }

@@ -11,7 +11,7 @@ use smoltcp::socket::tcp;
 
 use super::super::super::User;
 use super::super::account::Account;
-use super::container::{Container, MTU};
+use super::container::Container;
 use crate::engine::{Changed, Local, NetworkView, Out, Ready, Space, Worker};
 use crate::forwarding::{
     DropReason, FdbLimits, Instant, Network, NetworkSettings, NetworkSpec, PortId, PortSpec, Rate, Tables, Uplink,
@@ -25,6 +25,9 @@ use crate::uplink::{NetworkPlan, Plan, View};
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 const PORT: PortId = PortId(1);
+
+/// That of a container's device, if nothing else is said.
+pub(super) const MTU: u32 = 1500;
 
 /// Longest that anything is waited for.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -49,7 +52,7 @@ pub(super) fn stream(len: usize) -> Vec<u8> {
     (0..len as u64).map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
 }
 
-fn view(tx: Option<Arc<TxPort>>) -> View {
+fn view(tx: Option<Arc<TxPort>>, mtu: u32) -> View {
     let port = PortSpec {
         id: PORT,
         mac: Mac::of_ipv4(ADDRESS),
@@ -68,11 +71,11 @@ fn view(tx: Option<Arc<TxPort>>) -> View {
             subnet6: None,
             host4: None,
             host6: None,
-            mtu: MTU,
+            mtu,
             uplink: Uplink::User,
             icc: true,
             policy_generation: 1,
-            flood_rate: Rate::of_copies(500, MTU),
+            flood_rate: Rate::of_copies(500, mtu),
         },
         rules: Vec::new(),
         ports: tx.iter().map(|_| port.clone()).collect(),
@@ -93,14 +96,14 @@ fn view(tx: Option<Arc<TxPort>>) -> View {
 impl Lab {
     /// `loss` frames of a thousand are lost, each way.
     pub(super) fn new(loss: u64) -> Self {
-        Lab::limited(loss, Limits::default())
+        Lab::limited(loss, MTU, Limits::default())
     }
 
-    /// The same, and the container's rate has `limits`.
-    pub(super) fn limited(loss: u64, limits: Limits) -> Self {
+    /// The same with this MTU, and the container's rate has `limits`.
+    pub(super) fn limited(loss: u64, mtu: u32, limits: Limits) -> Self {
         let (near, far) = Cable::new();
         let (rx, tx) = port::open_cable_limited(PORT, near, HEADER_LEN, 1, limits);
-        let view = Arc::new(view(Some(tx.clone())));
+        let view = Arc::new(view(Some(tx.clone()), mtu));
         let poll = Poll::new().expect("epoll");
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).expect("a waker"));
         let mut user = User::new(Link::nobody());
@@ -108,7 +111,7 @@ impl Lab {
         let mut worker = Worker::by_hand(0, view.clone(), user);
         let counters = rx.counters().clone();
         worker.take(rx, Instant(1));
-        let container = Container::new(far, Mac::of_ipv4(ADDRESS), ADDRESS, GATEWAY, loss);
+        let container = Container::new(far, Mac::of_ipv4(ADDRESS), ADDRESS, GATEWAY, mtu, loss);
         let start = std::time::Instant::now();
         let (events, is_away, skipped) = (Events::with_capacity(64), false, Duration::ZERO);
         Lab { poll, events, worker, view, container, counters, tx, start, is_away, skipped }
@@ -273,7 +276,7 @@ impl Lab {
     /// Control withdraws the port.
     pub(super) fn withdraw(&mut self) {
         let now = self.now();
-        self.view = Arc::new(view(None));
+        self.view = Arc::new(view(None, MTU));
         for slot in self.worker.adopt(self.view.clone(), &Changed::Ports([PORT].into()), now) {
             self.worker.drop_port(slot);
         }

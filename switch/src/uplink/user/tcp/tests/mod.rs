@@ -17,7 +17,7 @@ use smoltcp::socket::tcp::State;
 use super::account::MAX_BYTES;
 use crate::forwarding::{DropReason, EgressDrop, Rate};
 use crate::port::Limits;
-use lab::{Lab, stream};
+use lab::{Lab, MTU, stream};
 
 /// Accepts one client after the other, and has each served by a thread.
 fn serve(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> SocketAddr {
@@ -67,7 +67,7 @@ fn bytes_arrive_whole_over_a_cable_that_loses_frames() {
 #[test]
 fn a_download_goes_at_the_limit_of_the_container_s_rate_and_loses_nothing() {
     let limit = Rate { bytes_per_second: 1_000_000, burst: 65_536 };
-    let mut lab = Lab::limited(0, Limits { rx: None, tx: Some(limit) });
+    let mut lab = Lab::limited(0, MTU, Limits { rx: None, tx: Some(limit) });
     let sent = stream(500_000);
     let start = Instant::now();
     assert!(lab.exchange(serve(mirror), &sent) == sent);
@@ -75,6 +75,17 @@ fn a_download_goes_at_the_limit_of_the_container_s_rate_and_loses_nothing() {
     assert!(took >= Duration::from_millis(434), "500 kB in {took:?}");
     assert_eq!(lab.counts().tx_drops, [0; EgressDrop::COUNT]);
     lab.run("the flow ends", |lab| lab.flows() == 0);
+}
+
+#[test]
+fn a_segment_that_is_longer_than_the_limit_of_the_rate_lets_wait_comes_alone() {
+    let limit = Rate { bytes_per_second: 1_250_000, burst: 65_536 };
+    let mut lab = Lab::limited(0, 65_520, Limits { rx: None, tx: Some(limit) });
+    for len in [5, 300_000] {
+        let sent = stream(len);
+        assert!(lab.exchange(serve(mirror), &sent) == sent);
+    }
+    assert_eq!(lab.counts().tx_drops, [0; EgressDrop::COUNT]);
 }
 
 #[test]
