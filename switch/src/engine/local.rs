@@ -79,6 +79,8 @@ pub struct Ready {
     pub writable: bool,
     /// The other side will send no more.
     pub read_closed: bool,
+    /// An urgent byte is in what is to be read.
+    pub urgent: bool,
     /// There is an error to fetch.
     pub error: bool,
 }
@@ -89,6 +91,7 @@ impl From<&mio::event::Event> for Ready {
             readable: event.is_readable(),
             writable: event.is_writable(),
             read_closed: event.is_read_closed(),
+            urgent: event.is_priority(),
             error: event.is_error(),
         }
     }

@@ -222,6 +222,7 @@ impl Flow {
         self.ready.readable |= ready.readable || ready.read_closed || ready.error;
         self.ready.writable |= ready.writable || ready.error;
         self.ready.read_closed |= ready.read_closed;
+        self.ready.urgent |= ready.urgent;
         self.ready.error |= ready.error;
         self.slot.is_runnable = true;
     }

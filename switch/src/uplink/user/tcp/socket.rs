@@ -97,6 +97,8 @@ impl FarSocket {
             // A far end that died is noticed later without it.
             let _ = setsockopt(&self.fd, sockopt::KeepAlive, &true);
             let _ = setsockopt(&self.fd, sockopt::TcpKeepIdle, &KEEPALIVE_SECONDS);
+            // Urgent bytes stay in the stream, as RFC 6093 asks: a peek's offset does not count one that is skipped.
+            let _ = setsockopt(&self.fd, sockopt::OobInline, &true);
             if self.set_peek_offset(0).is_ok() {
                 self.kept = Kept::Socket(0);
             }

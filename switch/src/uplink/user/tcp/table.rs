@@ -277,8 +277,8 @@ impl Tcp {
         self.by_port.insert((key.port, at));
         let flow = self.flows.get_mut(at).expect("inserted");
         let raw = flow.socket().as_fd().as_raw_fd();
-        let both = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = cx.registry.register(&mut SourceFd(&raw), Kind::Tcp.token(at), both) {
+        let all = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
+        if let Err(error) = cx.registry.register(&mut SourceFd(&raw), Kind::Tcp.token(at), all) {
             tracing::warn!(%error, "a connection cannot be waited for: it is refused");
             self.index.insert(key, at);
             self.end(cx, at, End::Reset);

@@ -99,8 +99,10 @@ impl Flow {
                     return Ok(moved);
                 }
             };
-            // Less than was asked for is all there is; what comes later is an event. An end that was told of is not.
-            self.ready.readable &= !is_new || got == len || self.ready.read_closed;
+            // Less than was asked for is all there is; what comes later is an event. An end that was told of is not, and a read ends
+            // before an urgent byte, too.
+            let is_all = got < len && !self.ready.read_closed && !self.ready.urgent;
+            self.ready.readable &= !(is_new && is_all);
             self.active = work.now;
             moved += got;
             if !self.send_bytes(seq, got, work) {

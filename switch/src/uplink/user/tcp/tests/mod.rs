@@ -7,11 +7,12 @@ mod lab;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
 use smoltcp::socket::tcp::State;
 
 use super::account::MAX_BYTES;
@@ -196,6 +197,22 @@ fn what_cannot_stay_in_its_socket_is_kept_within_the_container_s_limit() {
     });
     drop(far);
     assert!(lab.read_to_end(socket) == sent);
+}
+
+#[test]
+fn an_urgent_byte_stands_at_its_place_in_the_stream() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let mut lab = Lab::new(0);
+    let socket = lab.connect(listener.local_addr().unwrap());
+    lab.run("connected", |lab| lab.socket(socket).may_send());
+    let far = listener.accept().unwrap().0;
+    far.set_nodelay(true).unwrap();
+    for (bytes, flags) in [("AB", MsgFlags::empty()), ("U", MsgFlags::MSG_OOB), ("CD", MsgFlags::empty())] {
+        send(far.as_raw_fd(), bytes.as_bytes(), flags).unwrap();
+    }
+    lab.run("all of it comes", |lab| lab.socket(socket).recv_queue() == 5);
+    drop(far);
+    assert_eq!(lab.read_to_end(socket), b"ABUCD");
 }
 
 #[test]
