@@ -96,6 +96,8 @@ pub(super) struct Flow {
     ready: Ready,
     /// The socket was told that nothing more comes.
     is_shut: bool,
+    /// The far end takes nothing more: when what it said before is read, the flow is over.
+    is_broken: bool,
     /// The container called.
     pub(super) is_outbound: bool,
     /// Mean payload of the container's frames, in bytes.
@@ -165,6 +167,7 @@ impl Flow {
             said: SynOptions::default(),
             ready: Ready::default(),
             is_shut: false,
+            is_broken: false,
             is_outbound: false,
             mean: u32::from(u16::MAX),
             epoch: Epoch::default(),
@@ -220,10 +223,17 @@ impl Flow {
     /// What became of the socket.
     pub(super) fn event(&mut self, ready: Ready) {
         self.ready.readable |= ready.readable || ready.read_closed || ready.error;
-        self.ready.writable |= ready.writable || ready.error;
+        self.ready.writable |= (ready.writable || ready.error) && !self.is_broken;
         self.ready.read_closed |= ready.read_closed;
         self.ready.urgent |= ready.urgent;
         self.ready.error |= ready.error;
+        self.slot.is_runnable = true;
+    }
+
+    /// The far end has broken the connection. What it said before is still in the socket, and no event will tell of it.
+    fn break_off(&mut self) {
+        self.is_broken = true;
+        (self.ready.readable, self.ready.read_closed, self.ready.writable) = (true, true, false);
         self.slot.is_runnable = true;
     }
 
@@ -307,7 +317,7 @@ impl Flow {
             return Ok(());
         }
         self.slot.is_runnable |= is_bare || self.down.has_acked() || self.down.is_finished();
-        let answer = self.take(segment, work)?;
+        let answer = self.take(segment, work);
         if answer == Answer::Now || self.up.unacked() >= ACK_BYTES {
             self.acknowledge(work);
         } else if answer == Answer::Soon {
@@ -317,7 +327,7 @@ impl Flow {
     }
 
     /// The payload of a segment, and its FIN.
-    fn take(&mut self, segment: &Segment<'_>, work: &mut Work<'_, '_>) -> Result<Answer, End> {
+    fn take(&mut self, segment: &Segment<'_>, work: &mut Work<'_, '_>) -> Answer {
         if !segment.payload.is_empty() {
             self.mean = self.mean - self.mean / 8 + distance(segment.payload.len()) / 8;
             work.account.count_busy(&mut self.epoch, work.now);
@@ -327,7 +337,10 @@ impl Flow {
         let taken = self.up.take(seq, payload, fin, room, work.pool, &mut sink(&self.socket, &mut self.ready));
         self.settle(work.account);
         self.slot.is_runnable |= self.up.is_finished() && !self.is_shut;
-        taken.map_err(|_| End::Reset)
+        taken.unwrap_or_else(|_| {
+            self.break_off();
+            Answer::None
+        })
     }
 
     /// Counts what is kept.

@@ -35,22 +35,29 @@ impl Flow {
     fn relay(&mut self, work: &mut Work<'_, '_>) -> Result<Activity, End> {
         let mut moved = 0;
         if self.ready.writable && !self.up.is_drained() {
-            moved += self.up.drain(work.pool, &mut sink(&self.socket, &mut self.ready)).map_err(|_| End::Reset)?;
-            if moved > 0 {
-                self.active = work.now;
+            let drained = self.up.drain(work.pool, &mut sink(&self.socket, &mut self.ready));
+            match drained {
+                Ok(0) => {}
+                Ok(drained) => (moved, self.active) = (drained, work.now),
+                Err(_) => self.break_off(),
             }
         }
         if self.up.is_finished() && self.up.is_drained() && !self.is_shut {
             self.is_shut = true;
-            self.socket.finish().map_err(|_| End::Reset)?;
+            if self.socket.finish().is_err() {
+                self.break_off();
+            }
         }
         moved += self.pump(work)?;
         self.settle(work.account);
-        if std::mem::take(&mut self.ready.error) {
-            self.socket.error().map_err(|_| End::Reset)?;
+        if std::mem::take(&mut self.ready.error) && self.socket.error().is_err() {
+            self.break_off();
         }
         if self.is_shut && self.down.is_finished() {
             return Err(End::Done);
+        }
+        if self.is_broken && self.down.has_ended() {
+            return Err(End::Reset);
         }
         if self.up.has_opened(self.limit(work.account)) {
             self.acknowledge(work);
@@ -89,11 +96,13 @@ impl Flow {
                 return Ok(moved);
             }
             let got = match self.socket.fetch(offset, &mut work.space[..len]).map_err(|_| End::Reset)? {
-                Some(0) if is_new => {
+                Some(got) if got > 0 => got,
+                // That it was broken was told already, so now it looks like an end.
+                _ if self.is_broken => return Err(End::Reset),
+                Some(_) if is_new => {
                     self.down.end();
                     continue;
                 }
-                Some(got) if got > 0 => got,
                 _ => {
                     self.ready.readable &= !is_new;
                     return Ok(moved);

@@ -65,3 +65,23 @@ fn a_far_end_that_takes_nothing_is_not_waited_for_for_ever() {
     lab.skip(GIVEN_UP);
     lab.run("the flow ends", |lab| lab.flows() == 0);
 }
+
+#[test]
+fn what_a_far_end_said_before_it_broke_an_upload_is_read() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let mut lab = Lab::new(0);
+    let socket = lab.connect(listener.local_addr().unwrap());
+    lab.run("connected", |lab| lab.socket(socket).may_send());
+    let mut far = listener.accept().unwrap().0;
+    far.set_nonblocking(true).unwrap();
+    lab.socket(socket).send_slice(b"what nobody reads").unwrap();
+    lab.run("some of it has come", |_| far.peek(&mut [0]).is_ok());
+    let said = stream(1000);
+    far.write_all(&said).unwrap();
+    drop(far);
+    // The segment comes before the turn in which the socket would be read.
+    lab.socket(socket).send_slice(b"more of it").unwrap();
+    assert!(lab.read_to_end(socket) == said);
+    lab.run("reset", |lab| lab.socket(socket).state() == State::Closed);
+    assert_eq!(lab.flows(), 0);
+}
