@@ -160,8 +160,8 @@ fn accept(cx: &mut Cx<'_>, tcp: &mut Tcp, home: &Home, publication: &Publication
     // One that is gone again needs no answer.
     let client = getpeername::<SockaddrStorage>(socket.as_raw_fd()).ok().and_then(|name| address(&name));
     let seen = client.and_then(|client| ends(cx, home, publication, client));
-    if let Some(Ends { near, far }) = seen.and_then(|seen| shown::alone(seen, |ends| tcp.has(home.port, ends))) {
-        tcp.accept(cx, home, socket, near, far);
+    if let Some(ends) = seen.and_then(|seen| shown::alone(seen, |ends| tcp.has(home.port, ends))) {
+        tcp.accept(cx, home, publication, socket, ends);
     }
     Look::Found
 }

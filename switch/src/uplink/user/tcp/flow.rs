@@ -98,8 +98,8 @@ pub(super) struct Flow {
     is_shut: bool,
     /// The far end takes nothing more: when what it said before is read, the flow is over.
     is_broken: bool,
-    /// The container called.
-    pub(super) is_outbound: bool,
+    /// What its client called, by its id; none where the container called.
+    pub(super) publication: Option<u64>,
     /// Mean payload of the container's frames, in bytes.
     mean: u32,
     epoch: Epoch,
@@ -141,14 +141,21 @@ impl Flow {
         now: Instant,
     ) -> Self {
         let mut flow = Flow::new(Stage::Connecting, ends, home, socket, first, now);
-        flow.is_outbound = true;
         flow.heard_syn(syn);
         flow
     }
 
-    /// To a container; `socket` is connected.
-    pub(super) fn inbound(ends: Ends, home: Home, socket: FarSocket, first: Seq, now: Instant) -> Self {
+    /// To a container, by what `publication` is the id of; `socket` is connected.
+    pub(super) fn inbound(
+        ends: Ends,
+        home: Home,
+        publication: u64,
+        socket: FarSocket,
+        first: Seq,
+        now: Instant,
+    ) -> Self {
         let mut flow = Flow::new(Stage::Calling, ends, home, socket, first, now);
+        flow.publication = Some(publication);
         flow.socket.set_up();
         flow
     }
@@ -168,7 +175,7 @@ impl Flow {
             ready: Ready::default(),
             is_shut: false,
             is_broken: false,
-            is_outbound: false,
+            publication: None,
             mean: u32::from(u16::MAX),
             epoch: Epoch::default(),
             held: 0,

@@ -26,7 +26,7 @@ use super::timers::Timers;
 use crate::engine::{Changed, Ready};
 use crate::forwarding::{DropReason, Instant, PortId};
 use crate::frame::Layer4;
-use crate::uplink::{Publication, Transport};
+use crate::uplink::Transport;
 use calls::answer_failure;
 
 /// Bytes read from one socket in one turn.
@@ -120,11 +120,9 @@ impl Tcp {
             if home != flow.home {
                 flow.move_to(home);
             }
-            let may = if flow.is_outbound {
-                cx.plan().destination(home.place.network, Some(Transport::Tcp), flow.ends.far).is_ok()
-            } else {
-                let published = |p: &Publication| p.transport == Transport::Tcp && p.container == flow.ends.near.port();
-                cx.plan().published.of(home.port).iter().any(|p| published(p))
+            let may = match flow.publication {
+                Some(id) => cx.plan().published.of(home.port).iter().any(|publication| publication.id == id),
+                None => cx.plan().destination(home.place.network, Some(Transport::Tcp), flow.ends.far).is_ok(),
             };
             if !may {
                 self.end(cx, at, End::Reset);

@@ -17,7 +17,7 @@ use super::super::socket::FarSocket;
 use super::{Key, Tcp};
 use crate::forwarding::{DropReason, Instant};
 use crate::gateway::Asker;
-use crate::uplink::plan::{Destination, Transport};
+use crate::uplink::plan::{Destination, Publication, Transport};
 
 impl Tcp {
     /// The container calls.
@@ -66,15 +66,22 @@ impl Tcp {
         }
     }
 
-    /// A client of a published port: a connected, non-blocking socket. The container at `near` sees it come from `far`.
-    pub(crate) fn accept(&mut self, cx: &mut Cx<'_>, home: &Home, socket: OwnedFd, near: SocketAddr, far: SocketAddr) {
-        let key = Key { port: home.port, ends: Ends { near, far } };
+    /// A client of `publication`: a connected, non-blocking socket. `ends` are as the container sees them.
+    pub(crate) fn accept(
+        &mut self,
+        cx: &mut Cx<'_>,
+        home: &Home,
+        publication: &Publication,
+        socket: OwnedFd,
+        ends: Ends,
+    ) {
+        let key = Key { port: home.port, ends };
         let socket = FarSocket::of(socket);
         if self.find(&key).is_some() || !self.accounts.entry(home.port).or_default().add_flow() {
             return socket.abort();
         }
         let first = self.first_sequence(&key, cx.now);
-        let flow = Flow::inbound(key.ends, *home, socket, first, cx.now);
+        let flow = Flow::inbound(key.ends, *home, publication.id, socket, first, cx.now);
         let Some(at) = self.insert(cx, Box::new(flow)) else { return };
         let outcome = self.with(cx, at, |flow, work| {
             flow.call(work);

@@ -1,6 +1,6 @@
 //! One container, one worker, and the time that passes.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use mio::{Events, Poll, Token, Waker};
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp;
 
-use super::super::super::User;
+use super::super::super::{Ends, User};
 use super::super::account::Account;
 use super::container::Container;
 use crate::engine::{Changed, Local, NetworkView, Out, Ready, Space, Worker};
@@ -20,7 +20,7 @@ use crate::frame::Mac;
 use crate::frame::offload::HEADER_LEN;
 use crate::gateway::Link;
 use crate::port::{self, Cable, Limits, PortCounts, RxCounters, TxPort};
-use crate::uplink::{NetworkPlan, Plan, View};
+use crate::uplink::{NetworkPlan, Plan, Publication, Published, Transport, View};
 
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
@@ -52,7 +52,7 @@ pub(super) fn stream(len: usize) -> Vec<u8> {
     (0..len as u64).map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
 }
 
-fn view(tx: Option<Arc<TxPort>>, mtu: u32) -> View {
+fn view(tx: Option<Arc<TxPort>>, mtu: u32, published: Published) -> View {
     let port = PortSpec {
         id: PORT,
         mac: Mac::of_ipv4(ADDRESS),
@@ -90,7 +90,14 @@ fn view(tx: Option<Arc<TxPort>>, mtu: u32) -> View {
         host4: None,
         host6: None,
     };
-    View::new(vec![NetworkView::new(network, tx)], Plan { networks: vec![plan], ..Plan::default() })
+    View::new(vec![NetworkView::new(network, tx)], Plan { networks: vec![plan], published, ..Plan::default() })
+}
+
+/// Leads to port `container` of the container.
+fn publication(id: u64, container: u16) -> Arc<Publication> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let host = listener.local_addr().unwrap();
+    Arc::new(Publication { id, port: PORT, transport: Transport::Tcp, host, container, socket: listener.into() })
 }
 
 impl Lab {
@@ -103,7 +110,7 @@ impl Lab {
     pub(super) fn limited(loss: u64, mtu: u32, limits: Limits) -> Self {
         let (near, far) = Cable::new();
         let (rx, tx) = port::open_cable_limited(PORT, near, HEADER_LEN, 1, limits);
-        let view = Arc::new(view(Some(tx.clone()), mtu));
+        let view = Arc::new(view(Some(tx.clone()), mtu, Published::default()));
         let poll = Poll::new().expect("epoll");
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).expect("a waker"));
         let mut user = User::new(Link::nobody());
@@ -242,7 +249,7 @@ impl Lab {
         self.container.line.breaks_sums = true;
     }
 
-    /// A client at 192.0.2.9 calls port `port` of the container.
+    /// A client at 192.0.2.9 calls port `port` of the container by publication 1.
     pub(super) fn accept(&mut self, socket: OwnedFd, port: u16) {
         let now = self.now();
         nix::fcntl::fcntl(&socket, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).unwrap();
@@ -251,7 +258,8 @@ impl Lab {
         let (tcp, _, _, mut cx) = self.worker.local().parts(Out::by_hand(&*view, 0, &mut space, now), now);
         let home = cx.homes[&PORT];
         let far = SocketAddr::from(([192, 0, 2, 9], 5555));
-        tcp.accept(&mut cx, &home, socket, SocketAddr::from((ADDRESS, port)), far);
+        let ends = Ends { near: SocketAddr::from((ADDRESS, port)), far };
+        tcp.accept(&mut cx, &home, &publication(1, port), socket, ends);
     }
 
     /// The port's flows leave the worker, and come back to it.
@@ -273,10 +281,18 @@ impl Lab {
         user.take(PORT, None, Out::by_hand(&*view, 0, &mut space, now), now);
     }
 
+    /// Control publishes port `port` of the container, in a way for each of `ids`, and in no other.
+    pub(super) fn publish(&mut self, ids: &[u64], port: u16) {
+        let now = self.now();
+        let published = ids.iter().map(|id| publication(*id, port)).collect();
+        self.view = Arc::new(view(Some(self.tx.clone()), MTU, published));
+        assert!(self.worker.adopt(self.view.clone(), &Changed::Ports([PORT].into()), now).is_empty());
+    }
+
     /// Control withdraws the port.
     pub(super) fn withdraw(&mut self) {
         let now = self.now();
-        self.view = Arc::new(view(None, MTU));
+        self.view = Arc::new(view(None, MTU, Published::default()));
         for slot in self.worker.adopt(self.view.clone(), &Changed::Ports([PORT].into()), now) {
             self.worker.drop_port(slot);
         }

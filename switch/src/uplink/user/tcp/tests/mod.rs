@@ -258,6 +258,20 @@ fn a_client_of_a_published_port_is_served_by_the_container() {
 }
 
 #[test]
+fn clients_of_what_is_not_published_any_more_end_though_another_leads_to_the_same_port() {
+    let mut lab = Lab::new(0);
+    let socket = lab.listen(80);
+    let (near, mut far) = UnixStream::pair().unwrap();
+    lab.accept(near.into(), 80);
+    lab.run("connected", |lab| lab.socket(socket).may_send());
+    lab.publish(&[1, 2], 80);
+    assert_eq!(lab.flows(), 1);
+    lab.publish(&[2], 80);
+    assert_eq!(lab.flows(), 0);
+    assert!(!matches!(far.read(&mut [0; 8]), Ok(1..)));
+}
+
+#[test]
 fn a_container_that_refuses_a_call_closes_the_client() {
     let mut lab = Lab::new(0);
     let (near, mut far) = UnixStream::pair().unwrap();
