@@ -31,11 +31,13 @@ as_root_and_user! {
     fn a_client_from_afar_reaches_a_published_udp_port_and_is_seen_as_itself(who: Who) {
         let internet = Internet::new(who);
         let switch = internet.switch(&["--icc", "false"]);
+        switch.ok(&["network", "create", "inner", "--uplink", "none"]);
         let web = Container::with(&switch, "web", &["-p", "8080:80/udp"]);
-        let mut seen = serve(&web, "peer-udp");
+        let inner = Container::with(&switch, "inner", &["--network", "inner", "-p", "8081:80/udp"]);
+        let (mut seen, _inner) = (serve(&web, "peer-udp"), serve(&inner, "echo-udp"));
         for (host, far) in internet.host_addresses().into_iter().zip(internet.addresses()) {
-            for bytes in ["1", "1472", "9000"] {
-                assert_eq!(Probe::ask(internet.far(), "ask-udp", host, OUTSIDE, &[bytes]), "answered", "{bytes}");
+            for (port, bytes) in [OUTSIDE, 8081].into_iter().flat_map(|port| ["1", "1472", "9000"].map(|bytes| (port, bytes))) {
+                assert_eq!(Probe::ask(internet.far(), "ask-udp", host, port, &[bytes]), "answered", "{port}: {bytes}");
             }
             seen.wait_for_line(&format!("peer {far}"), SOON);
         }
@@ -55,7 +57,9 @@ as_root_and_user! {
         for (loopback, gateway) in [("127.0.0.1", "gateway"), ("::1", "gateway6")] {
             let loopback: IpAddr = loopback.parse().expect("an address");
             let seen = format!("peer {}", network[gateway].as_str().expect("it has one"));
-            assert_eq!(Probe::ask(internet.host(), "ask-udp", loopback, OUTSIDE, &["1"]), "answered");
+            for bytes in ["1", "1473", "9000"] {
+                assert_eq!(Probe::ask(internet.host(), "ask-udp", loopback, OUTSIDE, &[bytes]), "answered", "{bytes}");
+            }
             udp.wait_for_line(&seen, SOON);
             Probe::ask(internet.host(), "read", loopback, OUTSIDE, &[]);
             tcp.wait_for_line(&seen, SOON);
@@ -93,7 +97,10 @@ as_root_and_user! {
             let gateways = ["gateway", "gateway6"].map(|name| shown[name].as_str().expect("it has one").parse().expect("an address"));
             let hosts = if by_address { internet.host_addresses().to_vec() } else { vec![] };
             for address in gateways.into_iter().chain(hosts) {
-                assert_eq!(Probe::ask(container, "ask-udp", address, OUTSIDE, &["1"]), "answered", "{network}: {address}");
+                for bytes in ["1", "9000"] {
+                    let said = Probe::ask(container, "ask-udp", address, OUTSIDE, &[bytes]);
+                    assert_eq!(said, "answered", "{network}: {address}, {bytes} bytes");
+                }
                 assert!(Probe::dials(container, address, OUTSIDE), "{network}: {address}");
             }
             let said = Probe::ask(container, "ask-udp", gateways[0], 8081, &["1"]);

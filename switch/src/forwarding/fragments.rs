@@ -1,10 +1,11 @@
-//! First fragments that a rule let pass, so that the later ones may follow.
+//! First fragments that a rule let pass, or that published ports sent back, so that the later ones may follow.
 //!
 //! A later fragment says nothing but its datagram: source, destination, protocol and identification. It passes while an
 //! entry for that, made by an allowed first fragment between the same two ports, lives: [`LIFETIME`], as long as a
 //! receiver waits for the rest. One that comes before its first is dropped; the sender's stack sends them in order. An
 //! entry counts under the policy generation that made it only: a rule change costs at most the datagrams
-//! in flight, and nothing denied slips through.
+//! in flight, and nothing denied slips through. Fragments of published ports are noted as from a port to itself
+//! ([`super::to_gateway`]).
 //!
 //! Limits: [`CAPACITY`] datagrams per network. Thread-safety: that of [`Expiring`].
 

@@ -16,7 +16,7 @@ use super::policy::Policy;
 use super::ports::Ports;
 use super::{
     Decision, DropReason, Instant, Limiter, NetworkSettings, NetworkSpec, PortId, PortIndex, PortSpec, Ranges, Rule,
-    Scratch, Tables,
+    Scratch, Tables, Uplink,
 };
 use crate::frame::{Frame, Gso, Mac, Offload, Payload};
 
@@ -91,6 +91,9 @@ impl Network {
             assert!(self.macs.give(port.mac.to_u64(), Holder::Port(at)), "a MAC is assigned once in a network");
         }
         self.leases.give(port, Holder::Port(at));
+        if !port.published.is_empty() && self.settings.uplink != Uplink::User {
+            self.tables.fragments.prepare();
+        }
         if port.is_opaque() {
             self.tables.fdb.prepare();
             let nth = self.opaque.partition_point(|other| *other < at);
@@ -220,7 +223,7 @@ impl Network {
         }
         match self.macs.lookup(frame.dst.to_u64()) {
             Some(Holder::Port(to)) => self.unicast(arrival, to),
-            Some(Holder::Gateway) => self.to_gateway(port, frame, scratch),
+            Some(Holder::Gateway) => self.to_gateway(port, frame, now, scratch),
             None => match self.learned(frame.dst, now) {
                 Some(to) => self.unicast(arrival, to),
                 None => self.unknown(arrival, limiter, scratch),

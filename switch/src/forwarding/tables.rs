@@ -12,7 +12,7 @@ pub struct Tables {
     pub fdb: Fdb,
     /// Flows that a rule opened.
     pub(super) flows: Flows,
-    /// First fragments that a rule let pass.
+    /// First fragments that a rule let pass, or that published ports sent back.
     pub(super) fragments: Fragments,
     /// Link-local addresses claimed first-come.
     pub(super) claims: Claims,

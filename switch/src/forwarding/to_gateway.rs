@@ -2,7 +2,8 @@
 //! listen there, and what is for elsewhere goes the uplink's way.
 //!
 //! The gateway is no way around icc: a packet to its MAC that carries another container's address is dropped like one for
-//! anywhere else that no uplink takes. What a published port sends back goes the way its client came, whatever the uplink.
+//! anywhere else that no uplink takes. What a published port sends back goes the way its client came, whatever the uplink:
+//! where that differs from the uplink's, its first fragments are remembered, for the later ones do not say their port.
 //! ARP and neighbour requests were answered before ([`super::neighbour`]). Pure;
 //! called by the worker that owns the sender's port.
 
@@ -11,11 +12,15 @@ use std::net::{IpAddr, Ipv6Addr};
 use super::guard::{DHCP_SERVER, DHCP6_SERVER};
 use super::neighbour::ARP_REQUEST;
 use super::neighbour_message::SOLICITATION;
-use super::{Decision, DropReason, Network, PortSpec, RulePort, Scratch, Uplink, answer};
+use super::{Decision, DropReason, Instant, Network, PortSpec, RulePort, Scratch, Uplink, answer};
 use crate::frame::{Fragment, Frame, Layer4, Packet, Payload};
 
 /// RFC 2236: a membership report has protocol 2.
 const IGMP: u8 = 2;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+/// The generation of published ports' fragments: rules do not govern them.
+const UNRULED: u64 = 0;
 
 impl Network {
     /// A frame to the gateway's own MAC.
@@ -23,6 +28,7 @@ impl Network {
         &self,
         from: &PortSpec,
         frame: &Frame<'_>,
+        now: Instant,
         scratch: &mut Scratch,
     ) -> Result<Decision, DropReason> {
         let packet = match &frame.payload {
@@ -34,7 +40,7 @@ impl Network {
         match packet.l4 {
             Layer4::Icmp6 { kind: SOLICITATION, .. } => Err(DropReason::Unanswered),
             Layer4::Icmp6 { kind: 133..=137, .. } => Err(DropReason::NoService),
-            _ if !self.leases.is_gateway(packet.dst) => self.outwards(from, packet),
+            _ if !self.leases.is_gateway(packet.dst) => self.outwards(from, packet, now),
             _ if self.is_host(packet.dst) && matches!(self.settings.uplink, Uplink::Host(_)) => self.to_host_port(from),
             // In the host's name too, where it is reached by sockets: whoever answers this is on it.
             _ if is_answerable_echo(packet) => {
@@ -43,22 +49,46 @@ impl Network {
             }
             _ if self.is_host(packet.dst) => Ok(Decision::Local),
             Layer4::Tcp { .. } | Layer4::Udp { .. } => Ok(Decision::Local),
+            // The rest of such a packet, which is put together before it is looked at.
+            _ if matches!(packet.fragment, Fragment::Later { .. }) && matches!(packet.protocol, TCP | UDP) => {
+                Ok(Decision::Local)
+            }
             _ => Err(DropReason::NoService),
         }
     }
 
     /// For elsewhere.
-    fn outwards(&self, from: &PortSpec, packet: &Packet<'_>) -> Result<Decision, DropReason> {
+    fn outwards(&self, from: &PortSpec, packet: &Packet<'_>, now: Instant) -> Result<Decision, DropReason> {
         if self.is_inside(packet.dst) {
             return Err(DropReason::NoUplink);
         }
         match self.settings.uplink {
             Uplink::User => Ok(Decision::Local),
-            _ if is_from_published(from, packet) => Ok(Decision::Local),
+            _ if self.is_from_published(from, packet, now) => Ok(Decision::Local),
             Uplink::Host(_) if self.ours.contains(packet.dst) => Err(DropReason::NoUplink),
             Uplink::Host(_) => self.to_host_port(from),
             Uplink::None => Err(DropReason::NoUplink),
         }
+    }
+
+    /// Whether a packet comes from a port that is published, or is a later fragment of one that does.
+    fn is_from_published(&self, from: &PortSpec, packet: &Packet<'_>, now: Instant) -> bool {
+        if from.published.is_empty() {
+            return false;
+        }
+        // The table is icc's too, where no datagram goes from a port to itself.
+        let (fragments, id) = (&self.tables.fragments, from.id);
+        let source = match (packet.fragment, &packet.l4) {
+            (Fragment::Later { id: datagram }, _) => return fragments.follows(id, id, packet, datagram, UNRULED, now),
+            (_, &Layer4::Tcp { src_port, .. }) => RulePort::Tcp(src_port),
+            (_, &Layer4::Udp { src_port, .. }) => RulePort::Udp(src_port),
+            _ => return false,
+        };
+        let is_published = from.published.contains(&source);
+        if let (true, Fragment::First { id: datagram }) = (is_published, packet.fragment) {
+            fragments.note(id, id, packet, datagram, UNRULED, now);
+        }
+        is_published
     }
 
     fn is_inside(&self, address: IpAddr) -> bool {
@@ -89,16 +119,6 @@ impl Network {
 /// ff02::2 (RFC 4291 2.7.1) and ff02::16 (RFC 3810 12).
 fn is_routers_group(address: Ipv6Addr) -> bool {
     matches!(address.segments(), [0xff02, 0, 0, 0, 0, 0, 0, 0x2 | 0x16])
-}
-
-/// Whether a packet comes from a port that is published.
-fn is_from_published(from: &PortSpec, packet: &Packet<'_>) -> bool {
-    let source = match packet.l4 {
-        Layer4::Tcp { src_port, .. } => RulePort::Tcp(src_port),
-        Layer4::Udp { src_port, .. } => RulePort::Udp(src_port),
-        _ => return false,
-    };
-    from.published.contains(&source)
 }
 
 /// A whole echo request from an address that can be answered. One in fragments is not put together for a ping.

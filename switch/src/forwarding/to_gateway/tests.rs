@@ -112,6 +112,52 @@ fn what_a_published_port_sends_goes_back_by_the_switch_under_every_uplink() {
     }
 }
 
+/// A later fragment of a datagram of A.
+fn later(dst: Ipv4Addr, protocol: u8) -> Vec<u8> {
+    ip4_at(A_MAC, GATEWAY_MAC, A4, dst, protocol, 185, &[0; 24])
+}
+
+/// The first fragment of one, from UDP port `src_port`.
+fn first(dst: Ipv4Addr, src_port: u16) -> Vec<u8> {
+    let body = udp(A4.into(), dst.into(), src_port, 9, &[0; 1480]);
+    ip4_at(A_MAC, GATEWAY_MAC, A4, dst, 17, 0x2000, &body[..1480])
+}
+
+#[test]
+fn all_fragments_of_what_is_for_the_gateways_services_are_theirs() {
+    for uplink in [Uplink::None, Uplink::User, Uplink::Host(id(C))] {
+        let mut lan = Lan::new(with(spec(), |s| s.uplink = uplink));
+        assert_eq!(lan.send(A, &first(GATEWAY4, 80)), Decision::Local);
+        assert_eq!(lan.send(A, &later(GATEWAY4, 17)), Decision::Local);
+        assert_eq!(lan.send(A, &later(GATEWAY4, 6)), Decision::Local);
+        let later6 = [&*fragment_header(17, 185, false, 7), &[0; 24]].concat();
+        assert_eq!(lan.send(A, &ip6(A_MAC, GATEWAY_MAC, A6, GATEWAY6, 44, &later6)), Decision::Local);
+        for protocol in [1, 47] {
+            assert_eq!(lan.send(A, &later(GATEWAY4, protocol)), drop(DropReason::NoService), "{protocol}");
+        }
+    }
+}
+
+#[test]
+fn later_fragments_go_where_the_first_one_of_a_published_port_went() {
+    for uplink in [Uplink::None, Uplink::Host(id(B))] {
+        let mut spec = with(spec(), |s| s.uplink = uplink);
+        spec.ports[A.get()].published = [RulePort::Udp(80)].into();
+        let other = if uplink == Uplink::None { drop(DropReason::NoUplink) } else { Decision::Unicast(B) };
+        let mut lan = Lan::new(spec.clone());
+        assert_eq!(lan.send(A, &later(FAR4, 17)), other, "before the first");
+        assert_eq!(lan.send(A, &first(FAR4, 80)), Decision::Local);
+        assert_eq!(lan.send(A, &later(FAR4, 17)), Decision::Local);
+        assert_eq!(lan.send(A, &later(FAR4, 47)), other, "another protocol");
+        assert_eq!(lan.send(A, &later(Ipv4Addr::new(192, 0, 2, 9), 17)), other, "to somebody else");
+        lan.wait(30);
+        assert_eq!(lan.send(A, &later(FAR4, 17)), other, "its receiver has given it up");
+        let mut lan = Lan::new(spec);
+        assert_eq!(lan.send(A, &first(FAR4, 81)), other);
+        assert_eq!(lan.send(A, &later(FAR4, 17)), other, "of another port");
+    }
+}
+
 #[test]
 fn the_gateway_is_no_way_around_icc() {
     let user = with(spec(), |s| s.uplink = Uplink::User);
