@@ -179,6 +179,29 @@ as_root_and_user! {
 }
 
 as_root_and_user! {
+    fn the_host_is_not_reached_at_an_address_of_which_the_switch_has_not_heard_yet(who: Who) {
+        let internet = Internet::new(who);
+        let host = internet.host();
+        let _echo = Probe::echo(host, "::".parse().expect("an address"), ECHO);
+        let mut udp = host.spawn(&["tapswitch-probe", "peer-udp", &format!("[::]:{ECHO}")]);
+        udp.wait_for_line("ready", Duration::from_secs(10));
+        let switch = internet.switch(&[]);
+        let web = Container::new(&switch, "web");
+        // While routes keep changing they are read again every 5 s only.
+        let _changes = host.spawn(&["sh", "-c", "while sleep 0.05; do ip route replace 192.0.2.128/25 dev wan; ip route del 192.0.2.128/25; done"]);
+        // The host reaches none of these from the address itself.
+        host.ok(&["sh", "-ec", "ip address add 198.51.100.3/24 dev wan
+            ip route add local 192.0.2.0/25 dev lo src 198.51.100.2; ip route add local 2001:db8:77::/64 dev lo"]);
+        for target in ["198.51.100.3", "192.0.2.9", "2001:db8:77::9"].map(|text| text.parse().expect("an address")) {
+            assert!(!Probe::dials(&web, target, ECHO), "TCP reached {target}");
+            assert_ne!(Probe::ask(&web, "ask-udp", target, ECHO, &["10"]), "answered", "{target}");
+            assert!(!web.reaches(target), "a ping reached {target}");
+        }
+        assert_eq!(udp.lines(), ["ready"], "it heard of nobody");
+    }
+}
+
+as_root_and_user! {
     fn with_host_access_the_host_is_reached_by_name_and_address(who: Who) {
         let internet = Internet::new(who);
         let host = internet.host();

@@ -12,8 +12,8 @@
 //! The kernel takes 0.0.0.0 and :: for the host, and ::ffff:a.b.c.d for a.b.c.d; none of them belongs in a packet (RFC 1122
 //! 3.2.1.3, RFC 4291 2.5, RFC 4942 2.2), so no host access opens them.
 //!
-//! What is the host's is followed by netlink, and an address that it got a moment ago is not in here yet. So the socket that
-//! was connected has the last word ([`is_host_itself`]): to reach itself the kernel uses the destination as the source.
+//! What is the host's is followed by netlink, and an address that it got a moment ago is not in here yet. So the kernel has
+//! the last word, about each socket that was connected ([`Plan::confirm`](super::Plan::confirm)).
 //!
 //! Immutable once made; any thread may read it. Look-ups are binary searches in as many ranges as the host has addresses,
 //! which are far fewer than its routes.
@@ -74,11 +74,6 @@ impl Refused {
     pub(super) fn is_host(&self, to: IpAddr) -> bool {
         !to.is_loopback() && !leads_nowhere(to) && self.host.local.contains(to)
     }
-}
-
-/// Whether a connected socket of ours, at `near`, reached this host at `far`.
-pub fn is_host_itself(near: IpAddr, far: IpAddr) -> bool {
-    near == far || near.is_loopback()
 }
 
 /// RFC 6052 2.1: the IPv4 address that a translator sends to.

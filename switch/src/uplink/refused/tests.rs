@@ -91,15 +91,6 @@ fn a_host_of_which_nothing_is_known_is_still_not_reached_by_its_usual_names() {
     }
 }
 
-#[test]
-fn a_socket_that_reached_this_host_shows_it() {
-    let itself = |near: &str, far: &str| is_host_itself(near.parse().unwrap(), far.parse().unwrap());
-    assert!(itself("192.168.1.5", "192.168.1.5"));
-    assert!(itself("127.0.0.1", "127.0.0.5"));
-    assert!(itself("::1", "::1"));
-    assert!(!itself("192.168.1.5", "8.8.8.8"));
-}
-
 proptest! {
     #[test]
     fn no_ipv4_address_is_reached_by_an_ipv6_form_that_is_refused_as_it_is(v4: u32, host_access: bool) {

@@ -136,7 +136,7 @@ pub(crate) fn destination(
     })
 }
 
-/// Whether a packet may go by the socket that was made for it, which sends from `near`; its sender is told where it may not.
+/// Whether a packet may go by the socket that was made for it; its sender is told where it may not.
 ///
 /// # Errors
 /// As [`Plan::confirm`](crate::uplink::Plan::confirm).
@@ -144,10 +144,9 @@ pub(crate) fn confirm(
     cx: &mut Cx<'_>,
     incoming: &Incoming<'_>,
     transport: Option<Transport>,
-    near: IpAddr,
     far: SocketAddr,
 ) -> Result<(), DropReason> {
-    let confirmed = cx.plan().confirm(incoming.home.place.network, transport, near, far);
+    let confirmed = cx.confirm(incoming.home.place.network, transport, far);
     confirmed.inspect_err(|_| send(cx, &incoming.home, incoming.ip(), Unreachable::Prohibited))
 }
 

@@ -19,6 +19,7 @@ mod names;
 mod publication;
 mod quote;
 mod ready;
+mod routes;
 mod socket;
 mod table;
 pub(crate) mod tcp;
@@ -30,7 +31,7 @@ use std::sync::Arc;
 
 use mio::{Registry, Token, Waker};
 
-use super::plan::{Plan, View};
+use super::plan::{Plan, Transport, View};
 use crate::engine::{Activity, Arrival, Changed, Forward, LOCAL_TOKENS, Local, Out, Place, Ready};
 use crate::forwarding::{DropReason, Instant, PortId};
 use crate::frame::{Fragment, Frame, Layer4, Mac, Offload, Packet, Payload};
@@ -92,6 +93,7 @@ pub(crate) struct Cx<'a> {
     pub names: &'a Link,
     pub errors: &'a mut errors::Budget,
     pub idents: &'a mut datagram::Idents,
+    pub routes: &'a mut routes::Routes,
     pub now: Instant,
 }
 
@@ -99,6 +101,19 @@ impl<'a> Cx<'a> {
     /// What is published.
     pub(crate) fn plan(&self) -> &'a Plan {
         self.out.forward().plan()
+    }
+
+    /// As [`Plan::confirm`], of a socket that is connected to `far`.
+    ///
+    /// # Errors
+    /// What that says.
+    pub(crate) fn confirm(
+        &mut self,
+        network: u32,
+        transport: Option<Transport>,
+        far: SocketAddr,
+    ) -> Result<(), DropReason> {
+        self.plan().confirm(network, transport, far, || self.routes.leave(far.ip()))
     }
 }
 
@@ -139,6 +154,7 @@ pub struct User {
     names: Link,
     errors: errors::Budget,
     idents: datagram::Idents,
+    routes: routes::Routes,
     fragments: fragments::Fragments,
     /// A datagram that came in fragments.
     whole: Vec<u8>,
@@ -167,6 +183,7 @@ impl User {
             names,
             errors: Default::default(),
             idents: Default::default(),
+            routes: Default::default(),
             fragments: Default::default(),
             whole: Vec::new(),
             tcp: tcp::Tcp::new(),
@@ -229,8 +246,8 @@ impl User {
         now: Instant,
     ) -> (&'a mut tcp::Tcp, &'a mut udp::Udp, &'a mut icmp::Icmp, Cx<'a>) {
         let registry = self.registry.as_ref().expect("a worker starts before its first frame");
-        let (errors, idents) = (&mut self.errors, &mut self.idents);
-        let cx = Cx { out, registry, homes: &self.homes, names: &self.names, errors, idents, now };
+        let (errors, idents, routes) = (&mut self.errors, &mut self.idents, &mut self.routes);
+        let cx = Cx { out, registry, homes: &self.homes, names: &self.names, errors, idents, routes, now };
         (&mut self.tcp, &mut self.udp, &mut self.icmp, cx)
     }
 }
@@ -247,6 +264,7 @@ impl Local<View> for User {
 
     fn start(&mut self, registry: Registry, waker: Arc<Waker>) {
         self.registry = Some(registry);
+        self.routes = routes::Routes::open();
         self.names.start(waker);
     }
 

@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use nix::libc::{self, c_int};
 use nix::sys::socket::{
     AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6,
-    SockaddrStorage, connect, getsockname, getsockopt, recvmsg, send, setsockopt, socket, sockopt,
+    SockaddrStorage, connect, getsockopt, recvmsg, send, setsockopt, socket, sockopt,
 };
 
 use super::errors::Message;
@@ -121,11 +121,6 @@ impl Socket {
         socket.set_whole(true)?;
         connect(socket.fd.as_raw_fd(), &SockaddrStorage::from(far))?;
         Ok(socket)
-    }
-
-    /// The address that it sends from; none where the kernel does not say.
-    pub(crate) fn near(&self) -> Option<IpAddr> {
-        near_of(&self.fd)
     }
 
     /// To be waited for.
@@ -305,13 +300,6 @@ fn told(error: &libc::sock_extended_err, origin: u8, by: Option<IpAddr>) -> Opti
     let rest = if is_too_big { error.ee_info } else { 0 };
     let message = Message { kind: error.ee_type, code: error.ee_code, rest };
     by.filter(|_| is_theirs).map(|by| (by, message))
-}
-
-/// A socket's own address.
-pub(super) fn near_of(socket: &OwnedFd) -> Option<IpAddr> {
-    let address = getsockname::<SockaddrStorage>(socket.as_raw_fd()).ok()?;
-    let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-    v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
 }
 
 #[cfg(test)]

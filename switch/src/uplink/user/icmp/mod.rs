@@ -146,7 +146,7 @@ impl Icmp {
             }
             Err(errno) => return Err(errors::refuse(cx, incoming, errno, None)),
         };
-        errors::confirm(cx, incoming, None, socket.near().unwrap_or(far), SocketAddr::new(far, 0))?;
+        errors::confirm(cx, incoming, None, SocketAddr::new(far, 0))?;
         let flow = Flow { socket, far, pending: Pending::default() };
         let index = self.flows.insert(key, flow, IDLE, cx.now);
         self.watch(cx.registry, index);

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::mem::size_of;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -16,8 +16,6 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, Shutdown, SockFlag, SockProtocol, SockType, SockaddrStorage, connect, getpeername,
     getsockopt, recv, send, setsockopt, shutdown, socket, sockopt,
 };
-
-use super::super::socket::near_of;
 
 /// Bytes kept here at most for a socket that cannot be peeked at an offset: as the window of a container.
 const MAX_HELD: usize = 1 << 20;
@@ -59,11 +57,6 @@ impl FarSocket {
     /// A connected socket, which does not block.
     pub(super) fn of(fd: OwnedFd) -> Self {
         FarSocket { fd, kept: Kept::Here(VecDeque::new()) }
-    }
-
-    /// Its own address, which it has as soon as it connects; none where the kernel does not say.
-    pub(super) fn near(&self) -> Option<IpAddr> {
-        near_of(&self.fd)
     }
 
     /// Whether the connection is there.

@@ -146,7 +146,7 @@ impl Udp {
             }
             Err(errno) => return Err(errors::refuse(cx, incoming, errno, None)),
         };
-        errors::confirm(cx, incoming, Some(Transport::Udp), socket.near().unwrap_or(far.ip()), far)?;
+        errors::confirm(cx, incoming, Some(Transport::Udp), far)?;
         let flow = Flow::new(Way::Own { socket, far });
         let timeout = flow.timeout(key.ends.far);
         let index = self.flows.insert(key, flow, timeout, cx.now);

@@ -133,7 +133,7 @@ impl Tcp {
 ///
 /// # Errors
 /// Why it must not go there.
-fn reach(cx: &Cx<'_>, home: &Home, far: SocketAddr) -> Result<io::Result<FarSocket>, DropReason> {
+fn reach(cx: &mut Cx<'_>, home: &Home, far: SocketAddr) -> Result<io::Result<FarSocket>, DropReason> {
     let network = home.place.network;
     match cx.plan().destination(network, Some(Transport::Tcp), far)? {
         Destination::Far(to) => {
@@ -141,7 +141,7 @@ fn reach(cx: &Cx<'_>, home: &Home, far: SocketAddr) -> Result<io::Result<FarSock
                 Ok(socket) => socket,
                 Err(error) => return Ok(Err(error)),
             };
-            cx.plan().confirm(network, Some(Transport::Tcp), socket.near().unwrap_or(to.ip()), to)?;
+            cx.confirm(network, Some(Transport::Tcp), to)?;
             Ok(Ok(socket))
         }
         Destination::Names => {
