@@ -144,7 +144,7 @@ impl Shared {
         };
         let told = match self.upstream.known(&key, Instant::now()) {
             Some(known) => Some(known),
-            None => self.upstream.ask(key).await,
+            None => self.upstream.ask(asker.port, key).await,
         };
         match told {
             Some(told) => answer::relayed(question, told),

@@ -5,12 +5,12 @@
 //! not asked first again until that one fails: as systemd-resolved does. What does not fit a datagram is asked again over
 //! TCP; a server that does not know EDNS is asked again without.
 //!
-//! Limits: [`MAX_ASKING`] questions at a time; an answer is there within [`WITHIN`] or not at all.
+//! Limits: [`MAX_ASKING`] questions at a time, of which one asker never has more than are left for the others; an answer is
+//! there within [`WITHIN`] or not at all.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -18,16 +18,16 @@ use hickory_proto::op::{Edns, Message, ResponseCode};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::answer::UDP_PAYLOAD;
 use super::cache::{Cache, Question};
 use super::resolv_conf::Resolvers;
+use crate::forwarding::PortId;
 
 /// Most questions that are asked at a time: each holds a descriptor, and a process has some thousand, of which ports need most.
 const MAX_ASKING: usize = 256;
-/// How long one server has for a datagram's answer.
+/// How long one server has for an answer, by each protocol.
 const TRY: Duration = Duration::from_millis(1500);
 /// How often a question is sent at most, over all servers.
 const TRIES: usize = 3;
@@ -41,7 +41,7 @@ const MAX_DATAGRAM: usize = 4096;
 pub(super) struct Upstream {
     resolvers: Mutex<Resolvers>,
     cache: Mutex<Cache>,
-    asking: Arc<Semaphore>,
+    asking: Asking,
     /// The number of the server that is asked first.
     first: AtomicUsize,
 }
@@ -51,7 +51,7 @@ impl Upstream {
         Upstream {
             resolvers: Mutex::new(resolvers),
             cache: Mutex::default(),
-            asking: Arc::new(Semaphore::new(MAX_ASKING)),
+            asking: Asking::default(),
             first: AtomicUsize::new(0),
         }
     }
@@ -74,9 +74,9 @@ impl Upstream {
         servers.to_vec()
     }
 
-    /// Asks the resolvers. `None` when too much is asked already, or nobody answered.
-    pub(super) async fn ask(&self, question: Question) -> Option<Message> {
-        let _place = self.asking.try_acquire().ok()?;
+    /// Asks the resolvers on behalf of `asker`. `None` when too much is asked already, or nobody answered.
+    pub(super) async fn ask(&self, asker: PortId, question: Question) -> Option<Message> {
+        let _place = self.asking.place(asker)?;
         let servers = self.servers(Instant::now());
         let told = timeout(WITHIN, self.ask_in_turn(&servers, &question)).await.ok()??;
         self.cache.lock().keep(question, &told, Instant::now());
@@ -111,6 +111,42 @@ impl Upstream {
     }
 }
 
+/// How many questions each asker has under way.
+#[derive(Debug, Default)]
+struct Asking(Mutex<BTreeMap<PortId, usize>>);
+
+/// A question's place among them, until it is dropped.
+#[derive(Debug)]
+struct Place<'a> {
+    asking: &'a Asking,
+    asker: PortId,
+}
+
+impl Asking {
+    /// Who has as many places as are free gets no more. So of any number of askers who take what they get, as somebody's domain
+    /// stays silent, each has in the end as many as they all leave free.
+    fn place(&self, asker: PortId) -> Option<Place<'_>> {
+        let mut places = self.0.lock();
+        let free = MAX_ASKING - places.values().sum::<usize>();
+        let mine = places.get(&asker).copied().unwrap_or(0);
+        if mine >= free {
+            return None;
+        }
+        places.insert(asker, mine + 1);
+        Some(Place { asking: self, asker })
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut places = self.asking.0.lock();
+        match places.get_mut(&self.asker) {
+            Some(mine) if *mine > 1 => *mine -= 1,
+            _ => drop(places.remove(&self.asker)),
+        }
+    }
+}
+
 /// What another server may know better.
 fn is_failure(code: ResponseCode) -> bool {
     matches!(code, ResponseCode::ServFail | ResponseCode::Refused | ResponseCode::NotImp | ResponseCode::FormErr)
@@ -119,8 +155,8 @@ fn is_failure(code: ResponseCode) -> bool {
 async fn ask_one(server: SocketAddr, question: &Question, edns: bool) -> io::Result<Message> {
     let asked = message(question, edns);
     let bytes = asked.to_vec().map_err(io::Error::other)?;
-    let told = timeout(TRY, ask_udp(server, &asked, &bytes)).await.map_err(|_| io::ErrorKind::TimedOut)??;
-    if told.truncation { ask_tcp(server, &asked, &bytes).await } else { Ok(told) }
+    let told = timeout(TRY, ask_udp(server, &asked, &bytes)).await??;
+    if told.truncation { timeout(TRY, ask_tcp(server, &asked, &bytes)).await? } else { Ok(told) }
 }
 
 fn message(question: &Question, edns: bool) -> Message {

@@ -36,6 +36,12 @@ fn failing(asked: &Message) -> Option<Message> {
     Some(code(asked, ResponseCode::ServFail))
 }
 
+fn cut(asked: &Message) -> Option<Message> {
+    let mut told = code(asked, ResponseCode::NoError);
+    told.metadata.truncation = true;
+    Some(told)
+}
+
 /// The resolvers 127.0.0.1, 127.0.0.2, … that play so, and a resolv.conf that names them.
 struct Fakes {
     port: u16,
@@ -94,7 +100,7 @@ fn question(name: &str) -> Question {
 
 fn ask(upstream: &Upstream, name: &str) -> Option<Message> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(upstream.ask(question(name)))
+    runtime.block_on(upstream.ask(PortId(1), question(name)))
 }
 
 #[test]
@@ -153,11 +159,6 @@ fn an_answer_to_another_question_is_not_believed() {
 
 #[test]
 fn a_truncated_answer_is_asked_for_over_tcp() {
-    fn cut(asked: &Message) -> Option<Message> {
-        let mut told = code(asked, ResponseCode::NoError);
-        told.metadata.truncation = true;
-        Some(told)
-    }
     let fakes = Fakes::new(&[cut]);
     let listener = TcpListener::bind(("127.0.0.1", fakes.port)).unwrap();
     thread::spawn(move || {
@@ -174,6 +175,14 @@ fn a_truncated_answer_is_asked_for_over_tcp() {
         stream.write_all(&told).unwrap();
     });
     assert_eq!(ask(&fakes.upstream(), "a.example.").unwrap().answers.len(), 201);
+}
+
+#[test]
+fn the_next_server_is_asked_when_one_is_silent_over_tcp() {
+    let fakes = Fakes::new(&[cut, good]);
+    // The kernel takes the connection, and nobody serves it.
+    let _silent = TcpListener::bind(("127.0.0.1", fakes.port)).unwrap();
+    assert_eq!(ask(&fakes.upstream(), "a.example.").unwrap().answers.len(), 1);
 }
 
 #[test]
@@ -198,10 +207,42 @@ fn what_the_servers_told_is_forgotten_when_they_change() {
     assert_eq!(upstream.known(&question("a.example."), Instant::now() + Duration::from_secs(2)), None);
 }
 
+/// All places that this asker gets.
+fn places(upstream: &Upstream, asker: u32) -> Vec<Place<'_>> {
+    std::iter::from_fn(|| upstream.asking.place(PortId(asker))).collect()
+}
+
 #[test]
-fn more_than_the_limit_is_not_asked() {
+fn whoever_takes_all_places_he_gets_leaves_others_some() {
     let fakes = Fakes::new(&[good]);
     let upstream = fakes.upstream();
-    let _all = upstream.asking.clone().try_acquire_many_owned(u32::try_from(MAX_ASKING).unwrap()).unwrap();
+    let hostile = [places(&upstream, 7), places(&upstream, 8)];
+    assert_eq!(hostile.each_ref().map(Vec::len), [MAX_ASKING / 2, MAX_ASKING / 4]);
+    assert!(ask(&upstream, "a.example.").is_some());
+    drop(hostile);
+    assert_eq!(places(&upstream, 9).len(), MAX_ASKING / 2, "places come back");
+}
+
+#[test]
+fn askers_who_take_all_they_get_come_to_equal_shares() {
+    let fakes = Fakes::new(&[good]);
+    let upstream = fakes.upstream();
+    let mut first = places(&upstream, 7);
+    let mut second = places(&upstream, 8);
+    // A question of each ends, and both ask as much as they can.
+    for _ in 0..MAX_ASKING {
+        first.pop();
+        second.pop();
+        first.extend(places(&upstream, 7));
+        second.extend(places(&upstream, 8));
+    }
+    let shares = [first.len(), second.len()];
+    assert!(shares.iter().all(|share| share.abs_diff(MAX_ASKING / 3) <= 1), "{shares:?}");
+}
+
+#[test]
+fn more_than_the_limit_is_not_asked() {
+    let upstream = Fakes::new(&[good]).upstream();
+    let _all: Vec<_> = (100..200).map(|asker| places(&upstream, asker)).collect();
     assert_eq!(ask(&upstream, "a.example."), None);
 }
