@@ -9,7 +9,8 @@
 //!    found and `csum_offset` is that protocol's: else the receiver's kernel would overwrite two bytes of the
 //!    sender's choice after the filter looked.
 //! 2. Segmentation only with NEEDS_CSUM, only of the kind that fits the packet: TCPV4, TCPV6, UDP_L4. The ECN bit only with
-//!    TCP. The frame ends with the packet.
+//!    TCP, and TCP not to a group: every receiver discards it (RFC 1122 4.2.3.10), and a frame of tiny segments would be cut
+//!    for each of them. The frame ends with the packet.
 //! 3. Segments of TCP have at least 48 payload bytes, the kernel's own minimum; of UDP at least 1, and there are at most
 //!    128 of them. Headers and one segment fit the MTU.
 //! 4. The length of the headers is recomputed. DATA_VALID and what else the flags say is forgotten without a drop:
@@ -223,9 +224,10 @@ fn gso(
     let size = header.gso_size;
     let payload_len = packet.end - header_len;
     let ecn = header.gso_type & GSO_ECN != 0;
+    let is_tcps = size >= TCP_MIN_SIZE && !frame.dst.is_group();
     let gso = match (header.gso_type & !GSO_ECN, &packet.l4, packet.src.is_ipv6()) {
-        (GSO_TCPV4, Layer4::Tcp { .. }, false) if size >= TCP_MIN_SIZE => Gso::Tcp { size, ecn, ipv6: false },
-        (GSO_TCPV6, Layer4::Tcp { .. }, true) if size >= TCP_MIN_SIZE => Gso::Tcp { size, ecn, ipv6: true },
+        (GSO_TCPV4, Layer4::Tcp { .. }, false) if is_tcps => Gso::Tcp { size, ecn, ipv6: false },
+        (GSO_TCPV6, Layer4::Tcp { .. }, true) if is_tcps => Gso::Tcp { size, ecn, ipv6: true },
         (GSO_UDP_L4, Layer4::Udp { .. }, _) if size >= 1 && !ecn => Gso::Udp { size },
         _ => return Err(BadOffload),
     };

@@ -1,3 +1,4 @@
+use super::super::Mac;
 use super::super::testing::stations::{A, A4, A6, B, B4, B6};
 use super::super::testing::{self, ACK};
 use super::*;
@@ -129,6 +130,21 @@ fn rule_2_the_kind_of_segmentation_is_that_of_the_packet() {
 fn rule_2_segmentation_needs_the_sum() {
     for flags in [0, 2, 4, 0xfe] {
         assert_eq!(check_with(&tcp4(4000), 1000, |h| h.flags = flags), Err(BadOffload));
+    }
+}
+
+#[test]
+fn rule_2_tcp_to_a_group_is_not_segmented() {
+    for group in [Mac::BROADCAST, Mac::new([1, 0, 0x5e, 1, 1, 1]), Mac::new([0x33, 0x33, 0, 0, 0, 1])] {
+        let to_group = |mut frame: Vec<u8>| {
+            frame[..6].copy_from_slice(&group.octets());
+            frame
+        };
+        for tcp in [tcp4(60_000), tcp6(60_000)] {
+            assert!(check_with(&tcp, 48, |_| ()).is_ok());
+            assert_eq!(check_with(&to_group(tcp), 48, |_| ()), Err(BadOffload), "{group}");
+        }
+        assert!(check_with(&to_group(udp4(4000)), 1000, |_| ()).is_ok(), "{group}");
     }
 }
 
