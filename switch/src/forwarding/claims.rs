@@ -1,7 +1,7 @@
 //! Link-local IPv6 addresses beyond the EUI-64 one, claimed first-come.
 //!
 //! A container may form its link-local address otherwise than from its MAC (RFC 7217, privacy, by hand). The first to use
-//! one has it until its port is forgotten, at most [`PER_PORT`] each; a second claimant is refused. Nothing ages: an
+//! one, or to ask whether anybody does (RFC 4862 5.4), has it until its port is forgotten, at most [`PER_PORT`] each; a second claimant is refused. Nothing ages: an
 //! address that fell silent must not become another's.
 //!
 //! Thread-safety: one lock guards both maps. It is read for a frame with such a source, written for the first one only;

@@ -165,6 +165,13 @@ impl Network {
                     return Err(DropReason::SpoofedNa);
                 }
             }
+            // Duplicate detection tells everybody of an address that is not in use yet: it is the asker's from here on, or who heard
+            // of it could claim it by an advertisement. If somebody has it already, the question is for him to answer.
+            Some(NeighbourMessage::Solicitation { from: Ipv6Addr::UNSPECIFIED, target, .. }) => {
+                if port.guard {
+                    self.may_use_link_local(port, target);
+                }
+            }
             // The receiver notes the source link-layer address as it does an advertised one: RFC 4861 7.2.3.
             Some(NeighbourMessage::Solicitation { source_mac: Some(mac), .. }) => {
                 if mac == self.settings.gateway_mac {

@@ -150,6 +150,32 @@ fn at_most_four_link_local_addresses_are_claimed_first_come() {
 }
 
 #[test]
+fn duplicate_detection_claims_a_link_local_address_before_anybody_hears_of_it() {
+    let mut lan = Lan::new(spec());
+    let theft = na(A_MAC, multicast_mac(ALL_NODES), LOCAL, ALL_NODES, LOCAL, false);
+    assert_eq!(lan.send(B, &ns(B_MAC, Ipv6Addr::UNSPECIFIED, LOCAL)), Decision::Flood);
+    assert_eq!(lan.send(A, &theft), drop(DropReason::SpoofedIpv6));
+    assert_eq!(lan.send(A, &na(A_MAC, B_MAC, A6, B6, LOCAL, true)), drop(DropReason::SpoofedNa));
+    assert_eq!(lan.send(B, &udp6(B_MAC, A_MAC, LOCAL, A6, 1, 2, b"")), Decision::Unicast(A));
+    assert_eq!(lan.send(A, &ns(A_MAC, Ipv6Addr::UNSPECIFIED, LOCAL)), Decision::Flood, "for its holder to answer");
+}
+
+#[test]
+fn duplicate_detection_claims_for_the_asker_alone_and_no_more_than_it_may_have() {
+    let mut lan = Lan::new(spec());
+    let address = |n| Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, n);
+    for target in (1..=5).map(address).chain([X6, link_local::eui64(C_MAC)]) {
+        assert_eq!(lan.send(A, &ns(A_MAC, Ipv6Addr::UNSPECIFIED, target)), Decision::Flood, "{target}");
+    }
+    let mut use_of = |from: PortIndex, src| lan.send(from, &udp6(mac_of(from), C_MAC, src, C6, 1, 2, b""));
+    assert_eq!(use_of(B, address(4)), drop(DropReason::SpoofedIpv6));
+    assert_eq!(use_of(B, address(5)), Decision::Unicast(C), "a fifth stayed free");
+    let mut lan = Lan::new(nested(&[A]));
+    lan.send(A, &ns(A_MAC, Ipv6Addr::UNSPECIFIED, LOCAL));
+    assert_eq!(lan.send(B, &udp6(B_MAC, C_MAC, LOCAL, C6, 1, 2, b"")), Decision::Unicast(C), "of no guarded port");
+}
+
+#[test]
 fn the_unspecified_ipv6_source_is_for_duplicate_detection_and_listener_reports() {
     let from = Ipv6Addr::UNSPECIFIED;
     passes(&ns(A_MAC, from, A6));
