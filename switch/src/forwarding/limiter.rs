@@ -72,12 +72,17 @@ impl Limiter {
     /// Takes `bytes` if anything is left; the last taking may overdraw, so that one frame larger than the burst can pass.
     /// The debt is then paid off before anything passes again.
     pub fn take(&mut self, bytes: u64, rate: Rate, now: Instant) -> bool {
-        self.refill(rate, now);
-        let left = self.tokens > 0;
+        let left = self.has_any(rate, now);
         if left {
             self.spend(bytes);
         }
         left
+    }
+
+    /// Whether [`Limiter::take`] would give anything.
+    pub fn has_any(&mut self, rate: Rate, now: Instant) -> bool {
+        self.refill(rate, now);
+        self.tokens > 0
     }
 
     /// Takes `bytes` whether anything is left or not: of what has passed already.

@@ -289,6 +289,10 @@ impl Network {
         }
         scratch.recipients.clear();
         if self.policy.is_open() || self.host == Some(arrival.from) {
+            // Asked before the ports are gone through, so that a flood beyond the budget costs little.
+            if !limiter.has_any(self.settings.flood_rate, arrival.now) {
+                return Err(DropReason::FloodLimit);
+            }
             scratch.recipients.extend(self.ports.iter().map(|(at, _)| at).filter(|&to| to != arrival.from));
         } else {
             let permitted = self.permitted(arrival, scratch);

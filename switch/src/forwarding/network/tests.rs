@@ -145,6 +145,31 @@ fn a_flood_is_charged_copies_times_bytes_to_its_sender_alone() {
 }
 
 #[test]
+fn a_flood_beyond_the_budget_is_dropped_before_anybody_is_looked_for() {
+    let frame = data(A_MAC, Mac::BROADCAST);
+    for mut spec in [spec(), nested(&[B])] {
+        let cost = 2 * frame.len() as u64;
+        spec.settings.flood_rate = Rate { bytes_per_second: cost, burst: cost };
+        let mut lan = Lan::new(spec);
+        assert_eq!(lan.send(A, &frame), Decision::Flood);
+        assert_eq!(lan.send(A, &frame), drop(DropReason::FloodLimit));
+        assert_eq!(lan.recipients(), []);
+        let for_routers = udp4(A_MAC, Mac::BROADCAST, A4, Ipv4Addr::BROADCAST, 68, 67, b"discover");
+        assert_eq!(lan.send(A, &for_routers), drop(DropReason::NoService));
+        lan.wait(1);
+        assert_eq!(lan.send(A, &frame), Decision::Flood);
+        assert_eq!(lan.recipients(), [B, C]);
+    }
+}
+
+#[test]
+fn without_icc_a_forbidden_flood_counts_as_forbidden_beyond_the_budget_too() {
+    let mut spec = isolated(&[]);
+    spec.settings.flood_rate = Rate { bytes_per_second: 0, burst: 0 };
+    assert_eq!(Lan::new(spec).send(A, &data(A_MAC, Mac::BROADCAST)), drop(DropReason::Icc));
+}
+
+#[test]
 fn a_flood_to_be_cut_is_charged_the_headers_of_each_segment() {
     let group = Ipv4Addr::new(239, 1, 1, 1);
     let frame = gso(&udp4(A_MAC, Mac::new([1, 0, 0x5e, 1, 1, 1]), A4, group, 1, 2, &[0; 1000]), 10);
