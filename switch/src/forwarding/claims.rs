@@ -1,8 +1,8 @@
 //! Link-local IPv6 addresses beyond the EUI-64 one, claimed first-come.
 //!
 //! A container may form its link-local address otherwise than from its MAC (RFC 7217, privacy, by hand). The first to use
-//! one, or to ask whether anybody does (RFC 4862 5.4), has it until its port is forgotten, at most [`PER_PORT`] each; a second claimant is refused. Nothing ages: an
-//! address that fell silent must not become another's.
+//! one, or to ask whether anybody does (RFC 4862 5.4), has it until its port is forgotten, at most [`PER_PORT`] each; a second
+//! claimant is refused. Nothing ages: an address that fell silent must not become another's.
 //!
 //! Thread-safety: one lock guards both maps. It is read for a frame with such a source, written for the first one only;
 //! a container has at most four of those, so a flood of new addresses only ever reads.
