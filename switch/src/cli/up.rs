@@ -133,7 +133,7 @@ fn await_serving(reader: impl Read) -> anyhow::Result<()> {
     BufReader::new(reader).read_line(&mut said)?;
     match said.trim_end() {
         SERVES => Ok(()),
-        "" => bail!("up: the daemon died while it started (its log says why)"),
+        "" => bail!("up: the daemon died while it started (its log may say why)"),
         error => Err(anyhow!(error.to_owned())),
     }
 }

@@ -66,7 +66,7 @@ impl Rounds {
         }
     }
 
-    /// One round; how many frames were read or written late.
+    /// One round; how many frames were read or written late, or 1 when it has to be made again.
     pub(super) fn turn<F: Forward>(
         &mut self,
         forward: &F,
@@ -82,7 +82,8 @@ impl Rounds {
                     // What was decided upon is written, where the ring still does that.
                     self.flush(forward, desk.worker);
                     self.fall_back(&error);
-                    0
+                    // Ports have frames of which no event tells again.
+                    1
                 }
             },
         }

@@ -133,7 +133,7 @@ impl Network {
             return Err(DropReason::GatewayClaim);
         }
         let allowed = !port.guard
-            || if src.is_unspecified() { may_be_unspecified(packet) } else { self.may_use_link_local(port, src) };
+            || if src.is_unspecified() { may_be_unspecified(packet) } else { self.claim_link_local(port, src) };
         if allowed { Ok(()) } else { Err(DropReason::SpoofedIpv6) }
     }
 
@@ -160,7 +160,7 @@ impl Network {
                 {
                     return Err(DropReason::GatewayClaim);
                 }
-                let is_own = || port.ipv6 == Some(target) || self.may_use_link_local(port, target);
+                let is_own = || port.ipv6 == Some(target) || self.claim_link_local(port, target);
                 if port.guard && (target_mac.is_some_and(|mac| mac != frame.src) || !is_own()) {
                     return Err(DropReason::SpoofedNa);
                 }
@@ -169,7 +169,7 @@ impl Network {
             // of it could claim it by an advertisement. If somebody has it already, the question is for him to answer.
             Some(NeighbourMessage::Solicitation { from: Ipv6Addr::UNSPECIFIED, target, .. }) => {
                 if port.guard {
-                    self.may_use_link_local(port, target);
+                    self.claim_link_local(port, target);
                 }
             }
             // The receiver notes the source link-layer address as it does an advertised one: RFC 4861 7.2.3.
@@ -186,8 +186,8 @@ impl Network {
         Ok(message)
     }
 
-    /// Whether `address` is a link-local one that is `port`'s: that of its MAC, or another that it claimed first.
-    fn may_use_link_local(&self, port: &PortSpec, address: Ipv6Addr) -> bool {
+    /// Claims `address` for `port`; whether it is a link-local one that is the port's: that of its MAC, or another that it claimed first.
+    fn claim_link_local(&self, port: &PortSpec, address: Ipv6Addr) -> bool {
         if !address.is_unicast_link_local() {
             return false;
         }

@@ -224,10 +224,10 @@ fn gso(
     let size = header.gso_size;
     let payload_len = packet.end - header_len;
     let ecn = header.gso_type & GSO_ECN != 0;
-    let is_tcps = size >= TCP_MIN_SIZE && !frame.dst.is_group();
+    let may_be_tcp = size >= TCP_MIN_SIZE && !frame.dst.is_group();
     let gso = match (header.gso_type & !GSO_ECN, &packet.l4, packet.src.is_ipv6()) {
-        (GSO_TCPV4, Layer4::Tcp { .. }, false) if is_tcps => Gso::Tcp { size, ecn, ipv6: false },
-        (GSO_TCPV6, Layer4::Tcp { .. }, true) if is_tcps => Gso::Tcp { size, ecn, ipv6: true },
+        (GSO_TCPV4, Layer4::Tcp { .. }, false) if may_be_tcp => Gso::Tcp { size, ecn, ipv6: false },
+        (GSO_TCPV6, Layer4::Tcp { .. }, true) if may_be_tcp => Gso::Tcp { size, ecn, ipv6: true },
         (GSO_UDP_L4, Layer4::Udp { .. }, _) if size >= 1 && !ecn => Gso::Udp { size },
         _ => return Err(BadOffload),
     };

@@ -402,12 +402,7 @@ pub(super) fn contradiction(wanted: &NetworkCreate, stored: &NetworkRecord) -> O
         .or_else(|| differ("ageing", wanted.ageing, Some(stored.ageing)))
         .or_else(|| differ("fdb_limit", wanted.fdb_limit, Some(stored.fdb_limit)))
         .or_else(|| differ("flood_limit", wanted.flood_limit, Some(stored.flood_limit)))?;
-    let name = &stored.name;
-    let remedy = match found.split(' ').next() {
-        Some("icc" | "mtu" | "host_access") => format!("`tapswitch network set {name}` changes it"),
-        _ => format!("after `tapswitch network rm {name}` it is made anew"),
-    };
-    Some(format!("network {name} is stored with {found}: start without that, and {remedy}"))
+    Some(format!("network {} is stored with {found}", stored.name))
 }
 
 /// A global id of our own: 40 random bits.

@@ -187,7 +187,8 @@ fn networks(kept: &StateDir, spare: &StateDir, warnings: &mut Vec<String>) -> io
     Ok(networks)
 }
 
-/// Refuses to start with flags that contradict the stored network. It only reads, so that it may be asked before anything is touched.
+/// Refuses to start with flags that contradict the stored network. It changes nothing that is stored, so that it may be asked before
+/// anything is taken over.
 ///
 /// # Errors
 /// One line that names both values.
@@ -196,7 +197,12 @@ pub(crate) fn refuse_contradiction(settings: &Settings) -> Result<(), String> {
     let kept = StateDir::open(networks_dir(settings), Survives::PowerLoss).map_err(|e| e.to_string())?;
     // One that is bad or not there contradicts nothing.
     let stored = kept.read::<NetworkRecord>(&flags.name).ok();
-    stored.and_then(|stored| contradiction(flags, &stored)).map_or(Ok(()), Err)
+    let Some(contradiction) = stored.and_then(|stored| contradiction(flags, &stored)) else { return Ok(()) };
+    let name = &flags.name;
+    Err(format!(
+        "{contradiction}: start without that, and change it by `tapswitch network set {name}`, or make it anew after `tapswitch \
+         network rm {name}`"
+    ))
 }
 
 fn networks_dir(settings: &Settings) -> PathBuf {

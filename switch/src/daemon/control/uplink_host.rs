@@ -182,8 +182,11 @@ impl Control {
 
     /// The host's device is gone: a network that is still there gets another.
     pub(super) fn host_detached(&mut self, name: &Name) {
-        let is_there = self.networks.get(name).is_some_and(|network| network.record.uplink == UplinkKind::Host);
-        if self.down.is_none() && is_there {
+        // One that was made by that name meanwhile has one on its way.
+        let lacks_one = |network: &Network| {
+            network.record.uplink == UplinkKind::Host && !network.endpoints.contains_key(&host_access::name())
+        };
+        if self.down.is_none() && self.networks.get(name).is_some_and(lacks_one) {
             self.attach_host(name, None);
         }
     }

@@ -43,7 +43,9 @@ pub(super) fn private_directory(path: &Path) -> Result<()> {
     }
     if metadata.mode() & 0o077 != 0 {
         let mut entries = fs::read_dir(path).map_err(|error| Error::file("read directory", path, error))?;
-        if !path.join(LOCK).exists() && entries.next().is_some() {
+        // Where everybody may write, a lock's file says nothing.
+        let may_be_ours = metadata.mode() & 0o002 == 0 && path.join(LOCK).exists();
+        if !may_be_ours && entries.next().is_some() {
             return Err(Error::Shared { path: path.into() });
         }
         let private = fs::set_permissions(path, Permissions::from_mode(0o700));
@@ -174,5 +176,7 @@ mod tests {
         fs::set_permissions(&directory, Permissions::from_mode(0o755)).unwrap();
         private_directory(&directory).unwrap();
         assert_eq!(mode_of(&directory), 0o700);
+        fs::set_permissions(&directory, Permissions::from_mode(0o777)).unwrap();
+        assert!(matches!(private_directory(&directory), Err(Error::Shared { .. })), "anybody may have made the lock");
     }
 }

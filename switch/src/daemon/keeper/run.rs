@@ -90,9 +90,8 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
         // The run directory may be in the other.
         private_directory(&config.state_dir)?;
         private_directory(&config.run_dir)?;
-        let locks = [&config.run_dir, &config.state_dir].map(|path| Lock::take(path, &config.run_dir));
-        let [run, state] = locks;
-        let locks = [run?, state?];
+        let run_dir = &config.run_dir;
+        let locks = [Lock::take(run_dir, run_dir)?, Lock::take(&config.state_dir, run_dir)?];
         config.log.as_deref().map_or(Ok(()), redirect_stderr)?;
         check().map_err(|error| Error::Fatal { error })?;
         prctl::set_name(c"tapswitch-keep").map_err(|errno| Error::system("set the process's name", errno))?;

@@ -113,7 +113,7 @@ impl<'a> Cx<'a> {
         transport: Option<Transport>,
         far: SocketAddr,
     ) -> Result<(), DropReason> {
-        self.plan().confirm(network, transport, far, || self.routes.leave(far.ip()))
+        self.plan().confirm(network, transport, far, || self.routes.is_elsewhere(far.ip()))
     }
 }
 

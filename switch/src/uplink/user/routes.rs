@@ -43,8 +43,8 @@ impl Routes {
         Routes { socket: open().inspect_err(failed).ok(), sequence: 0 }
     }
 
-    /// Whether what is sent to `far` goes to another host. Of what the kernel does not say nothing leaves.
-    pub(crate) fn leave(&mut self, far: IpAddr) -> bool {
+    /// Whether `far` is another host's. What the kernel says nothing of is not.
+    pub(crate) fn is_elsewhere(&mut self, far: IpAddr) -> bool {
         self.kind(far).is_ok_and(|kind| kind == RouteType::Unicast)
     }
 
@@ -89,7 +89,7 @@ mod tests {
     fn nothing_that_is_for_this_host_leaves_it() {
         let mut routes = Routes::open();
         for far in ["127.0.0.1", "127.1.2.3", "0.0.0.0", "::1"] {
-            assert!(!routes.leave(far.parse().unwrap()), "{far}");
+            assert_eq!(routes.kind(far.parse().unwrap()).unwrap(), RouteType::Local, "{far}");
         }
     }
 }

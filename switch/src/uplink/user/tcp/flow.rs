@@ -323,7 +323,7 @@ impl Flow {
             self.acknowledge(work);
             return Ok(());
         }
-        self.slot.is_runnable |= is_bare || self.down.has_acked() || self.down.is_finished();
+        self.slot.is_runnable |= is_bare || self.down.has_acked() || self.down.is_finished() || self.is_broken;
         let answer = self.take(segment, work);
         if answer == Answer::Now || self.up.unacked() >= ACK_BYTES {
             self.acknowledge(work);

@@ -178,6 +178,15 @@ impl FarSocket {
         }
     }
 
+    /// Throws away what has not been fetched: a socket that is closed with such is reset by the kernel, which then loses what it has
+    /// still to send.
+    pub(super) fn discard_rest(&mut self) {
+        const MOST: usize = 1 << 30;
+        let flags = libc::MSG_TRUNC | libc::MSG_DONTWAIT;
+        // SAFETY: as in `discard`. A Unix socket refuses the buffer, and is not reset either.
+        while unsafe { libc::recv(self.fd.as_raw_fd(), std::ptr::null_mut(), MOST, flags) } > 0 {}
+    }
+
     /// Bytes kept here.
     pub(super) fn held(&self) -> usize {
         match &self.kept {

@@ -12,8 +12,11 @@ use crate::engine::Activity;
 /// More than this moved at once is part of a bulk transfer.
 const BULK_BYTES: usize = 32 * 1024;
 
-/// How soon to look whether there is room again, for what goes to the container or is kept for it, unless it is heard before.
+/// How soon to look whether there is room again for what goes to the container, unless it is heard before.
 const ROOM_AGAIN: Duration = Duration::from_millis(2);
+
+/// The same for what is kept for it, of which it has much that it does not acknowledge.
+const KEEP_AGAIN: Duration = Duration::from_millis(100);
 
 impl Flow {
     /// What the socket, and what was heard since, lets it do; how much that was.
@@ -54,9 +57,12 @@ impl Flow {
             self.break_off();
         }
         if self.is_shut && self.down.is_finished() {
+            self.socket.discard_rest();
             return Err(End::Done);
         }
-        if self.is_broken && self.down.has_ended() {
+        // A container that waits for us to take more before it reads on would wait for ever.
+        let is_stuck = !self.up.is_drained() && !self.down.is_open() && !self.down.is_in_flight();
+        if self.is_broken && (self.down.has_ended() || is_stuck) {
             return Err(End::Reset);
         }
         if self.up.has_opened(self.limit(work.account)) {
@@ -92,7 +98,7 @@ impl Flow {
             let kept = if is_new { self.socket.room(offset, work.account.room(0)) } else { len };
             let len = self.fitting(len.min(kept), work);
             if len == 0 {
-                self.again = Some(work.now + ROOM_AGAIN);
+                self.again = Some(work.now + if kept == 0 { KEEP_AGAIN } else { ROOM_AGAIN });
                 return Ok(moved);
             }
             let got = match self.socket.fetch(offset, &mut work.space[..len]).map_err(|_| End::Reset)? {

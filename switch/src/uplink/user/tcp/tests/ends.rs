@@ -20,18 +20,43 @@ fn read_all(lab: &mut Lab, mut far: impl Read + Send + 'static) -> std::io::Resu
 
 #[test]
 fn an_upload_that_drains_outlives_what_the_container_remembers_of_it() {
+    for said in [&b""[..], b"what nobody is there to read"] {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let mut lab = Lab::new(0);
+        let socket = lab.connect(listener.local_addr().unwrap());
+        lab.run("connected", |lab| lab.socket(socket).may_send());
+        let mut far = listener.accept().unwrap().0;
+        let sent = stream(1_000_000);
+        lab.write_to_end(socket, &sent);
+        lab.run("the end is acknowledged", |lab| lab.socket(socket).state() == State::FinWait2);
+        lab.forget(socket);
+        far.write_all(said).unwrap();
+        lab.skip(FORGOTTEN);
+        assert!(read_all(&mut lab, far).expect("no reset") == sent);
+        lab.run("the flow ends", |lab| lab.flows() == 0);
+    }
+}
+
+#[test]
+fn a_container_that_waits_for_us_before_it_reads_on_hears_of_a_far_end_that_broke_off() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let mut lab = Lab::new(0);
     let socket = lab.connect(listener.local_addr().unwrap());
     lab.run("connected", |lab| lab.socket(socket).may_send());
-    let far = listener.accept().unwrap().0;
-    let sent = stream(1_000_000);
-    lab.write_to_end(socket, &sent);
-    lab.run("the end is acknowledged", |lab| lab.socket(socket).state() == State::FinWait2);
-    lab.forget(socket);
-    lab.skip(FORGOTTEN);
-    assert!(read_all(&mut lab, far).expect("no reset") == sent);
-    lab.run("the flow ends", |lab| lab.flows() == 0);
+    let mut far = listener.accept().unwrap().0;
+    far.set_nonblocking(true).unwrap();
+    let bytes = stream(100_000);
+    lab.run("neither reads", |lab| {
+        let sent = lab.socket(socket).can_send() && lab.socket(socket).send_slice(&bytes).is_ok_and(|sent| sent > 0);
+        let said = far.write(&bytes).is_ok();
+        !sent && !said && lab.socket(socket).recv_queue() > 0
+    });
+    drop(far);
+    lab.run("reset, though it goes on writing", |lab| {
+        let _ = lab.socket(socket).send_slice(&bytes);
+        lab.socket(socket).state() == State::Closed
+    });
+    assert_eq!(lab.flows(), 0);
 }
 
 /// The far end of a flow that the container has ended and forgotten, and nothing was read of what it `sent`.
