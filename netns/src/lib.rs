@@ -54,4 +54,4 @@ pub use namespace::{Namespace, NamespaceId, UserNamespace};
 pub use resolve::Found;
 pub use routes::{DeviceState, Route, add_routes};
 pub use scratch::Scratch;
-pub use tap::{Tap, TapInfo};
+pub use tap::{Tap, TapInfo, let_go};

@@ -62,7 +62,8 @@ pub fn send_with<T: Serialize>(socket: BorrowedFd<'_>, message: &T, fds: &[Borro
 ///
 /// # Errors
 ///
-/// `InvalidData` when the message is too long, not what `T` is, or came with more than one descriptor. It is consumed.
+/// `InvalidData` when the message is too long, not what `T` is, or came with more than one descriptor. It is consumed. What comes
+/// while this process may open no more comes without its descriptors.
 pub fn recv<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<(T, Option<OwnedFd>)>> {
     let received = recv_most(socket, 1)?;
     Ok(received.map(|(message, mut fds)| (message, fds.pop())))
@@ -86,21 +87,48 @@ fn recv_most<T: DeserializeOwned>(socket: BorrowedFd<'_>, most: usize) -> io::Re
 
 fn recv_bytes(socket: BorrowedFd<'_>, bytes: &mut [u8], most: usize) -> io::Result<Option<(usize, Vec<OwnedFd>)>> {
     // Room for all one message can carry: where the control data is cut, nix does not say which descriptors came.
-    let mut control = nix::cmsg_space!([RawFd; SCM_MAX_FD]);
+    let mut control = vec![0; nix::cmsg_space!([RawFd; SCM_MAX_FD]).capacity()];
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-    let (length, flags, fds) = retry(|| {
+    let (length, flags, mut fds) = retry(|| {
         let mut parts = [IoSliceMut::new(bytes)];
         let received = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
-        let fds: Vec<OwnedFd> = received.cmsgs()?.flat_map(rights).collect();
-        Ok((received.bytes, received.flags, fds))
+        let (length, flags) = (received.bytes, received.flags);
+        let fds: Vec<OwnedFd> = match flags.contains(MsgFlags::MSG_CTRUNC) {
+            false => received.cmsgs()?.flat_map(rights).collect(),
+            true => installed(&control),
+        };
+        Ok((length, flags, fds))
     })?;
     if flags.contains(MsgFlags::MSG_TRUNC) {
         return Err(invalid("message longer than 64 KiB"));
     }
-    if flags.contains(MsgFlags::MSG_CTRUNC) || fds.len() > most {
+    if fds.len() > most {
         return Err(invalid("message with too many descriptors"));
     }
+    // There was room: this process may have no more open.
+    if flags.contains(MsgFlags::MSG_CTRUNC) {
+        fds.clear();
+    }
     Ok((length > 0).then_some((length, fds)))
+}
+
+/// Those of a message's descriptors that the kernel could install; nix does not tell of them where there were more.
+fn installed(control: &[u8]) -> Vec<OwnedFd> {
+    let size = size_of::<libc::cmsghdr>();
+    if control.len() < size {
+        return Vec::new();
+    }
+    // SAFETY: as long as a header, and any bytes are one. Where the kernel wrote none they are the zeros of before.
+    let header: libc::cmsghdr = unsafe { std::ptr::read_unaligned(control.as_ptr().cast()) };
+    #[allow(clippy::useless_conversion, reason = "its type differs between C libraries")]
+    let len = usize::try_from(header.cmsg_len).unwrap_or(0);
+    if (header.cmsg_level, header.cmsg_type) != (libc::SOL_SOCKET, libc::SCM_RIGHTS) || len > control.len() {
+        return Vec::new();
+    }
+    let numbers = control[size..len.max(size)].chunks_exact(size_of::<RawFd>());
+    let fds = numbers.map(|bytes| RawFd::from_ne_bytes(bytes.try_into().expect("so long is a chunk")));
+    // SAFETY: as in `rights`.
+    fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect()
 }
 
 fn rights(message: ControlMessageOwned) -> Vec<OwnedFd> {
@@ -130,8 +158,12 @@ mod tests {
     use std::fs::File;
     use std::io::Read;
     use std::os::fd::AsFd;
+    use std::time::Duration;
+
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
     use super::*;
+    use crate::in_child;
 
     #[test]
     fn a_descriptor_arrives_open() {
@@ -192,6 +224,30 @@ mod tests {
         }
         too_many_are_refused(one, &[2, 3, DESCRIPTORS_MAX, SCM_MAX_FD]);
         too_many_are_refused(several, &[DESCRIPTORS_MAX + 1, SCM_MAX_FD]);
+    }
+
+    #[test]
+    fn what_comes_while_no_more_may_be_open_comes_without_its_descriptors() {
+        let (a, b) = pair().unwrap();
+        let file = File::open("/dev/null").unwrap();
+        let work = || {
+            send_with(a.as_fd(), &1, &[file.as_fd(); 3]).unwrap();
+            send(a.as_fd(), &2, None).unwrap();
+            let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+            let free = |count: u64| {
+                let next = file.try_clone().unwrap().as_raw_fd();
+                setrlimit(Resource::RLIMIT_NOFILE, next as u64 + count, most).unwrap();
+            };
+            // One of three can be installed, and is closed again.
+            free(1);
+            let one: Option<(u64, Vec<OwnedFd>)> = recv_with(b.as_fd()).unwrap();
+            let (one, fds) = one.unwrap();
+            let next: Option<(u64, Option<OwnedFd>)> = recv(b.as_fd()).unwrap();
+            let is_free = file.try_clone().is_ok();
+            Ok(((one, fds.len(), next.unwrap().0, is_free), None))
+        };
+        let told = in_child("receive", &[a.as_fd(), b.as_fd(), file.as_fd()], Duration::from_secs(10), work);
+        assert_eq!(told.unwrap().0, (1, 0, 2, true));
     }
 
     fn too_many_are_refused(receive: fn(BorrowedFd<'_>) -> io::Result<()>, counts: &[usize]) {

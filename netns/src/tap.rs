@@ -85,10 +85,7 @@ impl Tap {
     /// Lets the device go with its last descriptor, and closes this one, which takes the kernel 16 ms when it is the last.
     /// A device that is gone already, with its namespace, is no error.
     pub fn destroy(self) -> Result<()> {
-        match tun::set_persist(self.fd.as_fd(), false) {
-            Err(os) if os != Errno::EBADFD => Err(self.failed("make it not persistent", os)),
-            _ => Ok(()),
-        }
+        let_go(self.fd.as_fd()).map_err(|os| self.failed("make it not persistent", os))
     }
 
     /// Another descriptor of the same device.
@@ -154,6 +151,17 @@ fn check(fd: BorrowedFd<'_>, ifname: &str, wanted: libc::c_int) -> Result<()> {
     let (_, flags) = tun::iff(fd).map_err(|os| failed(ifname, "ask what it is", os))?;
     let kind = libc::IFF_TAP | libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_MULTI_QUEUE;
     if flags & kind == wanted { Ok(()) } else { Err(Error::NotOurTap { ifname: ifname.into() }) }
+}
+
+/// Lets the device of `fd` go with its last descriptor, for whoever has one and no [`Tap`]. A device that is gone is no error.
+///
+/// # Errors
+/// The kernel's.
+pub fn let_go(fd: BorrowedFd<'_>) -> std::result::Result<(), Errno> {
+    match tun::set_persist(fd, false) {
+        Err(errno) if errno != Errno::EBADFD => Err(errno),
+        _ => Ok(()),
+    }
 }
 
 fn failed(ifname: &str, step: &str, os: impl Into<Os>) -> Error {

@@ -129,6 +129,17 @@ as_root_and_user! {
 }
 
 as_root_and_user! {
+    fn down_leaves_no_device_though_the_keeper_is_dead(who: Who) {
+        let switch = Switch::start(who, &[]);
+        let web = Container::new(&switch, "web");
+        switch.kill_keeper();
+        eventually("the switch to notice", SOON, || switch.json(&["status"])["keeper_pid"].is_null());
+        switch.ok(&["down"]);
+        eventually("the device to go", SOON, || !web.has_device("eth0"));
+    }
+}
+
+as_root_and_user! {
     fn down_detaches_all_and_keeps_networks_and_rules(who: Who) {
         let switch = Switch::start(who, &[]);
         switch.ok(&["network", "create", "back", "--subnet", "192.168.227.0/24", "--icc", "false"]);

@@ -206,7 +206,8 @@ impl Network {
         let spec = self.view.network().settings();
         NetworkPlan {
             name: self.record.name.as_str().into(),
-            egress: self.record.uplink == UplinkKind::User,
+            // With the uplink `host` it is that of published ports alone.
+            egress: self.record.uplink != UplinkKind::None,
             host_access: self.record.host_access,
             gateway4: spec.gateway4,
             gateway6: spec.gateway6,

@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use hickory_proto::op::{Edns, Message, MessageType, Metadata, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, PTR};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+use ipnet::IpNet;
 
 use super::zone::{Found, Zone, Zones};
 
@@ -98,6 +99,13 @@ fn find(zones: &Zones, zone: &Zone, query: &Query) -> Found {
     if let Ok(prefix) = query.name.parse_arpa_name() {
         return zones.reverse(zone, prefix);
     }
+    if let Some(prefix) = arpa_above(&query.name) {
+        // As services are looked for (RFC 6763 11): that there are none of ours is nobody else's business.
+        return match zones.reverse(zone, prefix) {
+            Found::Elsewhere => Found::Elsewhere,
+            _ => Found::Nothing,
+        };
+    }
     let Some(name) = text(&query.name) else {
         return if query.name.iter().len() == 1 { Found::Nothing } else { Found::Elsewhere };
     };
@@ -107,6 +115,16 @@ fn find(zones: &Zones, zone: &Zone, query: &Query) -> Found {
         Found::Nothing if !name.contains('.') && infrastructure.contains(&query.query_type) => Found::Elsewhere,
         found => found,
     }
+}
+
+/// The addresses that a name is below.
+fn arpa_above(name: &Name) -> Option<IpNet> {
+    let arpa = |label: &[u8]| label.eq_ignore_ascii_case(b"arpa");
+    if !name.iter().next_back().is_some_and(arpa) {
+        return None;
+    }
+    let above = std::iter::successors(Some(name.base_name()), |name| Some(name.base_name()));
+    above.take(name.iter().len()).find_map(|name| name.parse_arpa_name().ok())
 }
 
 /// A name as the zone has it; `None` where it has bytes that no name of ours has, and for the root.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Message, Query, ResponseCode};
-use hickory_proto::rr::{Name, RData, RecordType};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 /// Most answers.
 const MAX_ENTRIES: usize = 4096;
@@ -84,7 +84,7 @@ impl Cache {
 
     /// Keeps `told`, if it is to be kept.
     pub(super) fn keep(&mut self, question: Question, told: &Message, now: Instant) {
-        let Some(ttl) = time_to_live(told).filter(|ttl| !ttl.is_zero()) else { return };
+        let Some(ttl) = time_to_live(told, question.kind).filter(|ttl| !ttl.is_zero()) else { return };
         let mut plain = told.clone();
         plain.edns = None;
         let Some(told) = plain.to_vec().ok().filter(|bytes| bytes.len() <= MAX_ANSWER) else { return };
@@ -122,14 +122,16 @@ impl Cache {
 }
 
 /// How long an answer holds; `None` where it is not to be kept.
-fn time_to_live(told: &Message) -> Option<Duration> {
+fn time_to_live(told: &Message, asked: RecordType) -> Option<Duration> {
     if told.truncation {
         return None;
     }
     let seconds = |ttl: u32| Duration::from_secs(ttl.into());
     let records = told.answers.iter().chain(&told.authorities).chain(&told.additionals);
     let least = records.map(|record| seconds(record.ttl)).min();
-    let is_no = told.response_code == ResponseCode::NXDomain || told.answers.is_empty();
+    // An alias alone says that where it leads there is nothing of that type. RFC 2308 2.2.
+    let is_asked = |record: &Record| record.record_type() == asked || asked == RecordType::ANY;
+    let is_no = told.response_code == ResponseCode::NXDomain || !told.answers.iter().any(is_asked);
     match told.response_code {
         ResponseCode::NoError if !is_no => least.map(|ttl| ttl.min(MAX_TTL)),
         ResponseCode::NoError | ResponseCode::NXDomain => {
@@ -146,7 +148,6 @@ fn time_to_live(told: &Message) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use hickory_proto::op::{MessageType, OpCode};
-    use hickory_proto::rr::Record;
     use hickory_proto::rr::rdata::{A, SOA};
 
     use super::*;
@@ -193,22 +194,29 @@ mod tests {
     #[test]
     fn a_no_holds_as_long_as_its_soa_says_and_never_long() {
         for (ttl, minimum, held) in [(60, 10, 10), (10, 60, 10), (9999, 9999, 300)] {
-            assert_eq!(time_to_live(&no(ttl, minimum)), Some(held * SECOND));
+            assert_eq!(time_to_live(&no(ttl, minimum), RecordType::A), Some(held * SECOND));
+        }
+        let mut alias = no(60, 10);
+        alias.metadata.response_code = ResponseCode::NoError;
+        let to = RData::CNAME(hickory_proto::rr::rdata::CNAME(Name::root()));
+        alias.add_answer(Record::from_rdata(Name::from_ascii("a.b.").unwrap(), 3600, to));
+        for (kind, held) in [(RecordType::AAAA, 10), (RecordType::CNAME, 60)] {
+            assert_eq!(time_to_live(&alias, kind), Some(held * SECOND), "{kind}");
         }
         let mut without = no(60, 60);
         without.authorities.clear();
-        assert_eq!(time_to_live(&without), None);
+        assert_eq!(time_to_live(&without, RecordType::A), None);
     }
 
     #[test]
     fn failures_truncated_answers_and_zeros_are_not_kept_and_days_are_an_hour() {
         let mut failed = told(&[60]);
         failed.metadata.response_code = ResponseCode::ServFail;
-        assert_eq!(time_to_live(&failed), None);
+        assert_eq!(time_to_live(&failed, RecordType::A), None);
         let mut cut = told(&[60]);
         cut.metadata.truncation = true;
-        assert_eq!(time_to_live(&cut), None);
-        assert_eq!(time_to_live(&told(&[86_400])), Some(3600 * SECOND));
+        assert_eq!(time_to_live(&cut, RecordType::A), None);
+        assert_eq!(time_to_live(&told(&[86_400]), RecordType::A), Some(3600 * SECOND));
         let (mut cache, now) = (Cache::default(), Instant::now());
         cache.keep(question("default", "a.b."), &told(&[0]), now);
         assert_eq!(cache.entries.len(), 0);

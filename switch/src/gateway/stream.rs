@@ -40,7 +40,8 @@ pub(super) async fn serve(stream: UnixStream, asker: Asker, shared: Arc<Shared>)
             drop(place);
         });
     }
-    // What is under way is answered before the write side closes with its last holder.
+    // What is under way is answered before the write side closes with its last holder, and until then the connection counts.
+    let _ = places.acquire_many(MAX_AT_ONCE as u32).await;
 }
 
 async fn read(from: &mut OwnedReadHalf) -> io::Result<Vec<u8>> {

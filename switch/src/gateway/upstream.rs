@@ -79,7 +79,11 @@ impl Upstream {
         let _place = self.asking.place(asker)?;
         let servers = self.servers(Instant::now());
         let told = timeout(WITHIN, self.ask_in_turn(&servers, &question)).await.ok()??;
-        self.cache.lock().keep(question, &told, Instant::now());
+        let now = Instant::now();
+        // What a server said that is asked no more, as that of a VPN which ended meanwhile, is for this asker alone.
+        if self.servers(now) == servers {
+            self.cache.lock().keep(question, &told, now);
+        }
         Some(told)
     }
 

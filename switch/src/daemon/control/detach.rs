@@ -91,7 +91,12 @@ impl Control {
         self.publish(&places.iter().map(|(at, _)| at.clone()).collect::<Vec<_>>());
         // Before the device is ordered destroyed, so that whoever waits for that finds the ports free.
         self.close(closing.concat(), Closed::Nothing);
+        let is_nobody_elses = self.keeper.check().is_err();
         for (network, port) in ports {
+            // Its descriptor here is the last one then, and nobody else would take the device away.
+            if is_nobody_elses && let Some(Err(error)) = port.tx.fd().map(tapswitch_netns::let_go) {
+                self.warn(format!("a device of network {network} stays: {error}"));
+            }
             if let Some(network) = self.networks.get_mut(&network) {
                 network.bury(port);
             }
@@ -114,7 +119,7 @@ impl Control {
         let endpoint = endpoint::key(&at.network, &at.name);
         match self.keeper.submit(|job| ToKeeper::Detach { job, endpoint }, None) {
             Ok(job) => drop(self.jobs.insert(job, Job::Detach(at, then))),
-            // Its descriptors here are closed; what is persistent of it stays in its namespace until that dies.
+            // It goes with its last descriptor, which is closed.
             Err(refusal) => self.detach_done(&at, then, Err(refusal)),
         }
     }

@@ -80,8 +80,12 @@ impl Control {
             ToSwitch::Failed { job, error, gone: false } => self.answered(job, Err(Refusal::Failed(error))),
             ToSwitch::Failed { job, error, gone: true } => self.answered(job, Err(Refusal::Unknown(error))),
             ToSwitch::Bound { job, socket } => {
-                let failed = NotBound { errno: nix::errno::Errno::EBADF as i32, holder: None };
-                self.bind_answered(job, fds.pop().map(|fd| (socket, fd)).ok_or(failed));
+                let failed = NotBound { errno: nix::errno::Errno::EMFILE as i32, holder: None };
+                let fd = fds.pop();
+                if fd.is_none() {
+                    self.unbind(socket);
+                }
+                self.bind_answered(job, fd.map(|fd| (socket, fd)).ok_or(failed));
             }
             ToSwitch::NotBound { job, errno, holder } => self.bind_answered(job, Err(NotBound { errno, holder })),
             ToSwitch::Moved { endpoint, namespace, ifname, names } => {
@@ -106,6 +110,11 @@ impl Control {
             None => Err(Refusal::Failed("the keeper sent no device".into())),
         };
         match job {
+            // It is there, and no descriptor of it could be received.
+            Job::Attach(at, _, reply) if matches!(&outcome, Ok(Some(Made { fd: None, .. }))) => {
+                let refusal = Refusal::Failed("too many files are open in the daemon".into());
+                self.withdraw(vec![(at, Then::Refuse(reply, refusal))], true);
+            }
             Job::Attach(at, publish, reply) => {
                 let device = made(outcome).map(|(tap, namespace)| {
                     self.born_with(&at, namespace);

@@ -45,8 +45,11 @@ impl Control {
         let name = wanted::check(wanted).map_err(Refusal::Impossible)?;
         let creating = format!("create network {name}");
         self.check_uplink(wanted.uplink.unwrap_or_default()).map_err(|e| e.during(&creating))?;
-        if self.networks.contains_key(&name) {
-            return Err(Refusal::Conflict("there is one of that name already".into()).during(&creating));
+        // Upper and lower case are one in the names at the gateway.
+        let is_same = |other: &&Name| other.as_str().eq_ignore_ascii_case(name.as_str());
+        if let Some(other) = self.networks.keys().find(is_same) {
+            let same = if *other == name { String::new() } else { format!(", {other}") };
+            return Err(Refusal::Conflict(format!("there is one of that name already{same}")).during(&creating));
         }
         if self.networks.len() >= MAX_NETWORKS {
             let text = format!("there are {MAX_NETWORKS} networks, which is the most");

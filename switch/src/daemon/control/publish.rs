@@ -18,6 +18,7 @@ use super::resolve::{self, Place};
 use super::{Control, Reply};
 use crate::daemon::api::types::{EndpointInfo, PublicationInfo, PublishRequest};
 use crate::daemon::endpoint::Endpoint;
+use crate::daemon::keeper::SOCKETS_MAX;
 use crate::daemon::keeper::message::{SocketKey, ToKeeper};
 use crate::daemon::name::{Target, printable};
 use crate::daemon::publish::{PublishSpec, UnpublishSpec, Wanted};
@@ -167,6 +168,12 @@ impl Control {
                     if todo.iter().any(|bind: &Bind| overlap(bind.key(), key)) {
                         return Err(Refusal::Malformed(format!("port {} is asked for twice", shown(key))));
                     }
+                }
+                // Before each is compared with all.
+                if todo.len() == SOCKETS_MAX {
+                    return Err(Refusal::Failed(format!(
+                        "more than {SOCKETS_MAX} sockets, which is the most of a daemon"
+                    )));
                 }
                 let (transport, container) = (wanted.transport, wanted.container);
                 todo.push_back(Bind { transport, address, container, paired: nth > 0 });

@@ -80,7 +80,7 @@ pub(crate) struct Begin {
 pub(crate) fn begin(begin: Begin) -> Result<Control, String> {
     let mut warnings = Vec::new();
     let Dirs { kept, spare, site, live, ports, pools } = Dirs::open(&begin.settings).map_err(|e| e.to_string())?;
-    let networks = networks(&kept, &spare, &mut warnings).map_err(|e| e.to_string())?;
+    let (networks, lost) = networks(&kept, &spare, &mut warnings).map_err(|e| e.to_string())?;
     if begin.restarts == 0 {
         warnings.extend(contradictions(&begin.settings, &networks));
     }
@@ -132,8 +132,10 @@ pub(crate) fn begin(begin: Begin) -> Result<Control, String> {
     control.host = control.but_ours(host);
     warnings.into_iter().for_each(|warning| control.warn(warning));
     control.networks_changed();
-    control.make_missing_networks()?;
     let handed_over = handed_over(&begin.keeper)?;
+    // What runs must go on.
+    let may_refuse = control.restarts == 0 && handed_over.taps.is_empty();
+    control.make_missing_networks(may_refuse, &lost)?;
     control.restore_endpoints(endpoints, handed_over);
     control.look_for_collisions();
     Ok(control)
@@ -163,12 +165,21 @@ impl Dirs {
     }
 }
 
-/// The stored networks.
-fn networks(kept: &StateDir, spare: &StateDir, warnings: &mut Vec<String>) -> io::Result<BTreeMap<Name, Network>> {
+/// The stored networks, and the keys of those that are lost.
+fn networks(
+    kept: &StateDir,
+    spare: &StateDir,
+    warnings: &mut Vec<String>,
+) -> io::Result<(BTreeMap<Name, Network>, Vec<String>)> {
     let Loaded { entries, bad } = kept.read_all::<NetworkRecord>()?;
     let mut networks = BTreeMap::new();
+    let mut lost = Vec::new();
     for (key, record) in entries {
         if record.name.as_str() == key {
+            // None is left after the machine has started.
+            if spare.read::<NetworkRecord>(&key).ok().as_ref() != Some(&record) {
+                spare.write(&key, &record)?;
+            }
             networks.insert(record.name.clone(), Network::new(record));
         } else {
             warnings.push(kept.move_aside(&key, "it speaks of another network"));
@@ -181,10 +192,13 @@ fn networks(kept: &StateDir, spare: &StateDir, warnings: &mut Vec<String>) -> io
                 kept.write(&key, &record)?;
                 networks.insert(record.name.clone(), Network::new(record));
             }
-            None => warnings.push(format!("{warning}; network {key} is lost")),
+            None => {
+                warnings.push(format!("{warning}; network {key} is lost"));
+                lost.push(key);
+            }
         }
     }
-    Ok(networks)
+    Ok((networks, lost))
 }
 
 /// Refuses to start with flags that contradict the stored network. It changes nothing that is stored, so that it may be asked before
@@ -257,16 +271,16 @@ fn handed_over(keeper: &OwnedFd) -> Result<Kept, String> {
 }
 
 impl Control {
-    /// Makes what the settings name and the state does not have.
-    fn make_missing_networks(&mut self) -> Result<(), String> {
+    /// Makes what the settings name and the state does not have. While the daemon runs that is what is `lost`; others were removed.
+    fn make_missing_networks(&mut self, may_refuse: bool, lost: &[String]) -> Result<(), String> {
         for wanted in self.settings.networks.clone() {
-            if self.networks.keys().any(|name| name.as_str() == wanted.name) {
+            let is_there = self.networks.keys().any(|name| name.as_str() == wanted.name);
+            if is_there || (self.restarts > 0 && !lost.contains(&wanted.name)) {
                 continue;
             }
             match self.create_network(&wanted, None) {
                 Ok(_) => {}
-                Err(error) if self.restarts == 0 => return Err(error.to_string()),
-                // It was removed, or the host changed, since the first start; what runs must go on.
+                Err(error) if may_refuse => return Err(error.to_string()),
                 Err(error) => self.warn(error.to_string()),
             }
         }
@@ -390,6 +404,11 @@ impl Control {
     /// A socket that was bound for nobody's publication, or for one that was never written down.
     fn close_stray(&mut self, socket: SocketKey, fd: OwnedFd) {
         drop(fd);
+        self.unbind(socket);
+    }
+
+    /// Has the keeper close a socket that nothing here serves.
+    pub(super) fn unbind(&mut self, socket: SocketKey) {
         if let Ok(job) = self.keeper.submit(|job| ToKeeper::Unbind { job, socket }, None) {
             self.jobs.insert(job, Job::Unbind(Closed::Nothing));
         }

@@ -45,7 +45,9 @@ async fn call(State(control): State<Handle>, request: Request) -> Response {
             (problem.status(), json!({ "Err": text, "Error": text }))
         }
     };
-    (status, [(header::CONTENT_TYPE, CONTENT_TYPE)], value.to_string()).into_response()
+    // dockerd tries a call again whose connection ends, but without its body: so each has a connection of its own, which does not
+    // outlast it.
+    (status, [(header::CONTENT_TYPE, CONTENT_TYPE), (header::CONNECTION, "close")], value.to_string()).into_response()
 }
 
 async fn answer(control: &Handle, request: Request) -> Answer {

@@ -16,7 +16,7 @@ use super::message::SocketKey;
 use crate::uplink::Transport;
 
 /// Most sockets, of all containers.
-pub(super) const SOCKETS_MAX: usize = 2048;
+pub(crate) const SOCKETS_MAX: usize = 2048;
 /// Connections that wait to be accepted: the kernel's own default limit (net.core.somaxconn), which cuts it where it is lower.
 const BACKLOG: i32 = 4096;
 

@@ -29,7 +29,7 @@ pub(super) fn route(ifname: &str, subnets: &[IpNet]) -> Result<(), String> {
         problems.extend(forward("ipv4/ip_forward").err());
     }
     if has(true) {
-        keep_router_advertisements();
+        keep_router_advertisements(Path::new("/proc/sys/net/ipv6/conf"));
         problems.extend(forward("ipv6/conf/all/forwarding").err());
     }
     problems.extend(match nft() {
@@ -64,13 +64,16 @@ fn forward(key: &str) -> Result<(), String> {
 }
 
 /// A device with accept_ra 1 stops to take router advertisements, and loses its routes, when forwarding is switched on
-/// (Documentation/networking/ip-sysctl.rst); with 2 it does not.
-fn keep_router_advertisements() {
-    let Ok(devices) = fs::read_dir("/proc/sys/net/ipv6/conf") else { return };
-    for path in devices.flatten().map(|device| device.path().join("accept_ra")) {
-        if fs::read_to_string(&path).is_ok_and(|value| value.trim() == "1") {
+/// (Documentation/networking/ip-sysctl.rst); with 2 it does not. One that forwards already takes none, and shall not begin to. `all`
+/// has no say in it.
+fn keep_router_advertisements(settings: &Path) {
+    let Ok(devices) = fs::read_dir(settings) else { return };
+    let is = |path: &Path, value| fs::read_to_string(path).is_ok_and(|text| text.trim() == value);
+    for device in devices.flatten().filter(|device| device.file_name() != "all").map(|device| device.path()) {
+        let accept = device.join("accept_ra");
+        if is(&accept, "1") && is(&device.join("forwarding"), "0") {
             // Its routes are lost then, as with Docker; there is nobody to tell who could do more.
-            let _ = fs::write(&path, "2");
+            let _ = fs::write(&accept, "2");
         }
     }
 }
@@ -124,7 +127,7 @@ fn ruleset(ifname: &str, subnets: &[IpNet]) -> String {
   chain forward {{
     type filter hook forward priority 0; policy accept;
     iifname \"{ifname}\" oifname \"{PREFIX}*\" drop
-    oifname \"{ifname}\" ct state new drop
+    oifname \"{ifname}\" ct state != {{ established, related }} drop
   }}
   chain postrouting {{
     type nat hook postrouting priority 100; policy accept;
@@ -149,7 +152,7 @@ table inet tapswitch-ts-lab {
   chain forward {
     type filter hook forward priority 0; policy accept;
     iifname \"ts-lab\" oifname \"ts-*\" drop
-    oifname \"ts-lab\" ct state new drop
+    oifname \"ts-lab\" ct state != { established, related } drop
   }
   chain postrouting {
     type nat hook postrouting priority 100; policy accept;
@@ -159,6 +162,23 @@ table inet tapswitch-ts-lab {
 }
 ";
         assert_eq!(rules, wanted);
+    }
+
+    #[test]
+    fn router_advertisements_are_kept_where_they_are_taken_and_nowhere_else() {
+        let settings = tempfile::tempdir().unwrap();
+        let devices = [("wan", "1", "0", "2"), ("lan", "1", "1", "1"), ("off", "0", "0", "0"), ("all", "1", "0", "1")];
+        for (device, accept, forwarding, _) in devices {
+            let device = settings.path().join(device);
+            fs::create_dir(&device).unwrap();
+            fs::write(device.join("accept_ra"), accept).unwrap();
+            fs::write(device.join("forwarding"), forwarding).unwrap();
+        }
+        keep_router_advertisements(settings.path());
+        for (device, _, _, after) in devices {
+            let accept = settings.path().join(device).join("accept_ra");
+            assert_eq!(fs::read_to_string(accept).unwrap(), after, "{device}");
+        }
     }
 
     #[test]

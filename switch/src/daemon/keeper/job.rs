@@ -96,7 +96,8 @@ impl Jobs {
     pub(super) fn start(&mut self, now: Instant) -> Vec<Finished> {
         let mut failed = Vec::new();
         while self.running.len() < RUNNING_MAX {
-            let Some((job, work)) = self.queue.pop_front() else { break };
+            let Some(next) = self.queue.iter().position(|(_, work)| !self.waits(work)) else { break };
+            let (job, work) = self.queue.remove(next).expect("it is there");
             match self.spawn(&work) {
                 Ok(child) => self.running.push(Running { job, work, end: now + LIMIT, child }),
                 Err(error) => failed.push(work.finished(job, Err(error))),
@@ -135,6 +136,11 @@ impl Jobs {
     /// When the first runs out of time.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.running.iter().map(|running| running.end).min()
+    }
+
+    /// Whether it must not begin: what is done about a device's routing is done in order.
+    fn waits(&self, work: &Work) -> bool {
+        work.routed().is_some_and(|ifname| self.running.iter().any(|running| running.work.routed() == Some(ifname)))
     }
 
     fn is_busy(&self, endpoint: &EndpointKey) -> bool {
@@ -198,6 +204,14 @@ impl Work {
             | Work::AttachDown { endpoint, .. }
             | Work::Reattach { endpoint, .. } => Some(endpoint),
             Work::SetMtu { .. } | Work::Route { .. } | Work::Unroute { .. } => None,
+        }
+    }
+
+    /// The device whose routing it is about.
+    fn routed(&self) -> Option<&str> {
+        match self {
+            Work::Route { ifname, .. } | Work::Unroute { ifname } => Some(ifname),
+            _ => None,
         }
     }
 

@@ -101,6 +101,17 @@ fn bind_at(path: PathBuf, kind: SockType) -> Result<(OwnedFd, Unlink)> {
     Ok((fd, file))
 }
 
+/// Refuses what no daemon could bind, before another is ended for this one.
+pub(super) fn refuse_files_in_the_way(config: &Config) -> Result<()> {
+    let paths = [Some(config.api_socket.clone()), Some(config.attach_socket()), config.docker_socket.clone()];
+    for path in paths.into_iter().flatten() {
+        if fs::symlink_metadata(&path).is_ok_and(|metadata| !metadata.file_type().is_socket()) {
+            return Err(Error::NotASocket { path });
+        }
+    }
+    Ok(())
+}
+
 /// Removes the socket of a dead daemon.
 fn clear(path: &Path, kind: SockType) -> Result<()> {
     let metadata = match fs::symlink_metadata(path) {
@@ -163,6 +174,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let config = config(directory.path());
         fs::write(&config.api_socket, "precious").unwrap();
+        assert!(matches!(refuse_files_in_the_way(&config), Err(Error::NotASocket { .. })));
         assert!(matches!(Listeners::bind(&config), Err(Error::NotASocket { .. })));
         assert_eq!(fs::read_to_string(&config.api_socket).unwrap(), "precious");
     }

@@ -35,6 +35,7 @@ mod start;
 mod switch;
 mod takeover;
 
+pub(crate) use bind::SOCKETS_MAX;
 pub use error::{Error, Result};
 pub(crate) use follow::PREFIX as ENGINE_PREFIX;
 pub(crate) use host_routing::PREFIX as HOST_PREFIX;

@@ -20,7 +20,7 @@ use super::follow::{Follow, Followers, Whereabouts};
 use super::holder;
 use super::job::{Failure, Finished, Jobs, Work, unroute_now};
 use super::kept::{Kept, KeptDescriptors, Label};
-use super::listen::Listeners;
+use super::listen::{Listeners, refuse_files_in_the_way};
 use super::lock::{Lock, private_directory};
 use super::log_file::redirect_stderr;
 use super::message::{EndpointKey, JobId, SocketKey, ToKeeper, ToSwitch};
@@ -94,6 +94,7 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
         let locks = [Lock::take(run_dir, run_dir)?, Lock::take(&config.state_dir, run_dir)?];
         config.log.as_deref().map_or(Ok(()), redirect_stderr)?;
         check().map_err(|error| Error::Fatal { error })?;
+        refuse_files_in_the_way(&config)?;
         prctl::set_name(c"tapswitch-keep").map_err(|errno| Error::system("set the process's name", errno))?;
         raise_descriptor_limit()?;
         let own =

@@ -66,6 +66,17 @@ fn an_address_has_its_name_both_ways() {
 }
 
 #[test]
+fn what_is_below_an_address_of_ours_is_asked_of_nobody_else() {
+    for name in ["lb._dns-sd._udp.0.0.1.10.in-addr.arpa.", "x.5.0.1.10.IN-ADDR.ARPA."] {
+        let nobody = answer_in("default", &ask(name, RecordType::PTR)).unwrap();
+        assert_eq!(nobody.response_code, ResponseCode::NXDomain, "{name}");
+    }
+    for name in ["lb._dns-sd._udp.0.2.0.192.in-addr.arpa.", "x.home.arpa."] {
+        assert_eq!(answer_in("default", &ask(name, RecordType::PTR)), None, "{name}");
+    }
+}
+
+#[test]
 fn what_is_elsewhere_is_forwarded_or_refused_where_there_is_no_way_out() {
     assert_eq!(answer_in("default", &ask("example.org.", RecordType::A)), None);
     assert_eq!(answer_in("default", &ask(".", RecordType::NS)), None);

@@ -22,7 +22,11 @@ fn ends() -> (SocketAddr, SocketAddr) {
 
 /// A service on a thread of its own, with the names of `zones`; it asks nobody.
 fn start() -> Names {
-    let (names, service) = service(Resolvers::new(&[], 1));
+    start_with(Resolvers::new(&[], 1))
+}
+
+fn start_with(resolvers: Resolvers) -> Names {
+    let (names, service) = service(resolvers);
     names.publish(zones());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     std::thread::spawn(move || runtime.block_on(service.run()));
@@ -112,6 +116,27 @@ fn a_connection_carries_many_questions_in_any_pieces_and_ends_after_the_last_ans
     ids.sort_unstable();
     assert_eq!(ids, (0..20).collect::<Vec<_>>());
     assert_eq!(stream.read(&mut [0]).unwrap(), 0, "it ends");
+}
+
+#[test]
+fn a_connection_that_asks_no_more_counts_until_it_is_answered() {
+    // A resolver that says nothing.
+    let resolver = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("resolv.conf");
+    std::fs::write(&path, "nameserver 127.0.0.1\n").unwrap();
+    let link = start_with(Resolvers::new(&[&path], resolver.local_addr().unwrap().port())).link();
+    let streams: Vec<_> = std::iter::from_fn(|| link.stream(asker()).ok()).take(20).collect();
+    assert_eq!(streams.len(), 8, "the limit of one asker");
+    for stream in streams.iter().map(|fd| StdStream::from(fd.try_clone().unwrap())) {
+        stream.set_nonblocking(false).unwrap();
+        (&stream).write_all(&framed(&question(1, "example.org."))).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+    }
+    let mut buffer = [0; 512];
+    resolver.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    (0..8).for_each(|_| assert!(resolver.recv(&mut buffer).expect("it is asked") > 0));
+    assert!(link.stream(asker()).is_err());
 }
 
 #[test]

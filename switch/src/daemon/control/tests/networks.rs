@@ -21,6 +21,7 @@ fn a_subnet_is_chosen_beside_the_others_and_a_later_route_is_a_warning() {
         (network("c", "172.18.9.0/25"), "on-link"),
         (network("c", "10.9.0.1/24"), "host bits"),
         (network("b", "10.9.0.0/24"), "already"),
+        (network("B", "10.9.0.0/24"), "already, b"),
         (NetworkCreate { mtu: Some(67), ..network("c", "10.9.0.0/24") }, "mtu 67"),
     ] {
         let error = daemon.call(move |control| control.create_network(&bad, None)).unwrap_err().to_string();

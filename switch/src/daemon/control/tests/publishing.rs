@@ -230,3 +230,15 @@ fn a_port_that_was_taken_between_two_starts_is_a_warning() {
     daemon.unpublish("web", &["8080"]).unwrap();
     daemon.stop();
 }
+
+#[test]
+fn more_than_a_daemon_may_have_is_refused_before_it_is_compared() {
+    let dir = dir();
+    let daemon = Daemon::new(dir.path());
+    daemon.attach("web", "eth0").unwrap();
+    let specs: Vec<String> =
+        (0..120).map(|n| 512 * n + 1).map(|at| format!("{at}-{0}:{at}-{0}/udp", at + 511)).collect();
+    let specs: Vec<&str> = specs.iter().map(String::as_str).collect();
+    assert!(matches!(daemon.publish("web", &specs), Err(Refusal::Failed(text)) if text.contains("2048")));
+    daemon.stop();
+}

@@ -144,3 +144,44 @@ fn an_endpoint_that_is_detached_while_its_device_is_looked_for_is_not_served_aga
     daemon.attach("web", "eth0").unwrap();
     daemon.stop();
 }
+
+#[test]
+fn a_network_that_was_removed_does_not_come_back_with_a_crash() {
+    let dir = dir();
+    let daemon = Daemon::new(dir.path());
+    wait(daemon.handle.ask(|c, reply| c.remove_network(&Name::default_network(), reply))).unwrap();
+    let keeper = daemon.stop();
+    let daemon = Daemon::start(settings(dir.path()), 1, keeper, Box::new(|_| Act::Do)).unwrap();
+    assert_eq!(daemon.call(|c| Ok(c.network_infos())).unwrap(), []);
+    daemon.stop();
+}
+
+#[test]
+fn a_network_that_cannot_be_made_keeps_a_daemon_from_starting_but_not_what_runs_from_going_on() {
+    let dir = dir();
+    let daemon = Daemon::new(dir.path());
+    daemon.attach("web", "eth0").unwrap();
+    let keeper = daemon.stop();
+    let mut more = settings(dir.path());
+    more.networks.push(network("lab", "10.1.0.0/16"));
+    let daemon = Daemon::start(more.clone(), 0, keeper, Box::new(|_| Act::Do)).unwrap();
+    assert_eq!(daemon.list().len(), 1);
+    let warnings = daemon.call(|c| Ok(c.status().warnings)).unwrap();
+    assert!(warnings.iter().any(|w| w.contains("lab")), "{warnings:?}");
+    daemon.stop();
+    let error = Daemon::start(more, 0, Keeper::default(), Box::new(|_| Act::Do)).err().unwrap();
+    assert!(error.contains("lab"), "{error}");
+}
+
+#[test]
+fn a_network_has_its_spare_after_the_machine_has_started() {
+    let dir = dir();
+    Daemon::new(dir.path()).stop();
+    std::fs::remove_dir_all(dir.path().join("run")).unwrap();
+    Daemon::new(dir.path()).stop();
+    std::fs::write(dir.path().join("state/networks/default.json"), "bad").unwrap();
+    let daemon = Daemon::start(settings(dir.path()), 1, Keeper::default(), Box::new(|_| Act::Do)).unwrap();
+    let warnings = daemon.call(|c| Ok(c.status().warnings)).unwrap();
+    assert!(warnings.iter().any(|w| w.contains("restored from its copy")), "{warnings:?}");
+    daemon.stop();
+}

@@ -29,6 +29,14 @@ fn nothing_is_left(plugin: &Plugin) {
 }
 
 #[test]
+fn a_connection_does_not_outlast_its_call() {
+    let dir = tempfile::tempdir().unwrap();
+    let plugin = Plugin::new(dir.path());
+    let answer = plugin.exchange(b"POST /Plugin.Activate HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("connection: close"), "{answer}");
+}
+
+#[test]
 fn a_body_that_is_none_is_an_error_in_the_protocol_s_shape() {
     let dir = tempfile::tempdir().unwrap();
     let plugin = Plugin::new(dir.path());

@@ -56,8 +56,10 @@ pub(super) fn receive(publication: &Publication, space: &mut Space) -> nix::Resu
         ControlMessageOwned::Ipv6PacketInfo(info) => Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into()),
         _ => None,
     });
+    // A group, which nothing is sent from, is answered by whatever address of ours leads to the client.
+    let may_answer = |asked: &IpAddr| publication.host.ip().is_unspecified() && !asked.is_multicast();
     let client = message.address.as_ref().and_then(address);
-    Ok(Received { len: message.bytes, client, asked: asked.filter(|_| publication.host.ip().is_unspecified()) })
+    Ok(Received { len: message.bytes, client, asked: asked.filter(may_answer) })
 }
 
 /// An address of IP; one of a link keeps its scope, without which it cannot be answered.
