@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tapswitch_tests::{
-    Background, Container, Internet, Output, Probe, Session, Switch, Tun, Who, eventually, run, tool,
+    Background, Container, Internet, Output, Probe, Session, Switch, Tun, Who, eventually, program, run, tool,
 };
 
 const SOON: Duration = Duration::from_secs(30);
@@ -195,6 +195,16 @@ impl Drop for Podman<'_> {
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
         }
     }
+}
+
+#[test]
+fn exec_by_root_takes_no_group_of_root_s_along_as_root() {
+    let switch = Switch::start(Who::User, &[]);
+    let _web = Container::new(&switch, "web");
+    let mut command = Command::new(tool("setpriv"));
+    command.args(["--groups", "6"]).arg(program("tapswitch")).arg("--socket").arg(switch.session().socket());
+    command.args(["exec", "web", "--", "grep", "Groups:", "/proc/self/status"]);
+    assert_eq!(run(command, SOON).ok().trim(), "Groups:");
 }
 
 #[test]

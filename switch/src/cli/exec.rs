@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::SigSet;
-use nix::unistd::{chdir, setgid, setuid};
+use nix::unistd::{chdir, geteuid, setgid, setgroups, setuid};
 use tapswitch_netns::{Namespace, NamespaceId, UserNamespace};
 
 use super::{Outcome, args, resolv_conf, run};
@@ -67,6 +67,7 @@ fn enter(endpoint: &EndpointInfo) -> anyhow::Result<()> {
 
 /// The owner itself, whoever lives in it: what bubblewrap starts lives in one that is nested in it.
 fn enter_user_namespace(owner: &UserNamespace) -> anyhow::Result<()> {
+    drop_groups()?;
     owner.enter()?;
     // Root of the host is nobody in a user's namespace; root is what lives there. Where it maps no root, nobody is.
     for (step, become_root) in [("group", setgid(0.into())), ("user", setuid(0.into()))] {
@@ -74,6 +75,16 @@ fn enter_user_namespace(owner: &UserNamespace) -> anyhow::Result<()> {
             Ok(()) | Err(Errno::EINVAL) => {}
             Err(error) => return Err(error).with_context(|| format!("become root in its user namespace: {step}")),
         }
+    }
+    Ok(())
+}
+
+/// Root's groups would open the host's files to CMD. Dropped while we are root here: a user's namespace may forbid it.
+fn drop_groups() -> anyhow::Result<()> {
+    // Where it is forbidden here already, the groups are those of the user who made this namespace.
+    let forbidden = fs::read_to_string("/proc/self/setgroups").is_ok_and(|word| word.trim() == "deny");
+    if geteuid().is_root() && !forbidden {
+        setgroups(&[]).context("drop the groups of root")?;
     }
     Ok(())
 }
