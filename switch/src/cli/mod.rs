@@ -92,7 +92,7 @@ pub fn main() -> ExitCode {
     // `run` and `exec` keep 1 for CMD, as docker does.
     let failure = if matches!(cli.command, Command::Run(_) | Command::Exec(_)) { run::OURS } else { 1 };
     dispatch(cli).unwrap_or_else(|error| {
-        if !output::is_broken_pipe(&error) {
+        if !output::is_reader_gone(&error) {
             output::complain(&output::one_line(&error));
             return ExitCode::from(failure);
         }

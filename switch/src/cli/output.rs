@@ -4,15 +4,24 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+/// Whoever read stdout has seen enough. A type of its own: a pipe to anybody else that breaks is a failure.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody reads the output any more")]
+struct ReaderGone;
+
 /// Writes `text` to stdout at once.
 ///
 /// # Errors
-/// As `write(2)`. EPIPE, the reader has seen enough, is an error that [`is_broken_pipe`] knows and nobody reports.
+/// As `write(2)`. EPIPE is an error that [`is_reader_gone`] knows and nobody reports.
 pub(super) fn print(text: &str) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()?;
-    Ok(())
+    write(&mut io::stdout().lock(), text)
+}
+
+fn write(out: &mut impl Write, text: &str) -> anyhow::Result<()> {
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(ReaderGone.into()),
+        written => Ok(written?),
+    }
 }
 
 /// Writes `text` and a line end.
@@ -41,9 +50,9 @@ pub(super) fn complain(text: &str) {
     let _ = writeln!(io::stderr(), "tapswitch: {text}");
 }
 
-/// Whether `error` only says that nobody reads any more.
-pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+/// Whether `error` only says that nobody reads stdout any more.
+pub(super) fn is_reader_gone(error: &anyhow::Error) -> bool {
+    error.is::<ReaderGone>()
 }
 
 /// `error` and its causes in one line, a cause that its effect quotes already left out.
@@ -137,10 +146,13 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_reader_is_no_failure() {
-        let error: anyhow::Error = io::Error::from(io::ErrorKind::BrokenPipe).into();
-        assert!(is_broken_pipe(&error));
-        assert!(is_broken_pipe(&Err::<(), _>(error).context("print").unwrap_err()));
-        assert!(!is_broken_pipe(&anyhow::anyhow!("broken pipe")));
+    fn a_closed_reader_is_no_failure_and_another_broken_pipe_is() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        drop(reader);
+        let error = write(&mut writer, "x").unwrap_err();
+        assert!(is_reader_gone(&error));
+        assert!(is_reader_gone(&Err::<(), _>(error).context("print").unwrap_err()));
+        let elsewhere = io::Error::from(io::ErrorKind::BrokenPipe);
+        assert!(!is_reader_gone(&Err::<(), _>(elsewhere).context("the process died").unwrap_err()));
     }
 }
