@@ -162,6 +162,16 @@ as_root_and_user! {
 }
 
 as_root_and_user! {
+    fn a_caller_that_ignores_its_children_gets_the_status(who: Who) {
+        let switch = Switch::start(who, &[]);
+        let mut command = switch.session().command("env");
+        command.arg("--ignore-signal=CHLD").arg(switch.session().program("tapswitch"));
+        command.args(["run", "--", "sh", "-c", "exit 4"]);
+        assert_eq!(tapswitch_tests::run(command, SOON).code, 4);
+    }
+}
+
+as_root_and_user! {
     fn failures_have_dockers_statuses_and_one_line(who: Who) {
         let switch = Switch::start(who, &[]);
         let run = |words: &[&str]| switch.cli(&[&["run", "--name", "job"], words].concat());
