@@ -172,6 +172,20 @@ as_root_and_user! {
 }
 
 as_root_and_user! {
+    fn its_end_spares_another_endpoint_that_got_its_name(who: Who) {
+        let switch = Switch::start(who, &[]);
+        let mut first = start(&switch, &["sh", "-c", "echo started; exec sleep 100"]);
+        first.wait_for_line("started", SOON);
+        switch.ok(&["detach", "job"]);
+        let mut second = start(&switch, &["sh", "-c", "echo started; exec sleep 100"]);
+        second.wait_for_line("started", SOON);
+        let output = first.terminate();
+        assert_eq!((output.code, output.stderr.as_str()), (128 + 15, ""));
+        assert!(switch.endpoint("job").is_some(), "the second one's was detached");
+    }
+}
+
+as_root_and_user! {
     fn failures_have_dockers_statuses_and_one_line(who: Who) {
         let switch = Switch::start(who, &[]);
         let run = |words: &[&str]| switch.cli(&[&["run", "--name", "job"], words].concat());

@@ -106,11 +106,12 @@ fn has_got(arrived: Arrived) -> bool {
     arrived.from_terminal && !is_ours_alone
 }
 
-/// The daemon may have seen the namespace die already, or may be gone itself: both are fine. What else fails is said, and
+/// The daemon may have seen the namespace die already, or may be gone itself: both are fine, and another endpoint that has
+/// the name by now stays. What else fails is said, and
 /// changes nothing of CMD's exit status.
 fn detach(client: &Client, endpoint: &EndpointInfo) {
     const NOT_FOUND: u16 = 404;
-    match client.delete(&args::endpoint_path(endpoint)) {
+    match client.delete(&args::very_endpoint_path(endpoint)) {
         Ok(()) | Err(ClientError::NoDaemon(_) | ClientError::Refused { status: NOT_FOUND, .. }) => {}
         Err(error) => output::complain(&format!("detach {}/{}: {error}", endpoint.network, endpoint.name)),
     }

@@ -19,10 +19,12 @@ use super::types::{
 use crate::daemon::control::{Handle, Selection};
 use crate::daemon::name::{Name, Target, printable};
 use crate::daemon::refusal::{Outcome, Refusal};
+use crate::forwarding::PortId;
 
 type Answer<T> = Result<Json<T>, Problem>;
 type Segment<T = String> = Result<Path<T>, PathRejection>;
 type Asked = Result<Query<Filter>, QueryRejection>;
+type Detached = Result<Query<Which>, QueryRejection>;
 
 /// What a query may say.
 #[derive(Debug, Default, Deserialize)]
@@ -30,6 +32,13 @@ type Asked = Result<Query<Filter>, QueryRejection>;
 struct Filter {
     network: Option<String>,
     name: Option<String>,
+}
+
+/// Which of those that have had a name in turn.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Which {
+    port: Option<u32>,
 }
 
 impl Filter {
@@ -98,15 +107,21 @@ async fn endpoints(State(control): State<Handle>, asked: Asked) -> Answer<Vec<En
     answer(control.call(move |c| c.endpoint_infos(&selection)).await)
 }
 
-async fn detach(State(control): State<Handle>, target: Segment) -> Answer<Value> {
+async fn detach(State(control): State<Handle>, target: Segment, which: Detached) -> Answer<Value> {
     let target: Target = parse("name", &target?)?;
-    done(control.ask(move |c, reply| c.detach(&target, reply)).await)
+    let port = which?.port.map(PortId);
+    done(control.ask(move |c, reply| c.detach(&target, port, reply)).await)
 }
 
-async fn detach_of(State(control): State<Handle>, segments: Segment<(String, String)>) -> Answer<Value> {
+async fn detach_of(
+    State(control): State<Handle>,
+    segments: Segment<(String, String)>,
+    which: Detached,
+) -> Answer<Value> {
     let Path((network, name)) = segments?;
     let target = Target { network: Some(parse("network", &network)?), name: parse("name", &name)? };
-    done(control.ask(move |c, reply| c.detach(&target, reply)).await)
+    let port = which?.port.map(PortId);
+    done(control.ask(move |c, reply| c.detach(&target, port, reply)).await)
 }
 
 async fn fdb(State(control): State<Handle>, asked: Asked) -> Answer<Vec<FdbEntry>> {

@@ -10,7 +10,7 @@
 //! | PATCH /v1/networks/N | [`NetworkSet`] | [`NetworkInfo`] |
 //! | DELETE /v1/networks/N | | `{}` |
 //! | GET /v1/endpoints?network=N&name=X | | `[EndpointInfo]` |
-//! | DELETE /v1/endpoints/N/X | | `{}` |
+//! | DELETE /v1/endpoints/N/X?port=P | | `{}` |
 //! | GET /v1/fdb?network=N | | `[FdbEntry]` |
 //! | GET /v1/rules?network=N | | `[RuleInfo]` |
 //! | POST /v1/rules | [`RuleChange`] | `{}` |

@@ -36,15 +36,27 @@ pub(super) enum Then {
 }
 
 impl Control {
-    /// Detaches the endpoint that `target` means; its rules go with it.
-    pub(crate) fn detach(&mut self, target: &Target, reply: Reply<()>) {
+    /// Detaches the endpoint that `target` means; its rules go with it. Where `port` is given, only the one that has it: by
+    /// name alone, who attached one would detach another that got the name since.
+    pub(crate) fn detach(&mut self, target: &Target, port: Option<PortId>, reply: Reply<()>) {
         let place = match host_access::is_taken(&target.name) {
             true => Err(Refusal::Impossible("it is the host's own device, which goes with its network".into())),
-            false => resolve::endpoint(&self.networks, target).and_then(|at| self.keeper.check().map(|()| at)),
+            false => self.with_port(target, port),
         };
-        match place {
+        match place.and_then(|at| self.keeper.check().map(|()| at)) {
             Ok(at) => self.withdraw(vec![(at, Then::Confirm(reply))], false),
             Err(refusal) => reply.send(Err(refusal.during(&format!("detach {target}")))),
+        }
+    }
+
+    fn with_port(&self, target: &Target, port: Option<PortId>) -> Outcome<Place> {
+        let at = resolve::endpoint(&self.networks, target)?;
+        let endpoint = self.networks.get(&at.network).and_then(|network| network.endpoints.get(&at.name));
+        match port {
+            Some(port) if endpoint.is_none_or(|endpoint| endpoint.record.port != port) => {
+                Err(Refusal::Unknown(format!("{at} has another port than {}", port.0)))
+            }
+            _ => Ok(at),
         }
     }
 

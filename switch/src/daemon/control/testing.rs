@@ -26,6 +26,7 @@ use crate::daemon::keeper_link;
 use crate::daemon::refusal::Outcome;
 use crate::daemon::settings::Settings;
 use crate::engine::{EngineEvent, IoChoice};
+use crate::forwarding::PortId;
 use crate::gateway::{DNS, Resolvers, service};
 
 /// What the keeper does about a job.
@@ -191,8 +192,12 @@ impl Daemon {
     }
 
     pub(crate) fn detach(&self, target: &str) -> Outcome<()> {
+        self.detach_port(target, None)
+    }
+
+    pub(crate) fn detach_port(&self, target: &str, port: Option<u32>) -> Outcome<()> {
         let target = target.parse().unwrap();
-        wait(self.handle.ask(move |control, reply| control.detach(&target, reply)))
+        wait(self.handle.ask(move |control, reply| control.detach(&target, port.map(PortId), reply)))
     }
 
     /// Has control do something at once.

@@ -134,6 +134,21 @@ fn a_detached_endpoint_is_gone_and_detaching_it_again_says_so() {
 }
 
 #[test]
+fn a_detach_that_names_the_port_spares_another_of_that_name() {
+    let dir = dir();
+    let daemon = Daemon::new(dir.path());
+    let first = daemon.attach("web", "eth0").unwrap().port;
+    daemon.detach("web").unwrap();
+    let second = daemon.attach("web", "eth0").unwrap().port;
+    let error = daemon.detach_port("default/web", Some(first)).unwrap_err();
+    assert_eq!(error, Refusal::Unknown(format!("detach default/web: default/web has another port than {first}")));
+    assert_eq!(daemon.list().len(), 1);
+    daemon.detach_port("default/web", Some(second)).unwrap();
+    assert_eq!(daemon.list(), []);
+    daemon.stop();
+}
+
+#[test]
 fn a_name_on_two_networks_must_be_said_with_its_network() {
     let dir = dir();
     let daemon = Daemon::new(dir.path());
