@@ -16,7 +16,7 @@ use tapswitch_netns::{Namespace, NamespaceId, UserNamespace};
 
 use super::{Outcome, args, resolv_conf, run};
 use crate::daemon::api::client::Client;
-use crate::daemon::api::types::EndpointInfo;
+use crate::daemon::api::types::{EndpointInfo, EndpointState};
 use crate::daemon::name::Target;
 
 /// Run a second command in an endpoint's network namespace
@@ -45,6 +45,7 @@ pub(super) fn run(args: &Args, client: &Client) -> Outcome {
 
 /// Moves this process there: user namespace first, which gives the right to the others.
 fn enter(endpoint: &EndpointInfo) -> anyhow::Result<()> {
+    check_state(endpoint)?;
     let Some(found) = Namespace::find(endpoint.namespace) else {
         bail!("no process or name shows its namespace {} (another user's? be that user, or root)", endpoint.netns);
     };
@@ -63,6 +64,14 @@ fn enter(endpoint: &EndpointInfo) -> anyhow::Result<()> {
         None => resolv_conf::enter_netns(endpoint),
     }
     Ok(())
+}
+
+/// The kernel gives the numbers of namespaces out again: that of a lost endpoint may be a stranger's by now.
+fn check_state(endpoint: &EndpointInfo) -> anyhow::Result<()> {
+    match endpoint.state {
+        EndpointState::Up => Ok(()),
+        EndpointState::Lost => bail!("its device is lost: detach it"),
+    }
 }
 
 /// The owner itself, whoever lives in it: what bubblewrap starts lives in one that is nested in it.
@@ -102,4 +111,18 @@ fn enter_mounts(mounts: &File) -> anyhow::Result<()> {
 fn identity(path: &Path) -> anyhow::Result<NamespaceId> {
     let stat = fs::metadata(path).with_context(|| format!("{}", path.display()))?;
     Ok(NamespaceId { dev: stat.dev(), ino: stat.ino() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::args::tests::web_of;
+    use super::*;
+
+    #[test]
+    fn a_lost_endpoint_is_not_entered() {
+        let own = Namespace::current().unwrap().id();
+        let lost = EndpointInfo { state: EndpointState::Lost, namespace: own, ..web_of("default") };
+        assert_eq!(enter(&lost).unwrap_err().to_string(), "its device is lost: detach it");
+        check_state(&web_of("default")).unwrap();
+    }
 }
