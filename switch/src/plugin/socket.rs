@@ -28,12 +28,13 @@ pub(super) fn rootless() -> Option<u32> {
     outer_uid(&map).filter(|uid| *uid != 0)
 }
 
-/// Who uid 0 is outside, by this process's `uid_map`; `None` in the initial namespace, which maps everybody to himself.
+/// Who uid 0 is outside, by this process's `uid_map`, where it alone is mapped to him, as rootless engines do. `None` in the
+/// initial namespace, and as root of an unprivileged system container, whose uids are a range of nobody's.
 fn outer_uid(map: &str) -> Option<u32> {
     map.lines().find_map(|line| {
         let mut numbers = line.split_whitespace().map_while(|word| word.parse::<u32>().ok());
         match (numbers.next(), numbers.next(), numbers.next()) {
-            (Some(0), Some(outside), Some(count)) if count != u32::MAX => Some(outside),
+            (Some(0), Some(outside), Some(1)) => Some(outside),
             _ => None,
         }
     })
@@ -47,6 +48,7 @@ mod tests {
     fn a_rootless_engine_s_uid_0_is_its_user() {
         assert_eq!(outer_uid("         0       1000          1\n         1     100000      65536\n"), Some(1000));
         assert_eq!(outer_uid("         0          0 4294967295\n"), None);
+        assert_eq!(outer_uid("         0     100000      65536\n"), None, "root of an unprivileged LXC container");
         assert_eq!(outer_uid(""), None);
     }
 
