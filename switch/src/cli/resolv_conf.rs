@@ -158,9 +158,7 @@ pub(super) fn write_netns(client: &Client, endpoint: &EndpointInfo) {
     let Some(path) = netns_file(endpoint).filter(|_| geteuid().is_root()) else { return };
     sweep();
     let written = || -> anyhow::Result<()> {
-        if let Ok(text) = fs::read_to_string(&path)
-            && !is_free(&text, endpoint, client)
-        {
+        if !is_free(&path, endpoint, client)? {
             return Ok(());
         }
         let text = made(client, endpoint)?;
@@ -177,16 +175,29 @@ pub(super) fn write_netns(client: &Client, endpoint: &EndpointInfo) {
     }
 }
 
+/// Whether the file may be written: none is there, or one of ours. A link is an administrator's, wherever it leads.
+fn is_free(path: &Path, endpoint: &EndpointInfo, client: &Client) -> io::Result<bool> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error),
+        Ok(metadata) if !metadata.is_file() => Ok(false),
+        Ok(_) => Ok(is_free_text(&String::from_utf8_lossy(&fs::read(path)?), endpoint, client)),
+    }
+}
+
 /// Whether a file with this text may be written again.
-fn is_free(text: &str, endpoint: &EndpointInfo, client: &Client) -> bool {
+fn is_free_text(text: &str, endpoint: &EndpointInfo, client: &Client) -> bool {
     let Some(owner) = text.lines().next().and_then(|line| line.strip_prefix(MARK)?.parse().ok()) else { return false };
     // One that is left of an endpoint that ended with its namespace is nobody's.
     let other = args::endpoint(client, &owner);
     other.map_or(true, |other| other.namespace != endpoint.namespace || mark(&other) == mark(endpoint))
 }
 
-/// Removes what [`write_netns`] wrote for this endpoint, and for namespaces that ended without a `detach`.
+/// Removes what [`write_netns`] wrote for this endpoint, and for namespaces that ended without a `detach`; as root, as it did.
 pub(super) fn remove_netns(endpoint: &EndpointInfo) {
+    if !geteuid().is_root() {
+        return;
+    }
     if let Some(path) = netns_file(endpoint)
         && first_line(&path).is_some_and(|line| line == mark(endpoint))
     {
@@ -257,6 +268,22 @@ mod tests {
             text(&web_of("default"), &network(), ""),
             "# Written by tapswitch for default/web\nnameserver 172.17.0.1\noptions ndots:0\n"
         );
+    }
+
+    #[test]
+    fn only_our_own_file_is_written_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let client = Client::new(dir.path().join("api.sock"));
+        let path = dir.path().join("resolv.conf");
+        let free = || is_free(&path, &web_of("default"), &client).unwrap();
+        assert!(free(), "there is none");
+        fs::write(&path, b"# G\xe9rard's\nnameserver 10.0.0.1\n").unwrap();
+        assert!(!free(), "it is not UTF-8");
+        fs::write(&path, text(&web_of("default"), &network(), "")).unwrap();
+        assert!(free(), "it is ours");
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink(dir.path().join("nowhere"), &path).unwrap();
+        assert!(!free(), "it is a link to nowhere");
     }
 
     #[test]
