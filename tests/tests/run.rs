@@ -22,6 +22,16 @@ as_root_and_user! {
 }
 
 as_root_and_user! {
+    fn ctrl_c_is_passed_on_to_a_command_that_left_the_terminal(who: Who) {
+        let switch = Switch::start(who, &[]);
+        let mut terminal = on_terminal(&switch, &["run", "--", "setsid", "sh", "-c", "echo started; exec sleep 100"]);
+        terminal.wait_for("started");
+        terminal.types(CTRL_C);
+        assert_eq!(terminal.finish(), 128 + 2);
+    }
+}
+
+as_root_and_user! {
     fn a_command_that_takes_the_interrupt_ends_as_it_likes(who: Who) {
         let switch = Switch::start(who, &[]);
         let script = "trap 'echo interrupted' INT; echo started; sleep 100; exit 5";
@@ -121,6 +131,7 @@ as_root_and_user! {
         for (signal, name) in [
             (Signal::SIGTERM, "TERM"), (Signal::SIGINT, "INT"), (Signal::SIGHUP, "HUP"), (Signal::SIGQUIT, "QUIT"),
             (Signal::SIGUSR1, "USR1"), (Signal::SIGUSR2, "USR2"), (Signal::SIGWINCH, "WINCH"),
+            (Signal::SIGPWR, "PWR"), (Signal::SIGCONT, "CONT"),
         ] {
             let script = format!("trap 'echo got; exit 3' {name}; echo started; while :; do sleep 0.05; done");
             let mut job = start(&switch, &["sh", "-c", &script]);
@@ -129,6 +140,16 @@ as_root_and_user! {
             let output = job.finish(SOON);
             assert_eq!((output.code, output.stdout.as_str()), (3, "started\ngot\n"), "{name}: {}", output.stderr);
         }
+    }
+}
+
+as_root_and_user! {
+    fn an_alarm_from_before_it_started_is_passed_on(who: Who) {
+        let switch = Switch::start(who, &[]);
+        let mut command = switch.session().command("perl");
+        command.args(["-e", "alarm 1; exec @ARGV"]).arg(switch.session().program("tapswitch"));
+        command.args(["run", "--", "sleep", "100"]);
+        assert_eq!(tapswitch_tests::run(command, SOON).code, 128 + 14);
     }
 }
 
@@ -142,8 +163,11 @@ as_root_and_user! {
             assert_eq!(job.finish(SOON).code, 128 + signal as i32);
             assert!(switch.endpoint("job").is_none());
         }
-        let output = switch.cli(&["run", "--", "sh", "-c", "kill -KILL $$"]);
-        assert_eq!(output.code, 128 + 9, "{}", output.stderr);
+        // The last one is a real-time signal, which has no name.
+        for (kill, number) in [("kill -KILL $$", 9), ("kill -40 $$", 40)] {
+            let output = switch.cli(&["run", "--", "sh", "-c", kill]);
+            assert_eq!(output.code, 128 + number, "{}", output.stderr);
+        }
     }
 }
 

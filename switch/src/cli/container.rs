@@ -17,7 +17,6 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getegid, geteuid, getppid};
 use tapswitch_netns::Namespace;
 
@@ -94,12 +93,7 @@ impl Container {
     /// # Errors
     /// As `waitpid(2)`.
     pub(super) fn poll(&mut self) -> nix::Result<Option<i32>> {
-        let flags = nix::sys::wait::WaitPidFlag::WNOHANG;
-        let status = match waitpid(self.pid, Some(flags))? {
-            WaitStatus::Exited(_, status) => Some(status),
-            WaitStatus::Signaled(_, signal, _) => Some(128 + signal as i32),
-            _ => None,
-        };
+        let status = status(self.pid, libc::WNOHANG)?;
         self.ended |= status.is_some();
         Ok(status)
     }
@@ -118,12 +112,25 @@ impl Drop for Container {
     fn drop(&mut self) {
         self.signal(Signal::SIGKILL);
         while !self.ended {
-            match waitpid(self.pid, None) {
+            match status(self.pid, 0) {
                 Err(Errno::EINTR) => {}
                 _ => self.ended = true,
             }
         }
     }
+}
+
+/// The exit status of our child `pid` if it has ended. Not by nix, which knows no real-time signals and fails at their numbers.
+fn status(pid: Pid, flags: libc::c_int) -> nix::Result<Option<i32>> {
+    let mut status = 0;
+    // SAFETY: the status is written to a variable of ours.
+    let waited = Errno::result(unsafe { libc::waitpid(pid.as_raw(), &raw mut status, flags) })?;
+    Ok(match waited {
+        0 => None,
+        _ if libc::WIFEXITED(status) => Some(libc::WEXITSTATUS(status)),
+        _ if libc::WIFSIGNALED(status) => Some(128 + libc::WTERMSIG(status)),
+        _ => None,
+    })
 }
 
 fn child(parent: Pid, mut conversation: UnixStream, body: impl FnOnce() -> i32) -> i32 {
@@ -201,7 +208,7 @@ mod tests {
 
     use super::*;
 
-    fn status(container: &mut Container) -> i32 {
+    fn end(container: &mut Container) -> i32 {
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
             match container.poll().unwrap() {
@@ -218,14 +225,14 @@ mod tests {
         assert_ne!(container.namespace().unwrap().id(), Namespace::current().unwrap().id());
         assert_eq!(container.poll().unwrap(), None);
         container.release().unwrap();
-        assert_eq!(status(&mut container), 42);
+        assert_eq!(end(&mut container), 42);
     }
 
     #[test]
     fn a_signal_that_ends_it_shows_in_its_status() {
         let mut container = Container::start(|| 0).unwrap();
         container.signal(Signal::SIGKILL);
-        assert_eq!(status(&mut container), 128 + 9);
+        assert_eq!(end(&mut container), 128 + 9);
         assert!(container.release().is_err());
     }
 

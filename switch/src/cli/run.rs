@@ -14,7 +14,7 @@ use anyhow::Context;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
-use nix::unistd::{execvp, getpid, getsid};
+use nix::unistd::{execvp, getpgid, getpgrp, getpid, getsid};
 
 use super::args::EndpointFlags;
 use super::container::Container;
@@ -92,18 +92,18 @@ fn wait(container: &mut Container, signals: &Signals) -> anyhow::Result<i32> {
             Err(error) => return Err(error).context("run: wait for signals"),
         }
         while let Some(arrived) = signals.next().context("run: read signals")? {
-            if arrived.signal != Signal::SIGCHLD && !has_got(arrived) {
+            if arrived.signal != Signal::SIGCHLD && !has_got(container, arrived) {
                 container.signal(arrived.signal);
             }
         }
     }
 }
 
-/// Whether CMD got it too: the terminal's signals go to its foreground group. A terminal that hangs up tells the leader of
+/// Whether CMD got it too: the terminal's signals go to its foreground group, which CMD may have left. A terminal that hangs up tells the leader of
 /// its session alone, as we are under `ssh -t` or in a window of our own (`__tty_hangup` of drivers/tty/tty_io.c).
-fn has_got(arrived: Arrived) -> bool {
+fn has_got(container: &Container, arrived: Arrived) -> bool {
     let is_ours_alone = arrived.signal == Signal::SIGHUP && getsid(None) == Ok(getpid());
-    arrived.from_terminal && !is_ours_alone
+    arrived.from_terminal && !is_ours_alone && getpgid(Some(container.pid())) == Ok(getpgrp())
 }
 
 /// The daemon may have seen the namespace die already, or may be gone itself: both are fine, and another endpoint that has

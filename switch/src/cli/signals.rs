@@ -5,8 +5,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// What is passed on to CMD: all that a terminal or an init system sends, and the two that are CMD's own.
-pub(super) const FORWARDED: [Signal; 8] = [
+/// What is passed on to CMD: all that a terminal or an init system sends, and the two that are CMD's own. A shell that takes us
+/// up again tells CMD too, which then gets SIGCONT twice: at worst it draws its screen twice.
+pub(super) const FORWARDED: [Signal; 10] = [
     Signal::SIGHUP,
     Signal::SIGINT,
     Signal::SIGQUIT,
@@ -15,7 +16,12 @@ pub(super) const FORWARDED: [Signal; 8] = [
     Signal::SIGUSR2,
     Signal::SIGALRM,
     Signal::SIGWINCH,
+    Signal::SIGPWR,
+    Signal::SIGCONT,
 ];
+
+/// What the kernel sends for a terminal. Others that it sends, as for an `alarm(2)` from before an `execve`, are ours alone.
+const OF_A_TERMINAL: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGWINCH];
 
 /// What ends `demo`.
 pub(super) const ENDING: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
@@ -25,7 +31,7 @@ pub(super) const ENDING: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::
 pub(super) struct Arrived {
     /// Which.
     pub signal: Signal,
-    /// The kernel sent it, as for Ctrl-C: the terminal's whole foreground group got it, CMD too.
+    /// The kernel sent it, as for Ctrl-C: the terminal's whole foreground group got it.
     pub from_terminal: bool,
 }
 
@@ -63,7 +69,8 @@ impl Signals {
             let number = i32::try_from(info.ssi_signo).expect("signal numbers are below 65");
             // A real-time signal has no name, and was not asked for.
             if let Ok(signal) = Signal::try_from(number) {
-                return Ok(Some(Arrived { signal, from_terminal: info.ssi_code == libc::SI_KERNEL }));
+                let from_terminal = info.ssi_code == libc::SI_KERNEL && OF_A_TERMINAL.contains(&signal);
+                return Ok(Some(Arrived { signal, from_terminal }));
             }
         }
         Ok(None)
