@@ -84,10 +84,10 @@ pub(super) fn text(stats: &Stats) -> String {
     if any { format!("{}\n{}", counters.text(), drops.text()) } else { counters.text() }
 }
 
-/// Each endpoint by its full name, and the sum where it says more.
+/// Each endpoint by its full name, and the sum where it says more than the only one: it counts those that are gone too.
 fn rows(stats: &Stats) -> Vec<(String, &PortStats)> {
     let mut rows: Vec<_> = stats.endpoints.iter().map(|e| (format!("{}/{}", e.network, e.name), &e.port)).collect();
-    if rows.len() != 1 {
+    if !matches!(&rows[..], [(_, only)] if **only == stats.total) {
         rows.push(("total".into(), &stats.total));
     }
     rows
@@ -115,9 +115,16 @@ mod tests {
 
     #[test]
     fn drops_are_shown_by_reason_below_the_counters() {
-        let text = text(&Stats { endpoints: vec![web()], total: PortStats::default() });
+        let text = text(&Stats { endpoints: vec![web()], total: web().port });
         assert!(text.contains("default/web   rx     spoofed_mac       3"), "{text}");
         assert!(!text.contains("total"), "{text}");
+    }
+
+    #[test]
+    fn one_endpoint_that_is_left_of_several_has_a_total() {
+        let total = PortStats { rx_frames: 10, unicast: 5, ..web().port };
+        let text = text(&Stats { endpoints: vec![web()], total });
+        assert!(text.contains("total"), "{text}");
     }
 
     #[test]

@@ -34,13 +34,16 @@ pub(super) fn run(args: &Args, client: &Client) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The status, asked for until a daemon answers or `limit` is over.
+/// The status, asked for until a daemon answers or `limit` is over. A daemon that is stopped takes a question and never answers:
+/// each has what remains of the limit, and without one the client's own deadline.
 ///
 /// # Errors
 /// The last answer's.
 pub(super) fn wait(client: &Client, limit: Duration) -> Result<Status, ClientError> {
     let deadline = Instant::now() + limit;
     loop {
+        let remains = deadline.saturating_duration_since(Instant::now()).max(PAUSE);
+        let client = if limit.is_zero() { client.clone() } else { client.clone().within(remains) };
         match client.get("/v1/status", &[]) {
             Err(_) if Instant::now() < deadline => sleep(PAUSE),
             answer => return answer,
@@ -87,6 +90,18 @@ mod tests {
         let text = text(&status);
         assert!(text.contains("processes   keeper -, switch 8\nuptime      1m 1s, 0 restarts\n"), "{text}");
         assert!(text.ends_with("warning     network default overlaps a route\n"), "{text}");
+    }
+
+    #[test]
+    fn waiting_for_a_daemon_that_is_stopped_ends_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("api.sock");
+        // The kernel connects, and nobody accepts.
+        let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let (done, ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || done.send(wait(&Client::new(path), Duration::from_millis(50))));
+        let error = ended.recv_timeout(Duration::from_secs(10)).expect("it ends").unwrap_err();
+        assert!(error.to_string().contains("no answer within 1 s"), "{error}");
     }
 
     #[test]

@@ -120,9 +120,9 @@ impl Client {
             .build()
             .map_err(|e| broken(format!("start a runtime: {e}")))?;
         let exchange = async {
-            tokio::time::timeout(self.deadline, self.exchange(&method, path, body))
-                .await
-                .unwrap_or_else(|_| Err(broken(format!("no answer within {} s", self.deadline.as_secs()))))
+            tokio::time::timeout(self.deadline, self.exchange(&method, path, body)).await.unwrap_or_else(|_| {
+                Err(broken(format!("no answer within {:.0} s", self.deadline.as_secs_f64().ceil())))
+            })
         };
         let (status, answer) = runtime.block_on(exchange)?;
         if status.is_success() {
