@@ -99,16 +99,15 @@ fn wait(container: &mut Container, signals: &Signals) -> anyhow::Result<i32> {
     }
 }
 
-/// Whether CMD got it too: the terminal's signals go to its foreground group, which CMD may have left. A terminal that hangs up tells the leader of
-/// its session alone, as we are under `ssh -t` or in a window of our own (`__tty_hangup` of drivers/tty/tty_io.c).
+/// Whether CMD got it too: the terminal's signals go to its foreground group, which CMD may have left. A terminal that hangs up tells
+/// the leader of its session alone, as we are under `ssh -t` or in a window of our own (`__tty_hangup` of drivers/tty/tty_io.c).
 fn has_got(container: &Container, arrived: Arrived) -> bool {
     let is_ours_alone = arrived.signal == Signal::SIGHUP && getsid(None) == Ok(getpid());
     arrived.from_terminal && !is_ours_alone && getpgid(Some(container.pid())) == Ok(getpgrp())
 }
 
 /// The daemon may have seen the namespace die already, or may be gone itself: both are fine, and another endpoint that has
-/// the name by now stays. What else fails is said, and
-/// changes nothing of CMD's exit status.
+/// the name by now stays. What else fails is said, and changes nothing of CMD's exit status.
 fn detach(client: &Client, endpoint: &EndpointInfo) {
     const NOT_FOUND: u16 = 404;
     match client.delete(&args::very_endpoint_path(endpoint)) {
