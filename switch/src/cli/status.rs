@@ -99,7 +99,9 @@ mod tests {
         // The kernel connects, and nobody accepts.
         let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
         let (done, ended) = std::sync::mpsc::channel();
-        std::thread::spawn(move || done.send(wait(&Client::new(path), Duration::from_millis(50))));
+        std::thread::spawn(move || {
+            let _ = done.send(wait(&Client::new(path), Duration::from_millis(50)));
+        });
         let error = ended.recv_timeout(Duration::from_secs(10)).expect("it ends").unwrap_err();
         assert!(error.to_string().contains("no answer within 1 s"), "{error}");
     }
