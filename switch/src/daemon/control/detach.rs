@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use crossbeam_channel::Receiver;
 
 use super::jobs::Job;
-use super::networks::Removal;
 use super::publish::Closed;
+use super::removal::Removal;
 use super::resolve::{self, Place};
 use super::{Control, DockerEndpoint, Reply};
 use crate::daemon::api::types::EndpointInfo;

@@ -20,7 +20,7 @@ use tapswitch_netns::NamespaceId;
 
 use super::detach::Then;
 use super::jobs::Job;
-use super::networks::Removal;
+use super::removal::Removal;
 use super::resolve::Place;
 use super::{Control, Reply};
 use crate::daemon::api::types::{

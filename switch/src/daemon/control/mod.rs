@@ -21,6 +21,7 @@ mod pools;
 mod port_ids;
 mod publish;
 mod queries;
+mod removal;
 mod resolve;
 mod restore;
 mod rules;

@@ -1,9 +1,9 @@
 //! A directory belongs to one keeper at a time.
 //!
 //! The lock is the kernel's, on an open file: it ends with its process however that ends, and no pid is ever judged. The
-//! file's content, the holder's pid and its run directory, is for the message alone. Only the keeper holds it: a switch that outlives its keeper
-//! does not keep the next one out. One that was killed holds it until the kernel has taken its process apart, and a job it
-//! had forked until that ends; so a held lock is asked for again for a moment before it is an error.
+//! file's content, the holder's pid and its run directory, is for the message alone. Only the keeper holds it: a switch that
+//! outlives its keeper does not keep the next one out. One that was killed holds it until the kernel has taken its process
+//! apart, and a job it had forked until that ends; so a held lock is asked for again for a moment before it is an error.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{Read, Seek, Write};

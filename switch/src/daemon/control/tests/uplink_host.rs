@@ -34,6 +34,14 @@ fn start(dir: &tempfile::TempDir, restarts: u32, keeper: Keeper) -> Daemon {
     Daemon::start(settings(dir.path()), restarts, keeper, Box::new(|_| Act::Do)).unwrap()
 }
 
+/// With the network, and a keeper that waits before it takes the first device away.
+fn start_gated(dir: &tempfile::TempDir) -> (Gate, Daemon) {
+    let (gate, judge) = Gate::before(|said| matches!(said, ToKeeper::Detach { .. }));
+    let daemon = Daemon::start(settings(dir.path()), 0, Keeper::default(), judge).unwrap();
+    make(&daemon, lab()).unwrap();
+    (gate, daemon)
+}
+
 #[test]
 fn a_network_comes_with_the_hosts_device_and_its_routing_and_goes_with_both() {
     let dir = dir();
@@ -121,9 +129,7 @@ fn the_next_switch_goes_on_with_the_device_and_a_lost_one_is_made_again() {
 #[test]
 fn a_removed_network_is_gone_with_its_device_so_that_another_may_have_its_name() {
     let dir = dir();
-    let (gate, judge) = Gate::before(|said| matches!(said, ToKeeper::Detach { .. }));
-    let daemon = Daemon::start(settings(dir.path()), 0, Keeper::default(), judge).unwrap();
-    make(&daemon, lab()).unwrap();
+    let (gate, daemon) = start_gated(&dir);
     std::thread::scope(|scope| {
         let removed = scope.spawn(|| remove(&daemon));
         gate.await_keeper();
@@ -143,9 +149,7 @@ fn a_removed_network_is_gone_with_its_device_so_that_another_may_have_its_name()
 #[test]
 fn a_network_that_somebody_joins_while_it_is_removed_stays_with_another_device() {
     let dir = dir();
-    let (gate, judge) = Gate::before(|said| matches!(said, ToKeeper::Detach { .. }));
-    let daemon = Daemon::start(settings(dir.path()), 0, Keeper::default(), judge).unwrap();
-    make(&daemon, lab()).unwrap();
+    let (gate, daemon) = start_gated(&dir);
     std::thread::scope(|scope| {
         let removed = scope.spawn(|| remove(&daemon));
         gate.await_keeper();

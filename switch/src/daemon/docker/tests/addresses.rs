@@ -34,6 +34,16 @@ fn network(plugin: &Plugin, subnet: &str, range: &str) -> [String; 2] {
     pools
 }
 
+/// A network on 10.9.0.0/24 with an endpoint at 10.9.0.2; the id of its IPv4 pool.
+fn network_with_endpoint(plugin: &Plugin) -> String {
+    let [v4, _] = network(plugin, "10.9.0.0/24", "");
+    address(plugin, &v4, "", MACS[0]);
+    let mut request = endpoint(NETWORK, A, "10.9.0.2/24");
+    request["Interface"]["MacAddress"] = MACS[0].into();
+    plugin.well("NetworkDriver.CreateEndpoint", &request);
+    v4
+}
+
 const MACS: [&str; 3] = ["02:42:00:00:00:0a", "02:42:00:00:00:0b", "02:42:00:00:00:0c"];
 
 #[test]
@@ -100,11 +110,7 @@ fn both_addresses_of_an_endpoint_are_one_lease() {
 fn an_address_that_docker_gives_back_ends_the_endpoint_it_has_forgotten() {
     let dir = tempfile::tempdir().unwrap();
     let plugin = Plugin::new(dir.path());
-    let [v4, _] = network(&plugin, "10.9.0.0/24", "");
-    address(&plugin, &v4, "", MACS[0]);
-    let mut request = endpoint(NETWORK, A, "10.9.0.2/24");
-    request["Interface"]["MacAddress"] = MACS[0].into();
-    plugin.well("NetworkDriver.CreateEndpoint", &request);
+    let v4 = network_with_endpoint(&plugin);
     plugin.well("IpamDriver.ReleaseAddress", &json!({"PoolID": v4, "Address": "10.9.0.2"}));
     assert_eq!(plugin.daemon().list(), []);
 }
@@ -113,11 +119,7 @@ fn an_address_that_docker_gives_back_ends_the_endpoint_it_has_forgotten() {
 fn a_second_network_on_a_range_is_refused_before_it_takes_an_address_of_the_first() {
     let dir = tempfile::tempdir().unwrap();
     let plugin = Plugin::new(dir.path());
-    let [v4, _] = network(&plugin, "10.9.0.0/24", "");
-    address(&plugin, &v4, "", MACS[0]);
-    let mut request = endpoint(NETWORK, A, "10.9.0.2/24");
-    request["Interface"]["MacAddress"] = MACS[0].into();
-    plugin.well("NetworkDriver.CreateEndpoint", &request);
+    network_with_endpoint(&plugin);
     // With `--gateway 10.9.0.2` dockerd would ask for that, and give it back when the network is refused.
     let text = plugin.fails("IpamDriver.RequestPool", &json!({"Pool": "10.9.0.0/24", "V6": false}));
     assert!(text.contains("is network docker-"), "{text}");

@@ -2,11 +2,22 @@
 
 use std::io::Write;
 
+use smoltcp::iface::SocketHandle;
+
 use super::*;
 
 /// Longer than a container remembers what it closed, and than a far end is waited for that takes nothing.
 const FORGOTTEN: Duration = Duration::from_secs(120);
 const GIVEN_UP: Duration = Duration::from_secs(240);
+
+/// A container's connection to a far end.
+fn connected() -> (Lab, SocketHandle, TcpStream) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let mut lab = Lab::new(0);
+    let socket = lab.connect(listener.local_addr().unwrap());
+    lab.run("connected", |lab| lab.socket(socket).may_send());
+    (lab, socket, listener.accept().unwrap().0)
+}
 
 /// What a far end reads that begins only now, to the end.
 fn read_all(lab: &mut Lab, mut far: impl Read + Send + 'static) -> std::io::Result<Vec<u8>> {
@@ -21,11 +32,7 @@ fn read_all(lab: &mut Lab, mut far: impl Read + Send + 'static) -> std::io::Resu
 #[test]
 fn an_upload_that_drains_outlives_what_the_container_remembers_of_it() {
     for said in [&b""[..], b"what nobody is there to read"] {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let mut lab = Lab::new(0);
-        let socket = lab.connect(listener.local_addr().unwrap());
-        lab.run("connected", |lab| lab.socket(socket).may_send());
-        let mut far = listener.accept().unwrap().0;
+        let (mut lab, socket, mut far) = connected();
         let sent = stream(1_000_000);
         lab.write_to_end(socket, &sent);
         lab.run("the end is acknowledged", |lab| lab.socket(socket).state() == State::FinWait2);
@@ -39,11 +46,7 @@ fn an_upload_that_drains_outlives_what_the_container_remembers_of_it() {
 
 #[test]
 fn a_container_that_waits_for_us_before_it_reads_on_hears_of_a_far_end_that_broke_off() {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let mut lab = Lab::new(0);
-    let socket = lab.connect(listener.local_addr().unwrap());
-    lab.run("connected", |lab| lab.socket(socket).may_send());
-    let mut far = listener.accept().unwrap().0;
+    let (mut lab, socket, mut far) = connected();
     far.set_nonblocking(true).unwrap();
     let bytes = stream(100_000);
     lab.run("neither reads", |lab| {
@@ -93,11 +96,7 @@ fn a_far_end_that_takes_nothing_is_not_waited_for_for_ever() {
 
 #[test]
 fn what_a_far_end_said_before_it_broke_an_upload_is_read() {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let mut lab = Lab::new(0);
-    let socket = lab.connect(listener.local_addr().unwrap());
-    lab.run("connected", |lab| lab.socket(socket).may_send());
-    let mut far = listener.accept().unwrap().0;
+    let (mut lab, socket, mut far) = connected();
     far.set_nonblocking(true).unwrap();
     lab.socket(socket).send_slice(b"what nobody reads").unwrap();
     lab.run("some of it has come", |_| far.peek(&mut [0]).is_ok());
