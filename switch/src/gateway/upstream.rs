@@ -100,7 +100,10 @@ impl Upstream {
                     left.push_front(at);
                 }
                 Ok(told) if !is_failure(told.response_code) => {
-                    self.first.store(at, Ordering::Relaxed);
+                    // Of others, which are asked meanwhile, it would be a number at random.
+                    if self.servers(Instant::now()) == servers {
+                        self.first.store(at, Ordering::Relaxed);
+                    }
                     return Some(told);
                 }
                 // It would say so again.

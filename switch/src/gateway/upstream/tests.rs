@@ -207,6 +207,24 @@ fn what_the_servers_told_is_forgotten_when_they_change() {
     assert_eq!(upstream.known(&question("a.example."), Instant::now() + Duration::from_secs(2)), None);
 }
 
+#[test]
+fn a_late_answer_of_a_server_that_was_replaced_puts_no_other_first() {
+    let fakes = Fakes::new(&[silent, good, good]);
+    let upstream = fakes.upstream();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let replaced = async {
+            std::fs::write(&fakes.path, "nameserver 127.0.0.3\nnameserver 127.0.0.1\n").unwrap();
+            upstream.known(&question("a.example."), Instant::now() + Duration::from_secs(2));
+        };
+        let (told, ()) = tokio::join!(upstream.ask(PortId(1), question("a.example.")), replaced);
+        assert!(told.is_some(), "the second of the former servers answers");
+    });
+    let start = Instant::now();
+    assert!(ask(&upstream, "b.example.").is_some());
+    assert!(start.elapsed() < TRY, "the silent one is second now, and was asked first");
+}
+
 /// All places that this asker gets.
 fn places(upstream: &Upstream, asker: u32) -> Vec<Place<'_>> {
     std::iter::from_fn(|| upstream.asking.place(PortId(asker))).collect()
