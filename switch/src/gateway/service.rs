@@ -11,18 +11,15 @@ use std::time::Instant;
 
 use hickory_proto::op::{Message, ResponseCode};
 use tokio::net::UnixStream;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use super::answer::{self, Unreadable, Verdict};
 use super::cache::Question;
 use super::link::{Asker, Job, Link, MAX_WAITING, Reply, What};
 use super::resolv_conf::Resolvers;
-use super::stream;
+use super::stream::{self, Streams};
 use super::upstream::Upstream;
 use super::zone::Zones;
-
-/// Most connections of all askers: each holds a descriptor here and one in its worker.
-const MAX_STREAMS: usize = 128;
 
 /// Where workers get their links, and control tells the names.
 #[derive(Clone, Debug)]
@@ -47,7 +44,7 @@ impl Names {
 #[derive(Debug)]
 pub struct Service {
     jobs: mpsc::Receiver<Job>,
-    streams: Arc<Semaphore>,
+    streams: Streams,
     shared: Arc<Shared>,
 }
 
@@ -74,10 +71,7 @@ pub fn service(resolvers: Resolvers) -> (Names, Service) {
     let (sender, jobs) = mpsc::channel(MAX_WAITING);
     let (zones, published) = watch::channel(Arc::default());
     let shared = Shared { zones: published, upstream: Upstream::new(resolvers), turn: AtomicUsize::new(0) };
-    (
-        Names { jobs: sender, zones },
-        Service { jobs, streams: Arc::new(Semaphore::new(MAX_STREAMS)), shared: Arc::new(shared) },
-    )
+    (Names { jobs: sender, zones }, Service { jobs, streams: Streams::default(), shared: Arc::new(shared) })
 }
 
 impl Service {
@@ -88,7 +82,7 @@ impl Service {
         }
     }
 
-    fn take(&self, Job { asker, what, ticket }: Job) {
+    fn take(&mut self, Job { asker, what, ticket }: Job) {
         let shared = self.shared.clone();
         match what {
             What::Query { near, far, payload, outbox } => drop(tokio::spawn(async move {
@@ -98,12 +92,18 @@ impl Service {
                 drop(ticket);
             })),
             What::Stream(stream) => {
-                let Ok(place) = self.streams.clone().try_acquire_owned() else { return };
+                let port = asker.port;
+                if !self.streams.make_room(port) {
+                    return;
+                }
                 match UnixStream::from_std(stream) {
-                    Ok(stream) => drop(tokio::spawn(async move {
-                        stream::serve(stream, asker, shared).await;
-                        drop((ticket, place));
-                    })),
+                    Ok(stream) => self.streams.add(
+                        port,
+                        tokio::spawn(async move {
+                            stream::serve(stream, asker, shared).await;
+                            drop(ticket);
+                        }),
+                    ),
                     Err(error) => tracing::warn!("names over a connection: {error}"),
                 }
             }

@@ -140,6 +140,28 @@ fn a_connection_that_asks_no_more_counts_until_it_is_answered() {
 }
 
 #[test]
+fn whoever_has_the_most_connections_gives_his_oldest_for_another() {
+    let link = start().link();
+    let connect = |port| StdStream::from(link.stream(Asker { port: PortId(port), ..asker() }).unwrap());
+    let is_served = |stream: &mut StdStream| {
+        stream.set_nonblocking(false).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut buffer = [0; 512];
+        stream.write_all(&framed(&question(1, "web."))).is_ok() && stream.read(&mut buffer).is_ok_and(|len| len > 0)
+    };
+    let mut held: Vec<Vec<_>> = (0..16).map(|port| (0..8).map(|_| connect(port)).collect()).collect();
+    let mut newcomer: Vec<_> = (0..7).map(|_| connect(99)).collect();
+    assert!(newcomer.iter_mut().all(is_served));
+    // Each of seven gave one; an eighth would only leave another with as few.
+    let mut eighth = connect(99);
+    assert!(!is_served(&mut eighth));
+    let served: Vec<Vec<bool>> = held.iter_mut().map(|streams| streams.iter_mut().map(is_served).collect()).collect();
+    let gave = served.iter().filter(|streams| **streams == [false, true, true, true, true, true, true, true]).count();
+    let kept = served.iter().filter(|streams| **streams == [true; 8]).count();
+    assert_eq!((gave, kept), (7, 9), "{served:?}");
+}
+
+#[test]
 fn a_connection_with_a_giant_message_ends() {
     let link = start().link();
     let mut stream = connect(&link);
