@@ -289,10 +289,7 @@ impl Network {
         }
         scratch.recipients.clear();
         if self.policy.is_open() || self.host == Some(arrival.from) {
-            // Asked before the ports are gone through, so that a flood beyond the budget costs little.
-            if !limiter.has_any(self.settings.flood_rate, arrival.now) {
-                return Err(DropReason::FloodLimit);
-            }
+            self.check_budget(arrival, limiter)?;
             scratch.recipients.extend(self.ports.iter().map(|(at, _)| at).filter(|&to| to != arrival.from));
         } else {
             let permitted = self.permitted(arrival, scratch);
@@ -328,16 +325,29 @@ impl Network {
     ) -> Result<Decision, DropReason> {
         scratch.recipients.clear();
         let mut denied = DropReason::UnknownUnicast;
-        for &to in self.opaque.iter().filter(|&&to| to != arrival.from) {
-            match self.unicast(arrival, to) {
-                Ok(_) => scratch.recipients.push(to),
-                Err(reason) => denied = reason,
+        let mut others = self.opaque.iter().copied().filter(|&to| to != arrival.from).peekable();
+        if self.policy.is_open() || self.host == Some(arrival.from) {
+            others.peek().ok_or(denied)?;
+            self.check_budget(arrival, limiter)?;
+            scratch.recipients.extend(others);
+        } else {
+            for to in others {
+                match self.unicast(arrival, to) {
+                    Ok(_) => scratch.recipients.push(to),
+                    Err(reason) => denied = reason,
+                }
             }
         }
         if scratch.recipients.is_empty() {
             return Err(denied);
         }
         self.flood(arrival, limiter, scratch)
+    }
+
+    /// Whether the sender may flood at all. Asked before the ports are gone through, so that a flood beyond the budget costs
+    /// little.
+    fn check_budget(&self, arrival: &Arrival<'_>, limiter: &mut Limiter) -> Result<(), DropReason> {
+        if limiter.has_any(self.settings.flood_rate, arrival.now) { Ok(()) } else { Err(DropReason::FloodLimit) }
     }
 
     /// Charges the copies to the sender, and floods if they are paid.

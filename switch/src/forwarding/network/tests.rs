@@ -163,6 +163,28 @@ fn a_flood_beyond_the_budget_is_dropped_before_anybody_is_looked_for() {
 }
 
 #[test]
+fn an_unknown_unicast_beyond_the_budget_is_dropped_before_anybody_is_looked_for() {
+    let mut spec = nested(&[A, B, C]);
+    let frame = data(A_MAC, X_MAC);
+    let cost = 2 * frame.len() as u64;
+    spec.settings.flood_rate = Rate { bytes_per_second: cost, burst: cost };
+    let mut lan = Lan::new(spec);
+    assert_eq!(lan.send(A, &frame), Decision::Flood);
+    assert_eq!(lan.send(A, &frame), drop(DropReason::FloodLimit));
+    assert_eq!(lan.recipients(), []);
+    lan.wait(1);
+    assert_eq!(lan.send(A, &frame), Decision::Flood);
+    assert_eq!(lan.recipients(), [B, C]);
+}
+
+#[test]
+fn an_unknown_unicast_for_nobody_counts_as_that_beyond_the_budget_too() {
+    let mut spec = nested(&[A]);
+    spec.settings.flood_rate = Rate { bytes_per_second: 0, burst: 0 };
+    assert_eq!(Lan::new(spec).send(A, &data(A_MAC, X_MAC)), drop(DropReason::UnknownUnicast));
+}
+
+#[test]
 fn without_icc_a_forbidden_flood_counts_as_forbidden_beyond_the_budget_too() {
     let mut spec = isolated(&[]);
     spec.settings.flood_rate = Rate { bytes_per_second: 0, burst: 0 };
