@@ -60,6 +60,11 @@ impl Claims {
         holders.get(&address) == Some(&port)
     }
 
+    /// Who claimed `address`.
+    pub(super) fn holder(&self, address: Ipv6Addr) -> Option<PortId> {
+        self.0.read().holders.get(&address).copied()
+    }
+
     /// Frees what `port` claimed.
     pub(super) fn forget_port(&self, port: PortId) {
         let mut maps = self.0.write();

@@ -166,7 +166,7 @@ impl Network {
                 }
             }
             // Duplicate detection tells everybody of an address that is not in use yet: it is the asker's from here on, or who heard
-            // of it could claim it by an advertisement. If somebody has it already, the question is for him to answer.
+            // of it could claim it by an advertisement. If somebody has it already, he is answered for ([`super::neighbour`]).
             Some(NeighbourMessage::Solicitation { from: Ipv6Addr::UNSPECIFIED, target, .. }) => {
                 if port.guard {
                     self.claim_link_local(port, target);
@@ -184,6 +184,12 @@ impl Network {
             Some(NeighbourMessage::Solicitation { source_mac: None, .. }) | None => {}
         }
         Ok(message)
+    }
+
+    /// The port that has the link-local `address`, as far as the switch knows: it follows from its MAC, or was claimed.
+    pub(super) fn link_local_holder(&self, address: Ipv6Addr) -> Option<Holder> {
+        let of_its_mac = link_local::mac_of(address).and_then(|mac| self.macs.lookup(mac.to_u64()));
+        of_its_mac.or_else(|| Some(Holder::Port(self.index_of(self.tables.claims.holder(address)?)?)))
     }
 
     /// Claims `address` for `port`; whether it is a link-local one that is the port's: that of its MAC, or another that it claimed first.

@@ -6,6 +6,8 @@
 //! - an address leased to another port: answered with that port's MAC, where policy lets anything pass between the two in
 //!   either direction; so is a probe or duplicate detection of somebody else's address. Where nothing may pass, the
 //!   asker is not even told that the address is in use: the guard would not let it use it anyway;
+//! - another port's link-local address, as far as the switch knows it ([`super::guard`]), when duplicate detection asks:
+//!   answered likewise, and never passed on, or the owner would give the address up while it detects itself;
 //! - an address leased to the asker: never answered, or duplicate detection would find the asker itself;
 //! - any of a container's, when the host asks, whatever policy says;
 //! - nobody's address: passed on where containers talk freely (an unguarded port may have it), else dropped.
@@ -64,7 +66,10 @@ impl Network {
         scratch: &mut Scratch,
     ) -> Option<Decision> {
         let NeighbourMessage::Solicitation { from: asker, target, .. } = *message else { return None };
-        match self.verdict(from, target.into(), self.leases.holder6(target)) {
+        // Whoever hears the question for an address that he is about to take himself gives it up: RFC 4862 5.4.3.
+        let another = || self.link_local_holder(target).filter(|holder| *holder != Holder::Port(from));
+        let unleased = || if asker.is_unspecified() { another() } else { None };
+        match self.verdict(from, target.into(), self.leases.holder6(target).or_else(unleased)) {
             Verdict::At { owner, router } => {
                 let out = &mut scratch.answer;
                 answer::neighbour_advertisement(frame.src, asker, target, owner, router, out);

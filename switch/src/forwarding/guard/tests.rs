@@ -157,14 +157,14 @@ fn duplicate_detection_claims_a_link_local_address_before_anybody_hears_of_it() 
     assert_eq!(lan.send(A, &theft), drop(DropReason::SpoofedIpv6));
     assert_eq!(lan.send(A, &na(A_MAC, B_MAC, A6, B6, LOCAL, true)), drop(DropReason::SpoofedNa));
     assert_eq!(lan.send(B, &udp6(B_MAC, A_MAC, LOCAL, A6, 1, 2, b"")), Decision::Unicast(A));
-    assert_eq!(lan.send(A, &ns(A_MAC, Ipv6Addr::UNSPECIFIED, LOCAL)), Decision::Flood, "for its holder to answer");
+    assert_eq!(lan.send(A, &ns(A_MAC, Ipv6Addr::UNSPECIFIED, LOCAL)), Decision::Answer, "on behalf of its holder");
 }
 
 #[test]
 fn duplicate_detection_claims_for_the_asker_alone_and_no_more_than_it_may_have() {
     let mut lan = Lan::new(spec());
     let address = |n| Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, n);
-    for target in (1..=5).map(address).chain([X6, link_local::eui64(C_MAC)]) {
+    for target in (1..=5).map(address).chain([X6, link_local::eui64(X_MAC)]) {
         assert_eq!(lan.send(A, &ns(A_MAC, Ipv6Addr::UNSPECIFIED, target)), Decision::Flood, "{target}");
     }
     let mut use_of = |from: PortIndex, src| lan.send(from, &udp6(mac_of(from), C_MAC, src, C6, 1, 2, b""));

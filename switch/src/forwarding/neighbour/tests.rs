@@ -109,6 +109,44 @@ fn somebody_elses_probe_and_detection_are_answered() {
 }
 
 #[test]
+fn nobody_makes_anothers_detection_fail_by_one_of_his_own() {
+    let claimed = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0xaaaa);
+    for target in [link_local::eui64(A_MAC), claimed] {
+        let mut lan = Lan::new(nested(&[C]));
+        let detection = |mac| ns(mac, NONE6, target);
+        assert_eq!(lan.send(A, &detection(A_MAC)), Decision::Flood, "its own");
+        for (neighbour, mac) in [(B, B_MAC), (C, C_MAC)] {
+            assert_eq!(lan.send(neighbour, &detection(mac)), Decision::Answer, "{target} is A's");
+            assert_eq!(na_of(&lan), (target, A_MAC, false, ALL_NODES.into()));
+        }
+        let answer = na(B_MAC, A_MAC, B6, A6, target, true);
+        assert_eq!(lan.send(B, &answer), drop(DropReason::SpoofedNa));
+        assert_eq!(lan.send(A, &detection(A_MAC)), Decision::Flood, "again");
+        assert_eq!(lan.send(B, &ns(B_MAC, B6, target)), Decision::Flood, "a question of another kind is for A");
+    }
+}
+
+#[test]
+fn without_icc_detection_of_a_link_local_address_learns_of_those_that_a_rule_relates() {
+    let mut lan = Lan::new(isolated(&[(A, B, None)]));
+    let detection = |mac| ns(mac, NONE6, link_local::eui64(A_MAC));
+    assert_eq!(lan.send(B, &detection(B_MAC)), Decision::Answer);
+    assert_eq!(lan.send(C, &detection(C_MAC)), drop(DropReason::Unanswered));
+    assert_eq!(lan.send(A, &detection(A_MAC)), drop(DropReason::Unanswered), "its own is nobody else's matter");
+}
+
+#[test]
+fn an_address_that_a_port_claimed_which_is_gone_is_nobodys() {
+    let mut lan = Lan::new(spec());
+    let detection = |mac| ns(mac, NONE6, Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0xaaaa));
+    assert_eq!(lan.send(C, &detection(C_MAC)), Decision::Flood);
+    let mut spec = spec();
+    spec.ports.pop();
+    lan.publish(spec);
+    assert_eq!(lan.send(A, &detection(A_MAC)), Decision::Flood);
+}
+
+#[test]
 fn nobodys_address_is_flooded_where_containers_talk_freely() {
     let mut lan = Lan::new(spec());
     assert_eq!(lan.send(A, &arp_request(A_MAC, A4, X4)), Decision::Flood);
