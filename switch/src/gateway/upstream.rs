@@ -8,9 +8,10 @@
 //! Limits: [`MAX_ASKING`] questions at a time, of which one asker never has more than are left for the others; an answer is
 //! there within [`WITHIN`] or not at all.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,7 @@ use tokio::time::timeout;
 use super::answer::UDP_PAYLOAD;
 use super::cache::{Cache, Question};
 use super::resolv_conf::Resolvers;
-use crate::forwarding::PortId;
+use crate::forwarding::{Places, PortId};
 
 /// Most questions that are asked at a time: each holds a descriptor, and a process has some thousand, of which ports need most.
 const MAX_ASKING: usize = 256;
@@ -41,7 +42,8 @@ const MAX_DATAGRAM: usize = 4096;
 pub(super) struct Upstream {
     resolvers: Mutex<Resolvers>,
     cache: Mutex<Cache>,
-    asking: Asking,
+    /// Of questions under way.
+    asking: Arc<Places>,
     /// The number of the server that is asked first.
     first: AtomicUsize,
 }
@@ -51,7 +53,7 @@ impl Upstream {
         Upstream {
             resolvers: Mutex::new(resolvers),
             cache: Mutex::default(),
-            asking: Asking::default(),
+            asking: Places::new(MAX_ASKING),
             first: AtomicUsize::new(0),
         }
     }
@@ -115,42 +117,6 @@ impl Upstream {
             }
         }
         failed
-    }
-}
-
-/// How many questions each asker has under way.
-#[derive(Debug, Default)]
-struct Asking(Mutex<BTreeMap<PortId, usize>>);
-
-/// A question's place among them, until it is dropped.
-#[derive(Debug)]
-struct Place<'a> {
-    asking: &'a Asking,
-    asker: PortId,
-}
-
-impl Asking {
-    /// Who has as many places as are free gets no more. So of any number of askers who take what they get, as somebody's domain
-    /// stays silent, each has in the end as many as they all leave free.
-    fn place(&self, asker: PortId) -> Option<Place<'_>> {
-        let mut places = self.0.lock();
-        let free = MAX_ASKING - places.values().sum::<usize>();
-        let mine = places.get(&asker).copied().unwrap_or(0);
-        if mine >= free {
-            return None;
-        }
-        places.insert(asker, mine + 1);
-        Some(Place { asking: self, asker })
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        let mut places = self.asking.0.lock();
-        match places.get_mut(&self.asker) {
-            Some(mine) if *mine > 1 => *mine -= 1,
-            _ => drop(places.remove(&self.asker)),
-        }
     }
 }
 
