@@ -6,12 +6,13 @@
 //! ```
 //!
 //! A flow lives in the worker that reads its endpoint's port, and its socket in that worker's poll; when the port changes
-//! workers its flows go along. Nothing here is shared between threads.
+//! workers its flows go along. Nothing here is shared between threads, but how many ports of the host's they have.
 //!
 //! Each protocol has a table of its own ([`tcp`], [`udp`], [`icmp`]); all have limits per endpoint, and refuse the endpoint that has
-//! reached them, nobody else.
+//! reached them, nobody else. Of the host's ephemeral ports, which UDP uses up, all have a share ([`ephemeral`]).
 
 pub(crate) mod datagram;
+mod ephemeral;
 pub(crate) mod errors;
 mod fragments;
 pub(crate) mod icmp;
@@ -31,9 +32,10 @@ use std::sync::Arc;
 
 use mio::{Registry, Token, Waker};
 
+pub use self::ephemeral::udp_places;
 use super::plan::{Plan, Transport, View};
 use crate::engine::{Activity, Arrival, Changed, Forward, LOCAL_TOKENS, Local, Out, Place, Ready};
-use crate::forwarding::{DropReason, Instant, PortId};
+use crate::forwarding::{DropReason, Instant, Places, PortId};
 use crate::frame::{Fragment, Frame, Layer4, Mac, Offload, Packet, Payload};
 use crate::gateway::Link;
 
@@ -175,8 +177,8 @@ pub struct Baggage {
 }
 
 impl User {
-    /// Without flows; `names` answers at the gateway.
-    pub fn new(names: Link) -> Self {
+    /// Without flows; `names` answers at the gateway, and `udp_places` are for UDP flows of all workers.
+    pub fn new(names: Link, udp_places: Arc<Places>) -> Self {
         User {
             registry: None,
             homes: BTreeMap::new(),
@@ -187,7 +189,7 @@ impl User {
             fragments: Default::default(),
             whole: Vec::new(),
             tcp: tcp::Tcp::new(),
-            udp: udp::Udp::new(),
+            udp: udp::Udp::new(udp_places),
             icmp: icmp::Icmp::new(),
             published: publication::Publications::default(),
             changes: 0,

@@ -11,8 +11,8 @@ use super::Ends;
 use crate::engine::Changed;
 use crate::forwarding::{DropReason, Instant, PortId};
 
-/// A flow that was used more recently than this is not given up for another.
-const BUSY: Duration = Duration::from_secs(1);
+/// A flow that was used more recently than this is not given up for another of its port.
+pub(crate) const BUSY: Duration = Duration::from_secs(1);
 /// Entries that are looked at for one to give up; each look also brings the queue up to date.
 const LOOKS: usize = 8;
 
@@ -102,14 +102,29 @@ impl<F> Table<F> {
     /// # Errors
     /// None was.
     pub(crate) fn give_up_one(&mut self, port: PortId, now: Instant) -> Result<(), DropReason> {
+        self.give_up(port, BUSY, now, |_| true)
+    }
+
+    /// Gives up, of the flows of `port` that `may` names, the one that ends next, if it was idle for `idle`.
+    ///
+    /// # Errors
+    /// There is none, or it was not.
+    pub(crate) fn give_up(
+        &mut self,
+        port: PortId,
+        idle: Duration,
+        now: Instant,
+        may: impl Fn(&F) -> bool,
+    ) -> Result<(), DropReason> {
         for _ in 0..LOOKS {
-            let first = self.by_port.range((port, Instant(0), 0)..).next();
-            let &(_, queued, index) = first.filter(|(owner, ..)| *owner == port).ok_or(DropReason::FlowLimit)?;
+            let first = self.of(port).find(|&index| may(&self.entry(index).flow));
+            let index = first.ok_or(DropReason::FlowLimit)?;
+            let queued = self.entry(index).queued;
             let entry = self.entry(index);
             if entry.end() > queued {
                 let end = entry.end();
                 self.requeue(index, end);
-            } else if now.since(entry.used) >= BUSY {
+            } else if now.since(entry.used) >= idle {
                 self.remove(index);
                 return Ok(());
             } else {
@@ -297,6 +312,18 @@ mod tests {
         }
         assert_eq!(table.admit(A, at(10)), Err(DropReason::FlowLimit));
         assert_eq!(table.admit(B, at(10)), Ok(()));
+    }
+
+    #[test]
+    fn of_those_that_may_be_the_one_that_ends_next_is_given_up_in_use_too() {
+        let mut table = Table::new(8);
+        let [other, first, second] =
+            [1, 2, 3].map(|near| table.insert(key(A, near), near, seconds(30), at(near.into())));
+        table.touch(first, seconds(30), at(4));
+        assert_eq!(table.give_up(A, BUSY, at(3), |near| *near > 1), Err(DropReason::FlowLimit), "in use");
+        assert_eq!(table.give_up(A, Duration::ZERO, at(4), |near| *near > 1), Ok(()));
+        assert!(table.at(other).is_some() && table.at(first).is_some() && table.at(second).is_none());
+        assert_eq!(table.give_up(B, Duration::ZERO, at(4), |_| true), Err(DropReason::FlowLimit));
     }
 
     #[test]

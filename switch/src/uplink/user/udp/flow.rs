@@ -12,6 +12,7 @@ use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg};
 use super::super::ready::Pending;
 use super::super::socket::Socket;
 use super::outbound::Outbound;
+use crate::forwarding::Place;
 use crate::uplink::Publication;
 
 /// Nobody answered yet: what routers of homes use, and Linux (`nf_conntrack_udp_timeout`).
@@ -41,6 +42,8 @@ pub(super) enum Way {
         socket: Socket,
         /// Where that leads: not always where the container believes.
         far: SocketAddr,
+        /// Of the host's port that the socket has; given back with it.
+        _place: Place,
     },
     /// By the socket of a published port, to this client.
     Published {
@@ -69,6 +72,11 @@ impl From<SocketAddr> for Client {
 impl Flow {
     pub(super) fn new(way: Way) -> Self {
         Flow { way, is_answered: false, pending: Pending::default() }
+    }
+
+    /// Whether it has a socket of its own, and a port of the host's with it.
+    pub(super) fn is_own(&self) -> bool {
+        matches!(self.way, Way::Own { .. })
     }
 
     /// How long it may be idle.
@@ -139,13 +147,15 @@ fn send_by(publication: &Publication, client: Client, datagram: &[u8]) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::forwarding::{Places, PortId};
     use std::net::{Ipv4Addr, UdpSocket};
 
     #[test]
     fn an_answered_question_to_a_resolver_is_soon_forgotten() {
         let here = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let far = here.local_addr().unwrap();
-        let mut flow = Flow::new(Way::Own { socket: Socket::udp(far).unwrap(), far });
+        let place = Places::new(1).place(PortId(1)).unwrap();
+        let mut flow = Flow::new(Way::Own { socket: Socket::udp(far).unwrap(), far, _place: place });
         let resolver = SocketAddr::new(far.ip(), DNS);
         assert_eq!((flow.timeout(far), flow.timeout(resolver)), (ONE_WAY, ONE_WAY));
         flow.is_answered = true;

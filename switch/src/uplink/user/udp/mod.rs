@@ -6,7 +6,9 @@
 //! kernel put together of the far side's datagrams is one frame.
 //!
 //! Hop limits and path MTU work as through a router: what ends here is answered by the gateway, what ends beyond comes back from
-//! there as the ICMP error that it was. Limits: flows per container, datagrams per flow and turn. One worker owns it all.
+//! there as the ICMP error that it was. Limits: flows per container, datagrams per flow and turn; and those with a socket of their
+//! own have a place each of those that all workers share ([`super::ephemeral`]). Whoever has more of them than he would get now
+//! gives his oldest up, in use or not, a few in each turn of his worker. One worker owns it all but the places.
 
 mod flow;
 mod inbound;
@@ -19,6 +21,7 @@ mod train;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mio::Registry;
 use nix::errno::Errno;
@@ -31,15 +34,18 @@ use super::datagram::{self, Datagram};
 use super::errors;
 use super::ready::{Pending, ReadyQueue};
 use super::socket::Socket;
-use super::table::{Key, Table};
+use super::table::{BUSY, Key, Table};
 use super::{Cx, Ends, Home, Incoming, Kind};
 use crate::engine::{Activity, Changed, Forward, Ready};
-use crate::forwarding::{DropReason, EgressDrop, Instant, PortId};
+use crate::forwarding::{DropReason, EgressDrop, Instant, Place, Places, PortId};
 use crate::gateway::Asker;
 use crate::uplink::plan::{Destination, Publication, Transport};
 
 /// Most flows of one container: each is a descriptor, and a process has half a million of them at best.
 const MOST_FLOWS: usize = 2048;
+
+/// Most flows that are taken from those who have too many in a turn: closing a socket costs some microseconds.
+const MOST_TAKEN: usize = 64;
 
 /// More bytes at once are part of a bulk transfer.
 const BULK_BYTES: usize = 32 * 1024;
@@ -48,6 +54,8 @@ const BULK_BYTES: usize = 32 * 1024;
 #[derive(Debug)]
 pub(crate) struct Udp {
     flows: Table<Flow>,
+    /// Of flows with sockets of their own; all workers'.
+    places: Arc<Places>,
     ready: ReadyQueue,
     inbound: Inbound,
 }
@@ -57,8 +65,8 @@ pub(crate) struct Udp {
 pub(crate) struct Baggage(Vec<(Key, Flow)>);
 
 impl Udp {
-    pub(crate) fn new() -> Self {
-        Udp { flows: Table::new(MOST_FLOWS), ready: ReadyQueue::default(), inbound: Inbound::default() }
+    pub(crate) fn new(places: Arc<Places>) -> Self {
+        Udp { flows: Table::new(MOST_FLOWS), places, ready: ReadyQueue::default(), inbound: Inbound::default() }
     }
 
     /// What is published has changed; `cx.homes` is renewed. Flows end that may not be there any more.
@@ -137,21 +145,41 @@ impl Udp {
         far: SocketAddr,
     ) -> Result<usize, DropReason> {
         self.flows.admit(key.port, cx.now)?;
+        let place = self.place(key.port, cx.now)?;
         let socket = match Socket::udp(far) {
             Ok(socket) => socket,
             Err(Errno::EMFILE | Errno::ENFILE | Errno::EAGAIN) => {
                 // One of its own instead, for the next datagram.
-                self.flows.give_up_one(key.port, cx.now)?;
+                self.flows.give_up(key.port, BUSY, cx.now, Flow::is_own)?;
                 return Err(DropReason::FlowLimit);
             }
             Err(errno) => return Err(errors::refuse(cx, incoming, errno, None)),
         };
         errors::confirm(cx, incoming, Some(Transport::Udp), far)?;
-        let flow = Flow::new(Way::Own { socket, far });
+        let flow = Flow::new(Way::Own { socket, far, _place: place });
         let timeout = flow.timeout(key.ends.far);
         let index = self.flows.insert(key, flow, timeout, cx.now);
         self.watch(cx.registry, index);
         Ok(index)
+    }
+
+    /// A place for one more flow of `port`, instead of another of its own where it must.
+    fn place(&mut self, port: PortId, now: Instant) -> Result<Place, DropReason> {
+        if let Some(place) = self.places.place(port) {
+            return Ok(place);
+        }
+        self.flows.give_up(port, BUSY, now, Flow::is_own)?;
+        self.places.place(port).ok_or(DropReason::FlowLimit)
+    }
+
+    /// Takes flows from the containers served here that have more than they would get now.
+    fn take_back(&mut self, cx: &Cx<'_>) {
+        for _ in 0..MOST_TAKEN {
+            let Some(port) = self.places.over(|port| cx.homes.contains_key(&port)) else { return };
+            if self.flows.give_up(port, Duration::ZERO, cx.now, Flow::is_own).is_err() {
+                return;
+            }
+        }
     }
 
     /// Has the poll tell of the flow's socket, and looks at it once: what came before is not told.
@@ -236,6 +264,7 @@ impl Udp {
             activity = activity.max(self.serve(cx, index));
         }
         self.flows.expire(cx.now);
+        self.take_back(cx);
         activity
     }
 
@@ -248,7 +277,7 @@ impl Udp {
     fn serve(&mut self, cx: &mut Cx<'_>, index: usize) -> Activity {
         let Some((key, flow)) = self.flows.at(index) else { return Activity::Idle };
         flow.pending.taken();
-        let (Way::Own { socket, far }, Some(home)) = (&flow.way, cx.homes.get(&key.port)) else {
+        let (Way::Own { socket, far, .. }, Some(home)) = (&flow.way, cx.homes.get(&key.port)) else {
             return Activity::Idle;
         };
         let (bytes, count) = self.inbound.read(cx, home, key.ends, socket, &mut flow.pending);

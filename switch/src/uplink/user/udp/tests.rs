@@ -291,6 +291,45 @@ fn a_container_with_too_many_flows_is_refused_until_some_were_idle() {
 }
 
 #[test]
+fn of_the_ports_that_all_share_a_container_leaves_others_some_and_gives_its_oldest_up_for_them() {
+    const OTHER: PortId = PortId(99);
+    let places = Places::new(9);
+    let mut stage = Stage::with(places.clone());
+    let fars: Vec<_> = (0..6).map(|_| far(LOOPBACKS[0])).collect();
+    for far in &fars {
+        stage.send(&datagram(4000, far.local_addr().unwrap(), b""));
+    }
+    assert_eq!(stage.drops(DropReason::FlowLimit), 1, "it has five, and four are free");
+    let others = || std::iter::from_fn(|| places.place(OTHER)).collect::<Vec<_>>();
+    let mut held = others();
+    assert_eq!(held.len(), 2);
+    for _ in 0..4 {
+        stage.turn();
+        held.extend(others());
+    }
+    assert_eq!(held.len(), 3, "each has what they leave free");
+    // Of its flows the two oldest ended, though they were in use; it gets no other meanwhile.
+    let mut buffer = [0; 10];
+    let froms: Vec<_> = fars[..5].iter().map(|far| far.recv_from(&mut buffer).unwrap().1).collect();
+    fars.iter().zip(&froms).for_each(|(far, from)| drop(far.send_to(b"x", from)));
+    let mut heard: Vec<_> = (0..3).map(|_| read(&stage.receive()).0).collect();
+    heard.sort();
+    let mut expected: Vec<_> = fars[2..5].iter().map(|far| far.local_addr().unwrap()).collect();
+    expected.sort();
+    assert_eq!(heard, expected);
+    assert!(stage.is_silent());
+    stage.send(&datagram(4000, fars[5].local_addr().unwrap(), b""));
+    assert_eq!(stage.drops(DropReason::FlowLimit), 2);
+    // Once idle, one is given up for another of its own.
+    stage.wait(2);
+    stage.send(&datagram(4000, fars[5].local_addr().unwrap(), b""));
+    assert_eq!(stage.drops(DropReason::FlowLimit), 2);
+    drop(held);
+    drop(stage);
+    assert_eq!(others().len(), 5, "all places came back");
+}
+
+#[test]
 fn what_the_container_sends_to_a_client_leaves_by_the_published_port() {
     let mut stage = Stage::new();
     let (host, client) = (far(LOOPBACKS[0]), far(LOOPBACKS[0]));
