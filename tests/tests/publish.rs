@@ -68,6 +68,32 @@ as_root_and_user! {
 }
 
 as_root_and_user! {
+    fn clients_of_both_families_reach_a_server_that_listens_at_one(who: Who) {
+        let internet = Internet::new(who);
+        let switch = internet.switch(&[]);
+        let web = Container::with(&switch, "web", &["-p", "8080:80"]);
+        let network = switch.json(&["network", "inspect", "default"]);
+        let loopbacks: [IpAddr; 2] = ["127.0.0.1", "::1"].map(|loopback| loopback.parse().expect("an address"));
+        for (listens, gateway) in web.addresses().into_iter().zip(["gateway", "gateway6"]) {
+            let at = SocketAddr::new(listens, INSIDE).to_string();
+            let mut seen = web.spawn(&["tapswitch-probe", "peer", &at]);
+            seen.wait_for_line("ready", SOON);
+            let gateway = network[gateway].as_str().expect("it has one");
+            let you_are = |seen: &str| format!("ready\nyou are {seen}\nend");
+            for (host, far) in internet.host_addresses().into_iter().zip(internet.addresses()) {
+                let shown = if far.is_ipv4() == listens.is_ipv4() { far.to_string() } else { gateway.into() };
+                let said = Probe::ask(internet.far(), "read", host, OUTSIDE, &[]);
+                assert_eq!(said, you_are(&shown), "{listens}, asked at {host}");
+            }
+            for loopback in loopbacks {
+                let said = Probe::ask(internet.host(), "read", loopback, OUTSIDE, &[]);
+                assert_eq!(said, you_are(gateway), "{listens}, asked at {loopback}");
+            }
+        }
+    }
+}
+
+as_root_and_user! {
     fn a_published_udp_port_answers_from_the_address_that_was_asked(who: Who) {
         let internet = Internet::new(who);
         internet.host().ok(&["sh", "-ec", "ip address add 198.51.100.3/24 dev wan; ip address add 2001:db8:100::3/64 dev wan nodad"]);

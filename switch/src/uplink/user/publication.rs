@@ -15,7 +15,8 @@ mod receive;
 mod shown;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -157,13 +158,29 @@ fn accept(cx: &mut Cx<'_>, tcp: &mut Tcp, home: &Home, publication: &Publication
         // accept(2): what had become of the client already.
         Err(_) => return Look::Found,
     };
-    // One that is gone again needs no answer.
-    let client = getpeername::<SockaddrStorage>(socket.as_raw_fd()).ok().and_then(|name| address(&name));
-    let seen = client.and_then(|client| ends(cx, home, publication, client));
-    if let Some(ends) = seen.and_then(|seen| shown::alone(seen, |ends| tcp.has(home.port, ends))) {
+    if let Some(ends) = way(cx, tcp, home, publication, socket.as_fd(), None) {
         tcp.accept(cx, home, publication, socket, ends);
     }
     Look::Found
+}
+
+/// The ends between which the TCP client at `socket` can call the container: by the container's address that comes after
+/// `tried`. A client that is gone again needs none.
+pub(crate) fn way(
+    cx: &Cx<'_>,
+    tcp: &mut Tcp,
+    home: &Home,
+    publication: &Publication,
+    socket: BorrowedFd<'_>,
+    tried: Option<SocketAddr>,
+) -> Option<Ends> {
+    let client = address(&getpeername::<SockaddrStorage>(socket.as_raw_fd()).ok()?)?;
+    let mut ways = ways(cx, home, publication, client)?;
+    let way = match tried {
+        Some(tried) => ways.skip_while(|way| way.near != tried).nth(1),
+        None => ways.next(),
+    };
+    shown::alone(way?, |ends| tcp.has(home.port, ends))
 }
 
 /// Takes one datagram.
@@ -176,7 +193,7 @@ fn receive(cx: &mut Cx<'_>, udp: &mut Udp, home: &Home, publication: &Arc<Public
         Err(_) => return Look::Found,
     };
     let Some(client) = received.client else { return Look::Found };
-    let seen = ends(cx, home, publication, client);
+    let seen = ways(cx, home, publication, client).and_then(|mut ways| ways.next());
     let alone = |ends| udp.has_another(home.port, ends, publication, client);
     if let Some(Ends { near, far }) = seen.and_then(|seen| shown::alone(seen, alone))
         && udp
@@ -189,7 +206,12 @@ fn receive(cx: &mut Cx<'_>, udp: &mut Udp, home: &Home, publication: &Arc<Public
     Look::Found
 }
 
-fn ends(cx: &Cx<'_>, home: &Home, publication: &Publication, client: std::net::SocketAddr) -> Option<Ends> {
+fn ways(
+    cx: &Cx<'_>,
+    home: &Home,
+    publication: &Publication,
+    client: SocketAddr,
+) -> Option<impl Iterator<Item = Ends> + use<>> {
     let network = cx.out.forward().network(home.place);
-    shown::ends(network.settings(), network.port(home.place.port)?, publication.container, client)
+    Some(shown::ways(network.settings(), network.port(home.place.port)?, publication.container, client))
 }

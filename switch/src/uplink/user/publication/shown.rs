@@ -2,21 +2,28 @@
 //!
 //! By its own address, unless that could not appear inside: the container would not answer it by the gateway (loopback,
 //! its own subnet, a link-local address), or has no address of that family. Then the client is shown as the gateway, with
-//! its own port.
+//! its own port. So it is where the container is called by its address of the other family.
 
 use std::net::{IpAddr, SocketAddr};
 
 use super::Ends;
 use crate::forwarding::{NetworkSettings, PortSpec};
 
-/// Both ends as the container sees them; `None` when it has no address.
-pub(super) fn ends(network: &NetworkSettings, port: &PortSpec, container: u16, client: SocketAddr) -> Option<Ends> {
+/// Both ends as the container sees them, for each address that it has: first that of the client's family.
+pub(super) fn ways(
+    network: &NetworkSettings,
+    port: &PortSpec,
+    container: u16,
+    client: SocketAddr,
+) -> impl Iterator<Item = Ends> + use<> {
     let v4 = port.ipv4.map(|near| (IpAddr::V4(near), IpAddr::V4(network.gateway4)));
     let v6 = port.ipv6.zip(network.gateway6).map(|(near, gateway)| (IpAddr::V6(near), IpAddr::V6(gateway)));
-    let (near, gateway) = if client.is_ipv4() { v4.or(v6) } else { v6.or(v4) }?;
-    let own = client.is_ipv4() == near.is_ipv4() && may_appear(network, client.ip());
-    let far = if own { client.ip() } else { gateway };
-    Some(Ends { near: SocketAddr::new(near, container), far: SocketAddr::new(far, client.port()) })
+    let in_order = if client.is_ipv4() { [v4, v6] } else { [v6, v4] };
+    let appears = may_appear(network, client.ip());
+    in_order.into_iter().flatten().map(move |(near, gateway)| {
+        let far = if client.is_ipv4() == near.is_ipv4() && appears { client.ip() } else { gateway };
+        Ends { near: SocketAddr::new(near, container), far: SocketAddr::new(far, client.port()) }
+    })
 }
 
 /// How many ports are tried for a client that another is shown as already.
@@ -79,9 +86,13 @@ mod tests {
         }
     }
 
+    fn first(network: &NetworkSpec, client: &str) -> Ends {
+        ways(&network.settings, &network.ports[0], 80, client.parse().unwrap()).next().unwrap()
+    }
+
     /// Near and far of a client of port 80.
     fn seen(network: &NetworkSpec, client: &str) -> (String, String) {
-        let ends = ends(&network.settings, &network.ports[0], 80, client.parse().unwrap()).unwrap();
+        let ends = first(network, client);
         (ends.near.to_string(), ends.far.to_string())
     }
 
@@ -104,10 +115,7 @@ mod tests {
 
     #[test]
     fn two_clients_are_never_one_to_a_container() {
-        let client = |port| {
-            let network = network(true);
-            ends(&network.settings, &network.ports[0], 80, format!("127.0.0.1:{port}").parse().unwrap()).unwrap()
-        };
+        let client = |port| first(&network(true), &format!("127.0.0.1:{port}"));
         let taken = [client(7), client(8), client(65_535)];
         let port = |ends| alone(ends, |ends| taken.contains(&ends)).unwrap().far.port();
         assert_eq!([port(client(6)), port(client(7)), port(client(65_535))], [6, 9, 1]);
@@ -118,5 +126,19 @@ mod tests {
     fn a_client_of_ipv6_reaches_a_container_that_has_none_by_the_gateway() {
         let (near, far) = seen(&network(false), "[2001:db8::9]:7");
         assert_eq!((near.as_str(), far.as_str()), ("10.0.0.2:80", "10.0.0.1:7"));
+    }
+
+    #[test]
+    fn by_the_containers_other_address_a_client_is_seen_as_the_gateway() {
+        for (client, near, far) in [
+            ("[2001:db8::9]:7", "10.0.0.2:80", "10.0.0.1:7"),
+            ("[::1]:7", "10.0.0.2:80", "10.0.0.1:7"),
+            ("192.0.2.9:7", "[fd00::2]:80", "[fd00::1]:7"),
+        ] {
+            let network = network(true);
+            let ways: Vec<_> = ways(&network.settings, &network.ports[0], 80, client.parse().unwrap()).collect();
+            let other = Ends { near: near.parse().unwrap(), far: far.parse().unwrap() };
+            assert_eq!(ways[1..], [other], "{client}");
+        }
     }
 }

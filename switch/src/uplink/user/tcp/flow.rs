@@ -62,6 +62,8 @@ pub(super) enum End {
     Reset,
     /// The container has broken it, or is not there: the far end gets a reset.
     Abandoned,
+    /// The container has refused a client's call.
+    Refused,
     /// The far end was not reached.
     Failed(io::Error),
 }

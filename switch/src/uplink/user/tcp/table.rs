@@ -317,6 +317,7 @@ impl Tcp {
                 flow.into_socket().abort();
             }
             End::Abandoned => flow.into_socket().abort(),
+            End::Refused => self.call_otherwise(cx, *flow),
             End::Failed(error) => {
                 if !answer_failure(cx, &flow.home, &flow.ends, flow.first, &error) {
                     flow.reset(&mut cx.out);

@@ -58,7 +58,7 @@ impl Flow {
     pub(super) fn receive_call(&mut self, segment: &Segment<'_>, work: &mut Work<'_, '_>) -> Result<(), End> {
         let is_ours = segment.ack == Some(self.down.max());
         match (segment.ack, is_ours) {
-            (_, true) if segment.rst => Err(End::Abandoned),
+            (_, true) if segment.rst => Err(End::Refused),
             (_, true) if segment.syn => {
                 self.heard_syn(segment);
                 self.open(segment, work);

@@ -3,9 +3,13 @@
 use std::hash::BuildHasher;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+use mio::unix::SourceFd;
 
 use super::super::super::errors::{self, Unreachable};
+use super::super::super::publication;
 use super::super::super::{Cx, Ends, Home, Incoming};
 use super::super::farewells::Farewell;
 use super::super::flow::Flow;
@@ -75,8 +79,28 @@ impl Tcp {
         socket: OwnedFd,
         ends: Ends,
     ) {
+        self.call(cx, home, publication, FarSocket::of(socket), ends);
+    }
+
+    /// The container refused a client's call: it may listen at its address of the other family alone.
+    pub(super) fn call_otherwise(&mut self, cx: &mut Cx<'_>, refused: Flow) {
+        let (home, tried) = (refused.home, refused.ends.near);
+        let of = |publication: &&Arc<Publication>| refused.publication == Some(publication.id);
+        let publication = cx.plan().published.of(home.port).iter().find(of).cloned();
+        let socket = refused.into_socket();
+        // It is registered; a poll that lost it has nothing to forget.
+        let _ = cx.registry.deregister(&mut SourceFd(&socket.as_fd().as_raw_fd()));
+        let way = publication
+            .as_ref()
+            .and_then(|publication| publication::way(cx, self, &home, publication, socket.as_fd(), Some(tried)));
+        match (publication, way) {
+            (Some(publication), Some(ends)) => self.call(cx, &home, &publication, socket, ends),
+            _ => socket.abort(),
+        }
+    }
+
+    fn call(&mut self, cx: &mut Cx<'_>, home: &Home, publication: &Publication, socket: FarSocket, ends: Ends) {
         let key = Key { port: home.port, ends };
-        let socket = FarSocket::of(socket);
         if self.find(&key).is_some() || !self.accounts.entry(home.port).or_default().add_flow() {
             return socket.abort();
         }
