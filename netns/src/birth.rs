@@ -183,9 +183,11 @@ fn configure(netlink: &mut Netlink, spec: &DeviceSpec) -> Result<()> {
     let index = find(netlink, &spec.ifname)?.index;
     sysctl::prepare_ipv6(&spec.ifname, spec.addresses.iter().any(|address| address.addr().is_ipv6()));
     for &address in &spec.addresses {
-        netlink
-            .add_address(index, address)
-            .map_err(|os| Error::netlink(format!("set address {address} on {}", spec.ifname), os))?;
+        netlink.add_address(index, address).map_err(|os| Error::Address {
+            address,
+            ifname: spec.ifname.clone(),
+            os,
+        })?;
     }
     let lo = find(netlink, "lo")?.index;
     netlink.set_up(lo).map_err(|os| Error::netlink("bring lo up", os))?;

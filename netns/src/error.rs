@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use ipnet::IpNet;
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -116,6 +117,16 @@ pub enum Error {
         /// What the kernel said.
         os: Os,
     },
+    /// An address could not be set.
+    #[error("set address {address} on {ifname}: {os}{}", address_remedy(*.address, .ifname, *.os))]
+    Address {
+        /// The address.
+        address: IpNet,
+        /// The device.
+        ifname: String,
+        /// What the kernel said.
+        os: Os,
+    },
     /// A socket for names could not be made.
     #[error("answer names in the container: {step}: {os}")]
     Names {
@@ -178,9 +189,34 @@ fn tun_remedy(os: Os) -> &'static str {
     }
 }
 
+/// The two ways of having no IPv6: of the kernel's, and of the namespace's where /proc/sys may not be written.
+fn address_remedy(address: IpNet, ifname: &str, os: Os) -> String {
+    match (address, Errno::from_raw(os.0)) {
+        (IpNet::V6(_), Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT) => {
+            " (this host's kernel has no IPv6: make the network anew with `--ipv6 off`)".into()
+        }
+        (IpNet::V6(_), Errno::EACCES) => format!(
+            " (IPv6 is switched off in the namespace: set net.ipv6.conf.default.disable_ipv6=0 there, let the daemon write \
+             /proc/sys/net/ipv6/conf/{ifname}, or make the network anew with `--ipv6 off`)"
+        ),
+        _ => String::new(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_ipv6_address_that_cannot_be_says_what_is_switched_off() {
+        let said = |address: &str, errno: Errno| {
+            let address = address.parse().unwrap();
+            Error::Address { address, ifname: "eth0".into(), os: errno.into() }.to_string()
+        };
+        assert!(said("fd00::2/64", Errno::EOPNOTSUPP).contains("kernel has no IPv6"));
+        assert!(said("fd00::2/64", Errno::EACCES).contains("net.ipv6.conf.default.disable_ipv6=0"));
+        assert_eq!(said("10.0.0.2/8", Errno::EACCES), "set address 10.0.0.2/8 on eth0: permission denied");
+    }
 
     #[test]
     fn a_missing_node_names_the_module() {

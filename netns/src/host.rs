@@ -68,9 +68,7 @@ fn configure(netlink: &mut Netlink, spec: &DeviceSpec) -> Result<()> {
     let index = find(netlink, ifname)?.index;
     sysctl::prepare_router(ifname, spec.addresses.iter().any(|address| address.addr().is_ipv6()));
     for &address in &spec.addresses {
-        netlink
-            .add_address(index, address)
-            .map_err(|os| Error::netlink(format!("set address {address} on {ifname}"), os))?;
+        netlink.add_address(index, address).map_err(|os| Error::Address { address, ifname: ifname.clone(), os })?;
     }
     netlink.set_up(index).map_err(|os| Error::netlink(format!("bring {ifname} up"), os))
 }

@@ -97,6 +97,16 @@ fn a_bad_address_undoes_the_whole_device() {
 }
 
 #[test]
+fn a_namespace_with_ipv6_switched_off_has_it_on_our_device() {
+    let netns = Netns::new();
+    netns.exec("sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1");
+    let (address, gateway) = ("fd00::2/64".parse().unwrap(), "fd00::1".parse().unwrap());
+    let _tap =
+        attach(&netns.open(), &DeviceSpec { addresses: vec![address], gateways: vec![gateway], ..spec() }).unwrap();
+    assert!(addresses(&netns.link("eth0")).contains(&"fd00::2/64".to_owned()));
+}
+
+#[test]
 fn a_family_with_a_default_route_keeps_it() {
     let netns = Netns::new();
     let target = netns.open();

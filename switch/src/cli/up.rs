@@ -16,6 +16,7 @@ use tapswitch_netns::{OffloadMode, close_all_but};
 use super::args::NetworkFlags;
 use super::{Outcome, output, status};
 use crate::daemon::api::client::Client;
+use crate::daemon::host::has_ipv6;
 use crate::daemon::name::Name;
 use crate::daemon::settings::{DockerPlugin, Flags, Settings};
 use crate::daemon::{keeper, log, refuse_contradiction, switch_main};
@@ -184,7 +185,7 @@ fn serve(settings: &Settings, ready: Option<OwnedFd>) -> Outcome {
         log: ready.is_some().then(|| settings.run_dir.join("log")),
         ready,
     };
-    keeper::run(config, || refuse_contradiction(settings), |start| switch_main(start, settings))?;
+    keeper::run(config, || refuse_contradiction(settings, has_ipv6()), |start| switch_main(start, settings))?;
     Ok(ExitCode::SUCCESS)
 }
 

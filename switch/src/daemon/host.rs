@@ -16,7 +16,8 @@ use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily as Family, SockFlag, SockType, setsockopt, socket, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
 use tapswitch_ipam::{Occupied, Route, RouteKind};
 
@@ -153,6 +154,13 @@ impl Host {
         message.serialize(&mut bytes);
         self.socket.send_to(&bytes, &SocketAddr::new(0, 0), 0).map(drop)
     }
+}
+
+/// Whether this kernel has IPv6. One that was built without it, or started with `ipv6.disable=1`, makes no such socket; the
+/// settings `disable_ipv6` are each namespace's own, and no matter here.
+pub fn has_ipv6() -> bool {
+    let tried = socket(Family::Inet6, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None);
+    !matches!(tried, Err(Errno::EAFNOSUPPORT))
 }
 
 /// A reading that was not interrupted, if there is one to be had; each comes with whether it was.

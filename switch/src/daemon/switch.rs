@@ -26,7 +26,7 @@ use super::api::{self, Stop};
 use super::attach_socket;
 use super::control::{self, Begin, Control, Ending, Handle, Inputs};
 use super::docker::{self, Relaying};
-use super::host::{Host, HostError, RESOLV_CONFS, Watch};
+use super::host::{Host, HostError, RESOLV_CONFS, Watch, has_ipv6};
 use super::keeper::SwitchStart;
 use super::keeper::message::ToKeeper;
 use super::keeper_link::{self, MAX_UNDER_WAY};
@@ -71,6 +71,7 @@ fn live(start: SwitchStart, settings: &Settings) -> Result<Ending, String> {
         keeper: start.keeper,
         keeper_pid: u32::try_from(nix::unistd::getppid().as_raw()).unwrap_or(0),
         privileged: nix::unistd::geteuid().is_root(),
+        has_ipv6: has_ipv6(),
         restarts: start.restarts,
         takeover: start.takeover,
         host,

@@ -12,6 +12,7 @@ use crate::cli::container::Container;
 use crate::cli::userns::{self, Limits};
 use crate::daemon::api::client::{Client, ClientError};
 use crate::daemon::api::types::Status;
+use crate::daemon::host::has_ipv6;
 use crate::daemon::settings::{Flags, Settings};
 
 /// The node's remedies: no file, no driver, no permission.
@@ -121,6 +122,23 @@ pub(super) fn io_uring() -> Check {
     }
 }
 
+/// Whether networks can have IPv6 here.
+pub(super) fn ipv6() -> Check {
+    judge_ipv6(has_ipv6())
+}
+
+fn judge_ipv6(has_it: bool) -> Check {
+    const CHECK: &str = "ipv6";
+    if has_it {
+        return Check::ok(CHECK, "the kernel has it");
+    }
+    Check::warn(
+        CHECK,
+        "the kernel has none: networks are of IPv4 alone",
+        "start the kernel without `ipv6.disable=1`, or one that has it",
+    )
+}
+
 pub(super) fn directories() -> Vec<Check> {
     match Settings::load(&Flags::default()) {
         Ok(settings) => {
@@ -197,6 +215,13 @@ mod tests {
         ] {
             assert_eq!(version(release), expected, "{release}");
         }
+    }
+
+    #[test]
+    fn a_kernel_without_ipv6_is_said_to_be_one() {
+        assert_eq!(judge_ipv6(true).result, Level::Ok);
+        let check = judge_ipv6(false);
+        assert!(check.result == Level::Warn && check.detail.contains("IPv4 alone"), "{check:?}");
     }
 
     #[test]

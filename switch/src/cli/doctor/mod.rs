@@ -102,6 +102,7 @@ fn all(client: &Client) -> Vec<Check> {
         checks.push(device::offload());
     }
     checks.push(checks::unprivileged(&checks));
+    checks.push(checks::ipv6());
     checks.extend(sockets::checks());
     checks.push(checks::io_uring());
     checks.extend(checks::directories());

@@ -139,6 +139,8 @@ pub(crate) struct Control {
     restarts: u32,
     /// It is root's, who may make devices on the host.
     privileged: bool,
+    /// The kernel has IPv6.
+    has_ipv6: bool,
     started: Instant,
     /// The keeper was told that the switch serves.
     ready: bool,

@@ -1,5 +1,6 @@
 //! Networks come, change and go.
 
+use std::borrow::Cow;
 use std::io::Read;
 
 use ipnet::IpNet;
@@ -32,8 +33,11 @@ impl Control {
         wanted: &NetworkCreate,
         docker: Option<DockerNetworkRecord>,
     ) -> Outcome<NetworkInfo> {
+        let asked = wanted;
+        let wanted = &*as_can_be(asked, self.has_ipv6);
         let name = wanted::check(wanted).map_err(Refusal::Impossible)?;
         let creating = format!("create network {name}");
+        self.check_ipv6(wanted).map_err(|e| e.during(&creating))?;
         self.check_uplink(wanted.uplink.unwrap_or_default()).map_err(|e| e.during(&creating))?;
         // Upper and lower case are one in the names at the gateway.
         let is_same = |other: &&Name| other.as_str().eq_ignore_ascii_case(name.as_str());
@@ -73,10 +77,23 @@ impl Control {
         record.host = host.map_err(|e| lease_refusal(e).during(&creating))?;
         self.store(&record).map_err(|e| e.during(&creating))?;
         tracing::info!("network {name}: {} made", subnet.net());
+        if wanted.ipv6 != asked.ipv6 {
+            tracing::info!("network {name}: of IPv4 alone, for this host's kernel has no IPv6");
+        }
         self.networks.insert(name.clone(), Network::new(record));
         self.networks_changed();
         self.look_for_collisions();
         self.network_info(&name)
+    }
+
+    /// Whether this host can have the subnet that `wanted` gives for IPv6.
+    fn check_ipv6(&self, wanted: &NetworkCreate) -> Outcome<()> {
+        match wanted.ipv6 {
+            Some(Subnet6::Given(net)) if !self.has_ipv6 => Err(Refusal::Impossible(format!(
+                "this host's kernel has no IPv6 for {net}: leave it out, or start the kernel without `ipv6.disable=1`"
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Changes a live network. icc is in force when `reply` comes, for live flows too; an MTU is on every device.
@@ -258,6 +275,14 @@ pub(super) fn is_its(wanted: &NetworkCreate, network: &Network) -> bool {
     network.subnets().any(|subnet| is_given(wanted, subnet))
 }
 
+/// `wanted`, with no IPv6 where `auto` is asked for and the kernel has none: `auto` is what the host can.
+fn as_can_be(wanted: &NetworkCreate, has_ipv6: bool) -> Cow<'_, NetworkCreate> {
+    match wanted.ipv6.unwrap_or_default() {
+        Subnet6::Auto if !has_ipv6 => Cow::Owned(NetworkCreate { ipv6: Some(Subnet6::Off), ..wanted.clone() }),
+        _ => Cow::Borrowed(wanted),
+    }
+}
+
 /// Whether `wanted` asks for this subnet by number.
 fn is_given(wanted: &NetworkCreate, subnet: IpNet) -> bool {
     match subnet {
@@ -301,7 +326,7 @@ fn subnets(
 }
 
 /// What `wanted` says that the stored network does not: one line that names both values.
-pub(super) fn contradiction(wanted: &NetworkCreate, stored: &NetworkRecord) -> Option<String> {
+pub(super) fn contradiction(wanted: &NetworkCreate, stored: &NetworkRecord, has_ipv6: bool) -> Option<String> {
     fn differ<T: PartialEq + std::fmt::Display>(what: &str, wanted: Option<T>, stored: Option<T>) -> Option<String> {
         let wanted = wanted?;
         if stored.as_ref() == Some(&wanted) {
@@ -317,7 +342,7 @@ pub(super) fn contradiction(wanted: &NetworkCreate, stored: &NetworkRecord) -> O
     let stored6 = stored.subnet6.map(|s| s.net());
     let ipv6 = match wanted.ipv6 {
         None => None,
-        Some(Subnet6::Auto) if stored6.is_some() => None,
+        Some(Subnet6::Auto) if stored6.is_some() || !has_ipv6 => None,
         Some(Subnet6::Auto) => Some("ipv6 off, and ipv6 auto is asked for".into()),
         Some(Subnet6::Off) => stored6.map(|net| format!("ipv6 {net}, and ipv6 off is asked for")),
         Some(Subnet6::Given(net)) => differ("ipv6", Some(net), stored6),
@@ -379,7 +404,7 @@ mod tests {
     #[test]
     fn what_is_left_open_or_said_again_contradicts_nothing() {
         for json in ["{}", r#"{"subnet":"172.18.0.0/16","icc":true,"mtu":1500,"ipv6":"off","range":"172.18.0.0/16"}"#] {
-            assert_eq!(contradiction(&wanted(json), &stored()), None, "{json}");
+            assert_eq!(contradiction(&wanted(json), &stored(), true), None, "{json}");
         }
     }
 
@@ -393,8 +418,15 @@ mod tests {
             (r#"{"ipv6":"auto"}"#, "ipv6 off", "ipv6 auto"),
             (r#"{"gateway":"172.18.0.9"}"#, "gateway 172.18.0.1", "gateway 172.18.0.9"),
         ] {
-            let line = contradiction(&wanted(json), &stored()).unwrap();
+            let line = contradiction(&wanted(json), &stored(), true).unwrap();
             assert!(line.contains(was) && line.contains(is) && !line.contains('\n'), "{line}");
         }
+    }
+
+    #[test]
+    fn ipv6_auto_contradicts_nothing_where_the_kernel_has_none() {
+        let auto = wanted(r#"{"ipv6":"auto"}"#);
+        assert_eq!(contradiction(&auto, &stored(), false), None);
+        assert!(contradiction(&wanted(r#"{"ipv6":"fd00::/64"}"#), &stored(), false).is_some());
     }
 }

@@ -59,6 +59,8 @@ pub(crate) struct Begin {
     pub keeper_pid: u32,
     /// The daemon is root's.
     pub privileged: bool,
+    /// The kernel has IPv6.
+    pub has_ipv6: bool,
     /// How many switch processes this keeper had before.
     pub restarts: u32,
     /// The listener of `keeper.sock`, for after the keeper's death.
@@ -82,7 +84,7 @@ pub(crate) fn begin(begin: Begin) -> Result<Control, String> {
     let Dirs { kept, spare, site, live, ports, pools } = Dirs::open(&begin.settings).map_err(|e| e.to_string())?;
     let (networks, lost) = networks(&kept, &spare, &mut warnings).map_err(|e| e.to_string())?;
     if begin.restarts == 0 {
-        warnings.extend(contradictions(&begin.settings, &networks));
+        warnings.extend(contradictions(&begin.settings, &networks, begin.has_ipv6));
     }
     let global_id = global_id(&site, &mut warnings).map_err(|e| e.to_string())?;
     let config = EngineConfig { workers: begin.settings.workers, io: begin.settings.io };
@@ -122,6 +124,7 @@ pub(crate) fn begin(begin: Begin) -> Result<Control, String> {
         descriptors,
         restarts: begin.restarts,
         privileged: begin.privileged,
+        has_ipv6: begin.has_ipv6,
         started: Instant::now(),
         ready: false,
         down: None,
@@ -208,12 +211,12 @@ fn networks(
 ///
 /// # Errors
 /// One line that names both values.
-pub(crate) fn refuse_contradiction(settings: &Settings) -> Result<(), String> {
+pub(crate) fn refuse_contradiction(settings: &Settings, has_ipv6: bool) -> Result<(), String> {
     let Some(flags) = &settings.flags else { return Ok(()) };
     let kept = StateDir::open(networks_dir(settings), Survives::PowerLoss).map_err(|e| e.to_string())?;
     // One that is bad or not there contradicts nothing.
     let stored = kept.read::<NetworkRecord>(&flags.name).ok();
-    let Some(contradiction) = stored.and_then(|stored| contradiction(flags, &stored)) else { return Ok(()) };
+    let Some(contradiction) = stored.and_then(|stored| contradiction(flags, &stored, has_ipv6)) else { return Ok(()) };
     let name = &flags.name;
     Err(format!(
         "{contradiction}: start without that, and change it by `tapswitch network set {name}`, or make it anew after `tapswitch \
@@ -226,9 +229,9 @@ fn networks_dir(settings: &Settings) -> PathBuf {
 }
 
 /// A line of the settings file that contradicts a stored network is a warning: `network set` may have changed it since.
-fn contradictions(settings: &Settings, networks: &BTreeMap<Name, Network>) -> Vec<String> {
+fn contradictions(settings: &Settings, networks: &BTreeMap<Name, Network>, has_ipv6: bool) -> Vec<String> {
     let stored = |name: &str| networks.values().find(|n| n.record.name.as_str() == name).map(|n| &n.record);
-    let of_file = settings.networks.iter().filter_map(|wanted| contradiction(wanted, stored(&wanted.name)?));
+    let of_file = settings.networks.iter().filter_map(|wanted| contradiction(wanted, stored(&wanted.name)?, has_ipv6));
     of_file.map(|line| format!("settings: {line}; the stored value is kept")).collect()
 }
 

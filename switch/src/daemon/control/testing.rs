@@ -121,8 +121,23 @@ impl Daemon {
         Daemon::start(settings(dir), 0, Keeper::default(), Box::new(|_| Act::Do)).unwrap()
     }
 
+    /// A first start in `dir` on a kernel without IPv6.
+    pub(crate) fn without_ipv6(dir: &Path) -> Daemon {
+        Daemon::start_on(settings(dir), 0, Keeper::default(), Box::new(|_| Act::Do), false).unwrap()
+    }
+
     /// A start with what `keeper` has kept.
     pub(crate) fn start(settings: Settings, restarts: u32, keeper: Keeper, judge: Judge) -> Result<Daemon, String> {
+        Daemon::start_on(settings, restarts, keeper, judge, true)
+    }
+
+    fn start_on(
+        settings: Settings,
+        restarts: u32,
+        keeper: Keeper,
+        judge: Judge,
+        has_ipv6: bool,
+    ) -> Result<Daemon, String> {
         let (ours, theirs) = message::pair().unwrap();
         keeper.heard.lock().clear();
         for (key, (_, device)) in keeper.kept.lock().iter() {
@@ -140,6 +155,7 @@ impl Daemon {
             keeper: ours.try_clone().unwrap(),
             keeper_pid: 1,
             privileged: true,
+            has_ipv6,
             restarts,
             takeover,
             host: Occupied::default(),

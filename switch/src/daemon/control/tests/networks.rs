@@ -104,3 +104,21 @@ fn a_change_that_cannot_be_written_is_not_in_the_files_either() {
     assert!(daemon.call(|c| c.network_info(&"default".parse().unwrap())).unwrap().icc);
     daemon.stop();
 }
+
+#[test]
+fn auto_is_ipv4_alone_on_a_kernel_without_ipv6_and_a_given_subnet_is_refused() {
+    let dir = dir();
+    let daemon = Daemon::without_ipv6(dir.path());
+    let create = |wanted: NetworkCreate| daemon.call(move |control| control.create_network(&wanted, None));
+    let of = |name: &str, ipv6| NetworkCreate { name: name.into(), ipv6, ..NetworkCreate::default() };
+    for (name, ipv6) in [("unset", None), ("auto", Some(Subnet6::Auto)), ("off", Some(Subnet6::Off))] {
+        assert_eq!(create(of(name, ipv6)).unwrap().subnet6, None, "{name}");
+    }
+    // Less than IPv6 could do with.
+    assert_eq!(create(NetworkCreate { mtu: Some(1000), ..of("small", None) }).unwrap().mtu, 1000);
+    let given = create(of("given", Some(Subnet6::Given("fd00::/64".parse().unwrap()))));
+    assert!(
+        matches!(&given, Err(Refusal::Impossible(why)) if why.contains("no IPv6") && why.contains("ipv6.disable=1"))
+    );
+    daemon.stop();
+}

@@ -82,14 +82,14 @@ fn a_flag_that_contradicts_a_stored_network_stops_a_first_start_only() {
     Daemon::new(dir.path()).stop();
     let mut contrary = settings(dir.path());
     contrary.flags = Some(NetworkCreate { name: "default".into(), icc: Some(false), ..NetworkCreate::default() });
-    let error = refuse_contradiction(&contrary).unwrap_err();
+    let error = refuse_contradiction(&contrary, true).unwrap_err();
     assert!(
         error.contains("icc true") && error.contains("icc false") && error.contains("network set default"),
         "{error}"
     );
     Daemon::start(contrary.clone(), 1, Keeper::default(), Box::new(|_| Act::Do)).unwrap().stop();
     std::fs::write(dir.path().join("state/networks/default.json"), "bad").unwrap();
-    refuse_contradiction(&contrary).expect("it comes from its spare, or is made anew");
+    refuse_contradiction(&contrary, true).expect("it comes from its spare, or is made anew");
 }
 
 #[test]
