@@ -155,13 +155,14 @@ fn die_with(parent: Pid) -> Result<(), String> {
 }
 
 fn enter_new_namespaces() -> Result<(), String> {
-    if !userns::is_privileged() {
+    let of_user = !userns::is_privileged();
+    if of_user {
         enter_user_namespace()?;
     }
-    unshare(CloneFlags::CLONE_NEWNET).map_err(|e| userns::explain("make a network namespace", e))?;
-    unshare(CloneFlags::CLONE_NEWNS).map_err(|e| userns::explain("make a mount namespace", e))?;
+    unshare(CloneFlags::CLONE_NEWNET).map_err(|e| userns::explain("make a network namespace", e, of_user))?;
+    unshare(CloneFlags::CLONE_NEWNS).map_err(|e| userns::explain("make a mount namespace", e, of_user))?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_SLAVE | MsFlags::MS_REC, None::<&str>)
-        .map_err(|e| userns::explain("keep mounts from the host", e))?;
+        .map_err(|e| userns::explain("keep mounts from the host", e, of_user))?;
     mount_sys();
     Ok(())
 }
@@ -169,13 +170,13 @@ fn enter_new_namespaces() -> Result<(), String> {
 /// A user namespace in which we are root, and nobody else is anybody: that map needs no helper.
 fn enter_user_namespace() -> Result<(), String> {
     let (uid, gid) = (geteuid(), getegid());
-    unshare(CloneFlags::CLONE_NEWUSER).map_err(|e| userns::explain("make a user namespace", e))?;
+    unshare(CloneFlags::CLONE_NEWUSER).map_err(|e| userns::explain("make a user namespace", e, true))?;
     for (file, text) in
         [("setgroups", "deny".to_owned()), ("uid_map", format!("0 {uid} 1")), ("gid_map", format!("0 {gid} 1"))]
     {
         fs::write(format!("/proc/self/{file}"), text).map_err(|e| {
             let errno = Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO));
-            userns::explain(&format!("map users: /proc/self/{file}"), errno)
+            userns::explain(&format!("map users: /proc/self/{file}"), errno, true)
         })?;
     }
     Ok(())

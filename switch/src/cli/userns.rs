@@ -47,15 +47,32 @@ impl Limits {
         }
         None
     }
+
+    /// The same, of those settings that make this error: a number that is used up is not forbidden.
+    fn remedy_of(self, error: Errno) -> Option<&'static str> {
+        match error {
+            Errno::ENOSPC | Errno::EUSERS => Limits { max: self.max, ..Limits::default() }.remedy(),
+            Errno::EPERM | Errno::EACCES => Limits { max: None, ..self }.remedy(),
+            _ => None,
+        }
+    }
 }
 
-/// Why making namespaces failed, with the remedy where one is known.
-pub(super) fn explain(step: &str, error: Errno) -> String {
+/// Why making namespaces failed, with the remedy where one is known; `of_user`: in, or for, a user namespace.
+pub(super) fn explain(step: &str, error: Errno, of_user: bool) -> String {
+    explained(step, error, of_user.then(Limits::read))
+}
+
+/// The same where `limits` may be the reason.
+fn explained(step: &str, error: Errno, limits: Option<Limits>) -> String {
     let kernel = format!("{step}: {}", error.desc().to_lowercase());
-    match Limits::read().remedy() {
-        Some(remedy) => format!("{kernel} ({remedy})"),
-        None if error == Errno::EPERM => format!("{kernel} (a container or a seccomp filter may forbid it; be root)"),
-        None => kernel,
+    match (limits, limits.and_then(|limits| limits.remedy_of(error))) {
+        (_, Some(remedy)) => format!("{kernel} ({remedy})"),
+        (Some(_), None) if error == Errno::EPERM => {
+            format!("{kernel} (a container or a seccomp filter may forbid it; be root)")
+        }
+        (None, None) if error == Errno::EPERM => format!("{kernel} (a container or a seccomp filter may forbid it)"),
+        _ => kernel,
     }
 }
 
@@ -84,6 +101,24 @@ mod tests {
 
     #[test]
     fn a_failure_says_what_was_being_done() {
-        assert!(explain("make a user namespace", Errno::EPERM).starts_with("make a user namespace: "));
+        assert!(explain("make a user namespace", Errno::EPERM, true).starts_with("make a user namespace: "));
+    }
+
+    #[test]
+    fn a_setting_of_user_namespaces_is_named_only_where_it_made_the_error() {
+        let ubuntu = Limits { max: Some(96_365), clone: Some(1), apparmor: Some(1) };
+        let none = Limits { max: Some(0), clone: None, apparmor: None };
+        for (error, limits, remedy) in [
+            (Errno::EPERM, Some(ubuntu), "apparmor_restrict"),
+            (Errno::ENOSPC, Some(none), "max_user_namespaces"),
+            (Errno::EPERM, None, "seccomp"),
+        ] {
+            let said = explained("make a network namespace", error, limits);
+            assert!(said.contains(remedy), "{said}");
+        }
+        for (error, limits) in [(Errno::ENOSPC, Some(ubuntu)), (Errno::ENOMEM, Some(none)), (Errno::ENOSPC, None)] {
+            let said = explained("make a network namespace", error, limits);
+            assert!(!said.contains('('), "{said}");
+        }
     }
 }

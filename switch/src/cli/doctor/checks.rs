@@ -77,9 +77,9 @@ pub(super) fn namespaces() -> Check {
     match Container::start(|| 0) {
         Ok(_) => Check::ok(NAMESPACES, format!("network and mount namespaces can be made, {how}")),
         Err(error) => {
-            // Where a setting forbids them, the error names it.
-            let remedy =
-                Limits::read().remedy().is_none().then(|| "be root, or have user namespaces allowed".to_owned());
+            // Where a setting forbids them, the error names it; root needs no user namespaces.
+            let is_for_users = !userns::is_privileged() && Limits::read().remedy().is_none();
+            let remedy = is_for_users.then(|| "be root, or have user namespaces allowed".to_owned());
             Check { remedy, ..Check::fail(NAMESPACES, format!("{error:#}"), "") }
         }
     }
