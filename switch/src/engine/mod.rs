@@ -75,6 +75,14 @@ pub enum IoChoice {
     Plain,
 }
 
+/// Whether the kernel grants the calling thread a ring as workers use it; where not, they read and write plainly.
+///
+/// # Errors
+/// What the kernel said.
+pub fn try_io_uring() -> io::Result<()> {
+    ring::Ring::new().map(drop)
+}
+
 /// What workers tell control.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EngineEvent {

@@ -3,7 +3,9 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
+use std::thread;
 
+use caps::CapSet;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{AccessFlags, access};
 
@@ -14,6 +16,7 @@ use crate::daemon::api::client::{Client, ClientError};
 use crate::daemon::api::types::Status;
 use crate::daemon::host::has_ipv6;
 use crate::daemon::settings::{Flags, Settings};
+use crate::engine::try_io_uring;
 
 /// The node's remedies: no file, no driver, no permission.
 const TUN: &str = "/dev/net/tun";
@@ -102,17 +105,35 @@ fn judge_users(limits: Limits, has_tried: bool) -> Check {
 }
 
 pub(super) fn io_uring() -> Check {
-    const SETTING: &str = "/proc/sys/kernel/io_uring_disabled";
+    let tried = without_capabilities(try_io_uring).unwrap_or_else(Err);
+    judge_io_uring(tried, userns::number("/proc/sys/kernel/io_uring_disabled"))
+}
+
+/// What `what` comes to in a thread without capabilities, as all of the switch process are, root's too.
+///
+/// # Errors
+/// There is no such thread.
+fn without_capabilities<T: Send>(what: impl FnOnce() -> T + Send) -> io::Result<T> {
+    thread::scope(|scope| {
+        let bare = thread::Builder::new().spawn_scoped(scope, || {
+            caps::clear(None, CapSet::Effective).map_err(|error| io::Error::other(error.to_string()))?;
+            Ok(what())
+        })?;
+        bare.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn judge_io_uring(tried: io::Result<()>, setting: Option<u64>) -> Check {
     const WITHOUT: &str = "plain reads and writes are used, about a third slower";
-    match (io_uring::IoUring::new(8), userns::number(SETTING)) {
-        (Ok(_), _) => Check::ok("io_uring", "permitted"),
+    match (tried, setting) {
+        (Ok(()), _) => Check::ok("io_uring", "permitted"),
         (Err(_), Some(2)) => {
             Check::warn("io_uring", format!("switched off; {WITHOUT}"), "sysctl -w kernel.io_uring_disabled=0")
         }
         (Err(_), Some(1)) => Check::warn(
             "io_uring",
-            format!("for members of kernel.io_uring_group only; {WITHOUT}"),
-            "join that group, or sysctl -w kernel.io_uring_disabled=0",
+            format!("for members of kernel.io_uring_group only, which the switch is not, as root neither; {WITHOUT}"),
+            "sysctl -w kernel.io_uring_group=GID, a group of the daemon's, or sysctl -w kernel.io_uring_disabled=0",
         ),
         (Err(error), _) => Check::warn(
             "io_uring",
@@ -215,6 +236,20 @@ mod tests {
         ] {
             assert_eq!(version(release), expected, "{release}");
         }
+    }
+
+    #[test]
+    fn io_uring_is_tried_without_capabilities_as_the_switch_does() {
+        let may = || caps::has_cap(None, CapSet::Effective, caps::Capability::CAP_SYS_ADMIN).unwrap();
+        let before = may();
+        assert!(!without_capabilities(may).unwrap());
+        assert_eq!(may(), before, "this thread keeps its own");
+        let refused = || Err(io::Error::from_raw_os_error(libc::EPERM));
+        for (setting, needle) in [(Some(2), "switched off"), (Some(1), "io_uring_group"), (None, "not permitted")] {
+            let check = judge_io_uring(refused(), setting);
+            assert!(check.result == Level::Warn && check.detail.contains(needle), "{check:?}");
+        }
+        assert_eq!(judge_io_uring(Ok(()), Some(1)).result, Level::Ok);
     }
 
     #[test]
