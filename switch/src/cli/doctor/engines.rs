@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{Check, docker};
+use super::podman::Folders;
+use super::{Check, Level, docker};
 use crate::cli::install::engine::{Engine, Found, programs};
 use crate::cli::install::places::{NAME, Places};
 
@@ -18,14 +19,15 @@ pub(super) fn checks() -> Vec<Check> {
         Ok(places) => {
             // A user's engines also read what root put.
             let host = (!matches!(places, Places::Host(_))).then(|| Places::Host("/".into()));
-            of(&Found::here(), &places, host.as_ref())
+            let podman = Folders::read(&places, host.as_ref().unwrap_or(&places));
+            of(&Found::here(), &places, host.as_ref(), &podman)
         }
         Err(error) => vec![Check::warn("engines", format!("{error:#}"), "set it")],
     }
 }
 
-/// What `found` sees in `places`, and in the host's besides.
-fn of(found: &Found, places: &Places, host: Option<&Places>) -> Vec<Check> {
+/// What `found` sees in `places`, and in the host's besides; podman, in its own folders.
+fn of(found: &Found, places: &Places, host: Option<&Places>, podman: &Folders) -> Vec<Check> {
     if found.programs.is_empty() {
         return vec![Check::ok("engines", format!("none here ({})", programs()))];
     }
@@ -41,12 +43,32 @@ fn of(found: &Found, places: &Places, host: Option<&Places>) -> Vec<Check> {
     }
     if found.has(Engine::Podman) {
         if found.netavark.is_some() {
-            let drivers = all().flat_map(Places::drivers).map(|folder| folder.join(NAME));
-            checks.push(program("podman driver", drivers, "tapswitch install --podman"));
+            let judge = |folders: &[PathBuf]| program("podman driver", at(folders, NAME), "tapswitch install --podman");
+            checks.push(seen(judge, &podman.drivers, &places.drivers(), "[network]: netavark_plugin_dirs"));
         }
-        checks.push(hook(all().map(|places| places.hooks().join("tapswitch.json"))));
+        let judge = |folders: &[PathBuf]| hook(at(folders, "tapswitch.json"));
+        checks.push(seen(judge, &podman.hooks, &[places.hooks()], "[engine]: hooks_dir"));
     }
     checks
+}
+
+/// Paths of one name.
+fn at(folders: &[PathBuf], name: &str) -> impl Iterator<Item = PathBuf> {
+    folders.iter().map(move |folder| folder.join(name))
+}
+
+/// `judge` of the folders that podman `looks` in; what is well in a folder of `ours` alone, podman does not see.
+fn seen(judge: impl Fn(&[PathBuf]) -> Check, looks: &[PathBuf], ours: &[PathBuf], setting: &str) -> Check {
+    let check = judge(looks);
+    let unseen = || ours.iter().find(|folder| judge(std::slice::from_ref(folder)).result == Level::Ok);
+    match (check.result, unseen()) {
+        (Level::Warn, Some(folder)) if !looks.contains(folder) => Check::warn(
+            check.check,
+            format!("it is in {}, where podman does not look", folder.display()),
+            format!("name that in containers.conf, {setting} = [{folder:?}]"),
+        ),
+        _ => check,
+    }
 }
 
 /// The first of `paths` that is there, and whether it leads to a program.
@@ -111,7 +133,6 @@ fn hook(mut paths: impl Iterator<Item = PathBuf>) -> Check {
 mod tests {
     use std::os::unix::fs::symlink;
 
-    use super::super::Level;
     use super::*;
 
     fn root() -> tempfile::TempDir {
@@ -124,12 +145,13 @@ mod tests {
     fn engines_that_are_not_here_have_no_line() {
         let root = root();
         let places = Places::Host(root.path().into());
-        assert_eq!(of(&Found::default(), &places, None).len(), 1);
+        let folders = Folders::said_by(&[], &places);
+        assert_eq!(of(&Found::default(), &places, None, &folders).len(), 1);
         let podman = Found { programs: vec!["podman"], netavark: Some("/x".into()) };
-        let names: Vec<&str> = of(&podman, &places, None).iter().map(|check| check.check).collect();
+        let names: Vec<&str> = of(&podman, &places, None, &folders).iter().map(|check| check.check).collect();
         assert_eq!(names, ["engines", "podman driver", "podman hook"]);
         let podman4 = Found { programs: vec!["podman"], netavark: None };
-        let names: Vec<&str> = of(&podman4, &places, None).iter().map(|check| check.check).collect();
+        let names: Vec<&str> = of(&podman4, &places, None, &folders).iter().map(|check| check.check).collect();
         assert_eq!(names, ["engines", "cni plugin", "cni network", "podman hook"]);
     }
 
@@ -158,6 +180,28 @@ mod tests {
         assert!(check.result == Level::Ok && check.detail.ends_with("99-t.conflist"), "{check:?}");
         fs::write(folder.join("50-u.conf"), r#"{"name": "u", "type": "tapswitch-cni"}"#).unwrap();
         assert!(list(&folder).detail.starts_with("u in "));
+    }
+
+    #[test]
+    fn what_is_in_a_user_s_own_folders_counts_where_podman_looks_there() {
+        let root = root();
+        let host = Places::Host(root.path().into());
+        let home = root.path().join("home");
+        let user = Places::User { config: home.join(".config"), state: home.clone(), run: home.clone(), home };
+        let (driver, hook) = (user.drivers()[0].clone(), user.hooks());
+        fs::create_dir_all(&driver).unwrap();
+        fs::create_dir_all(&hook).unwrap();
+        let program = std::env::current_exe().unwrap();
+        symlink(&program, driver.join(NAME)).unwrap();
+        fs::write(hook.join("tapswitch.json"), format!(r#"{{"hook": {{"path": {program:?}}}}}"#)).unwrap();
+        let found = Found { programs: vec!["podman"], netavark: Some("/x".into()) };
+        let judge = |folders: &Folders| of(&found, &user, Some(&host), folders).split_off(1);
+        for (check, setting) in judge(&Folders::said_by(&[], &host)).iter().zip(["netavark_plugin_dirs", "hooks_dir"]) {
+            assert!(check.result == Level::Warn && check.detail.contains("does not look"), "{check:?}");
+            assert!(check.remedy.as_ref().unwrap().contains(setting), "{check:?}");
+        }
+        let named = judge(&Folders { drivers: vec![driver], hooks: vec![hook] });
+        assert!(named.iter().all(|check| check.result == Level::Ok), "{named:?}");
     }
 
     #[test]

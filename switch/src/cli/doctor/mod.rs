@@ -4,6 +4,7 @@ mod checks;
 mod device;
 mod docker;
 mod engines;
+mod podman;
 mod sockets;
 
 use std::process::ExitCode;

@@ -58,7 +58,7 @@ impl Places {
     }
 
     /// What stands before the paths that are said inside of files and links.
-    pub(super) fn root(&self) -> &Path {
+    pub(in crate::cli) fn root(&self) -> &Path {
         match self {
             Places::Host(root) => root,
             Places::User { .. } => Path::new("/"),
