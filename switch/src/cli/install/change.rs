@@ -4,7 +4,7 @@
 //! A file is written under another name and renamed, so that an engine never reads half of one; a link is born whole. What
 //! neither the record knows nor is what would be put is somebody else's: an error, before anything was changed. What the record
 //! knows and somebody has edited since stays as it is. Limits: two calls at once are not kept apart, though neither
-//! overwrites what the other has put; what engines read between two steps is some of it.
+//! overwrites what the other has put, and links that lead out of a prefix are looked for once, before; what engines read between two steps is some of it.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::{self, Write};
@@ -69,6 +69,10 @@ const EDITED: &str = "it was changed since it was put there";
 /// # Errors
 /// When something is in the way, or cannot be done: then all is as it was, or the message says what is not.
 pub(super) fn bring(places: &Places, old: &Record, new: Record, items: &[Item]) -> anyhow::Result<Vec<Done>> {
+    let recorded = old.put.iter().map(|put| &put.path).chain(&old.folders).map(|path| outside(places, path));
+    for path in items.iter().map(|item| item.path.clone()).chain(recorded) {
+        places.check_below(&path).context("nothing was changed")?;
+    }
     let judged = judge(places, old, items)?;
     let gone: Vec<&Put> =
         old.put.iter().filter(|put| items.iter().all(|i| places.inside(&i.path) != put.path)).collect();

@@ -183,3 +183,62 @@ fn who_was_interrupted_goes_on_or_takes_all_away() {
     root.bring(&[]).unwrap();
     assert!(!root.path("opt").exists() && !root.path("var").exists());
 }
+
+#[test]
+fn nothing_is_put_or_removed_through_a_link_that_leads_out() {
+    for (link, to) in
+        [("opt", "elsewhere"), ("opt/cni", "elsewhere"), ("etc/cni/net.d", "nowhere"), ("var", "elsewhere")]
+    {
+        let (root, elsewhere) = (Root::new(), tempfile::tempdir().unwrap());
+        let places = root.places();
+        if root.path(link).exists() {
+            fs::rename(root.path(link), root.path("etc/moved")).unwrap();
+        }
+        fs::create_dir_all(root.path(link).parent().unwrap()).unwrap();
+        let target = if to == "nowhere" { elsewhere.path().join("nowhere") } else { elsewhere.path().into() };
+        symlink(target, root.path(link)).unwrap();
+        let before = root.tree();
+        let old = Record::read(&places);
+        let put = old.and_then(|old| bring(&places, &old, Record::default(), &root.both()));
+        let error = format!("{:#}", put.unwrap_err());
+        assert!(error.contains(link), "{error}");
+        assert_eq!(root.tree(), before, "{link}");
+        assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0, "{link}");
+    }
+}
+
+#[test]
+fn a_link_that_leads_elsewhere_in_the_same_root_is_followed() {
+    let root = Root::new();
+    fs::create_dir_all(root.path("usr/opt")).unwrap();
+    symlink("usr/opt", root.path("opt")).unwrap();
+    let before = root.tree();
+    root.bring(&root.both()).unwrap();
+    assert!(root.path("usr/opt/cni/bin/tapswitch-cni").is_symlink());
+    root.bring(&[]).unwrap();
+    assert_eq!(root.tree(), before);
+}
+
+#[test]
+fn a_record_that_leads_out_is_not_gone_by() {
+    let outer = tempfile::tempdir().unwrap();
+    let image = outer.path().join("image");
+    fs::create_dir_all(&image).unwrap();
+    let places = Places::Host(image.clone());
+    let theirs = outer.path().join("theirs");
+    symlink("/usr/bin/tapswitch", &theirs).unwrap();
+    let folder = outer.path().join("empty");
+    fs::create_dir(&folder).unwrap();
+    let put = Put { path: "/../theirs".into(), mark: Mark::Link("/usr/bin/tapswitch".into()) };
+    for old in [
+        Record { put: vec![put], ..Record::default() },
+        Record { folders: vec!["/../empty".into()], ..Record::default() },
+    ] {
+        let error = format!("{:#}", bring(&places, &old, Record::default(), &[]).unwrap_err());
+        assert!(error.contains("..") && error.contains("nothing was changed"), "{error}");
+        assert!(theirs.is_symlink() && folder.is_dir());
+    }
+    fs::create_dir_all(places.state()).unwrap();
+    symlink(&theirs, Record::path(&places)).unwrap();
+    assert!(format!("{:#}", Record::read(&places).unwrap_err()).contains("link"));
+}

@@ -3,9 +3,9 @@
 //! Paths are as the engines' own sources have them: nerdctl `pkg/defaults`, containers-common `containers.conf(5)`, moby
 //! `pkg/plugins`. Hooks: podman 4.3 and 5.4 were seen to read `/usr/share/containers/oci/hooks.d` and not that of /etc.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 /// The name of what podman, Docker and a CNI list call us.
 pub(in crate::cli) const NAME: &str = "tapswitch";
@@ -156,6 +156,30 @@ impl Places {
             Places::Host(root) => root.join("var/lib/tapswitch"),
             Places::User { state, .. } => state.clone(),
         }
+    }
+
+    /// Whether what is done at `path` is done below the root: a link on the way may lead elsewhere in there, and not out. What `path`
+    /// itself is, is not followed by who makes and removes.
+    ///
+    /// Limits: who changes folders meanwhile is not kept from it; nobody else's image is filled while it runs.
+    ///
+    /// # Errors
+    /// It leads out, or cannot be followed.
+    pub(super) fn check_below(&self, path: &Path) -> anyhow::Result<()> {
+        let root = self.root();
+        if root == Path::new("/") {
+            return Ok(());
+        }
+        if path.components().any(|part| part == Component::ParentDir) {
+            bail!("{} leads out of {} by `..`", path.display(), root.display());
+        }
+        let is_there = |folder: &&Path| folder.symlink_metadata().is_ok();
+        let folder = path.ancestors().skip(1).find(is_there).unwrap_or(root);
+        let real = folder.canonicalize().with_context(|| format!("follow {}", folder.display()))?;
+        if !real.starts_with(root.canonicalize()?) {
+            bail!("{} is {}, out of {}: a link leads there", folder.display(), real.display(), root.display());
+        }
+        Ok(())
     }
 
     /// `path` as it is called by whoever has our root for `/`.

@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
 use super::engine::Engine;
@@ -97,6 +97,10 @@ impl Record {
     /// When it cannot be read, or is none.
     pub(super) fn read(places: &Places) -> anyhow::Result<Self> {
         let path = Record::path(places);
+        places.check_below(&path)?;
+        if places.root() != Path::new("/") && path.is_symlink() {
+            bail!("{}: it is a link, and install makes none there", path.display());
+        }
         let text = match fs::read_to_string(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Record::default()),
             text => text.with_context(|| format!("read {}", path.display()))?,
