@@ -169,9 +169,12 @@ impl Settings {
 /// The run directory of a daemon that was started without `--state`, where its clients look for it.
 ///
 /// # Errors
-/// For an ordinary user without a home.
+/// For an ordinary user with neither a runtime directory nor a home.
 pub fn default_run_dir() -> Result<PathBuf, BadSettings> {
-    directories(None).map(|(_, run_dir)| run_dir)
+    if nix::unistd::geteuid().is_root() {
+        return Ok(ROOTS_RUN_DIR.into());
+    }
+    fitting(user_run_dir(&|name| env::var_os(name).map(PathBuf::from))?)
 }
 
 fn read_file(path: &Path) -> Result<File, BadSettings> {
@@ -279,6 +282,11 @@ fn directories(state: Option<&PathBuf>) -> Result<(PathBuf, PathBuf), BadSetting
         None if nix::unistd::geteuid().is_root() => ("/var/lib/tapswitch".into(), ROOTS_RUN_DIR.into()),
         None => user_directories(&|name| env::var_os(name).map(PathBuf::from))?,
     };
+    Ok((state_dir, fitting(run_dir)?))
+}
+
+/// `run_dir`, in which the name of a socket has room.
+fn fitting(run_dir: PathBuf) -> Result<PathBuf, BadSettings> {
     let length = run_dir.as_os_str().len();
     if length > MAX_RUN_DIR {
         return Err(BadSettings(format!(
@@ -286,19 +294,34 @@ fn directories(state: Option<&PathBuf>) -> Result<(PathBuf, PathBuf), BadSetting
             run_dir.display()
         )));
     }
-    Ok((state_dir, run_dir))
+    Ok(run_dir)
 }
 
-/// An ordinary user's; without XDG_RUNTIME_DIR, as after `su`, the run directory is in the state directory.
+/// An ordinary user's.
 fn user_directories(variable: &dyn Fn(&str) -> Option<PathBuf>) -> Result<(PathBuf, PathBuf), BadSettings> {
-    // XDG Base Directory Specification 0.8: a relative path is to be ignored.
-    let absolute = |name: &str| variable(name).filter(|p| p.is_absolute());
-    let state = absolute("XDG_STATE_HOME")
-        .or_else(|| Some(absolute("HOME")?.join(".local/state")))
-        .ok_or_else(|| BadSettings("neither XDG_STATE_HOME nor HOME is set: give --state DIR".into()))?
-        .join("tapswitch");
-    let run = absolute("XDG_RUNTIME_DIR").map_or_else(|| state.join("run"), |dir| dir.join("tapswitch"));
-    Ok((state, run))
+    let state = user_state_dir(variable)
+        .ok_or_else(|| BadSettings("neither XDG_STATE_HOME nor HOME is set: give --state DIR".into()))?;
+    Ok((state, user_run_dir(variable)?))
+}
+
+fn user_state_dir(variable: &dyn Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+    let state = absolute(variable, "XDG_STATE_HOME").or_else(|| Some(absolute(variable, "HOME")?.join(".local/state")));
+    Some(state?.join("tapswitch"))
+}
+
+/// Without XDG_RUNTIME_DIR, as after `su`, it is in the state directory; with it no home is needed.
+fn user_run_dir(variable: &dyn Fn(&str) -> Option<PathBuf>) -> Result<PathBuf, BadSettings> {
+    absolute(variable, "XDG_RUNTIME_DIR")
+        .map(|dir| dir.join("tapswitch"))
+        .or_else(|| Some(user_state_dir(variable)?.join("run")))
+        .ok_or_else(|| {
+            BadSettings("none of XDG_RUNTIME_DIR, XDG_STATE_HOME and HOME is set: give --socket PATH".into())
+        })
+}
+
+/// XDG Base Directory Specification 0.8: a relative path is to be ignored.
+fn absolute(variable: &dyn Fn(&str) -> Option<PathBuf>, name: &str) -> Option<PathBuf> {
+    variable(name).filter(|path| path.is_absolute())
 }
 
 #[cfg(test)]
@@ -381,5 +404,13 @@ mod tests {
         let home = |name: &str| all(name).filter(|_| name == "HOME");
         assert_eq!(user_directories(&home).unwrap().1, PathBuf::from("/home/u/.local/state/tapswitch/run"));
         assert!(user_directories(&|_| None).is_err());
+    }
+
+    #[test]
+    fn a_user_with_a_runtime_directory_needs_no_home_to_find_the_daemon() {
+        let runtime = |name: &str| (name == "XDG_RUNTIME_DIR").then(|| PathBuf::from("/run/user/7"));
+        assert_eq!(user_run_dir(&runtime).unwrap(), PathBuf::from("/run/user/7/tapswitch"));
+        assert!(user_directories(&runtime).unwrap_err().to_string().contains("--state"));
+        assert!(user_run_dir(&|_| None).unwrap_err().to_string().contains("--socket"));
     }
 }
