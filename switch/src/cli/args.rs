@@ -34,7 +34,7 @@ pub(super) struct NetworkFlags {
     #[arg(long, value_name = "IP")]
     pub gateway6: Option<Ipv6Addr>,
     /// Containers talk freely; with false only what `allow` opens passes [default: true]
-    #[arg(long, value_name = "true|false")]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "true|false")]
     pub icc: Option<bool>,
     /// Largest IP packet, in bytes [default: 1500]
     #[arg(long, value_name = "N")]

@@ -6,6 +6,7 @@
 
 mod args;
 mod attach;
+mod booleans;
 mod container;
 mod demo;
 mod detach;
@@ -88,7 +89,7 @@ type Outcome = anyhow::Result<ExitCode>;
 
 /// Runs the command that the process's arguments name, and returns its exit status.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::parse_from(booleans::joined(std::env::args_os()));
     // `run` and `exec` keep 1 for CMD, as docker does.
     let failure = if matches!(cli.command, Command::Run(_) | Command::Exec(_)) { run::OURS } else { 1 };
     dispatch(cli).unwrap_or_else(|error| {

@@ -82,13 +82,13 @@ struct SetArgs {
     /// The network
     name: Name,
     /// Containers talk freely
-    #[arg(long, value_name = "true|false")]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "true|false")]
     icc: Option<bool>,
     /// Largest IP packet, in bytes
     #[arg(long, value_name = "N")]
     mtu: Option<u32>,
     /// Containers may reach the host itself, as host.tapswitch
-    #[arg(long, value_name = "true|false")]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "true|false")]
     host_access: Option<bool>,
     /// Print the network as an object
     #[arg(long)]

@@ -6,7 +6,7 @@ use clap::error::ErrorKind;
 use super::*;
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {
-    Cli::try_parse_from(line.split(' '))
+    Cli::try_parse_from(booleans::joined(line.split(' ').map(Into::into)))
 }
 
 #[test]
@@ -87,6 +87,52 @@ fn whatever_may_be_changed_is_named_to_who_changes_nothing() {
         assert!(error.contains(flag), "{error}");
     }
     assert!(parse("tapswitch network set default --mtu 9000 --icc false").is_ok());
+}
+
+#[test]
+fn a_boolean_is_written_in_three_ways_everywhere() {
+    for flag in booleans::FLAGS {
+        for command in ["up", "network create", "network set", "--socket up network create"] {
+            let name = if command == "up" { "" } else { " blue" };
+            for (written, value) in [
+                (flag.to_owned(), true),
+                (format!("{flag}=true"), true),
+                (format!("{flag} true"), true),
+                (format!("{flag}=false"), false),
+                (format!("{flag} false"), false),
+            ] {
+                for line in
+                    [format!("tapswitch {command}{name} {written}"), format!("tapswitch {command} {written}{name}")]
+                {
+                    let cli = parse(&line).unwrap_or_else(|error| panic!("{line}: {error}"));
+                    let said = format!("{:?}", cli.command);
+                    let field = flag.trim_start_matches('-').replace('-', "_");
+                    assert!(said.contains(&format!("{field}: Some({value})")), "{line}: {said}");
+                }
+            }
+        }
+    }
+    let Command::Run(_) = parse("tapswitch run sh --icc true").unwrap().command else { panic!("not run") };
+    let words = ["tapswitch", "run", "--", "up", "--icc", "true"].map(Into::into);
+    assert_eq!(booleans::joined(words.clone()), words, "they are CMD's");
+}
+
+#[test]
+fn every_boolean_is_among_those_that_may_be_written_in_three_ways() {
+    fn check(command: &clap::Command) {
+        for arg in command.get_arguments() {
+            let values = arg.get_value_names().unwrap_or_default();
+            if values.iter().any(|name| name.as_str() == "true|false") {
+                let flag = format!("--{}", arg.get_long().unwrap());
+                assert!(booleans::FLAGS.contains(&flag.as_str()), "{flag}");
+                assert!(arg.is_require_equals_set() && arg.get_num_args().unwrap().min_values() == 0, "{flag}");
+            }
+        }
+        command.get_subcommands().for_each(check);
+    }
+    let mut command = Cli::command();
+    command.build();
+    check(&command);
 }
 
 #[test]
