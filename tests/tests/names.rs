@@ -1,9 +1,13 @@
 //! Names at the gateway, as containers ask for them: endpoints of their networks, and what the host's resolvers know.
 
+mod plugged;
+
 use std::time::Duration;
 
 use serde_json::Value;
-use tapswitch_tests::{Background, Container, Internet, Probe, Session, Switch, as_root_and_user, eventually, run};
+use tapswitch_tests::{
+    Background, Container, Internet, Probe, Session, Switch, Who, as_root_and_user, eventually, run,
+};
 
 const ECHO: u16 = 7;
 const FAR_NAME: &str = "far.test";
@@ -118,6 +122,37 @@ as_root_and_user! {
         assert_eq!(output.code, 128 + 15, "{}", output.stderr);
         assert_ne!(Probe::ask(internet.far(), "connect", internet.host_addresses()[0], 8080, &[]), "connected");
     }
+}
+
+/// On a copy of the machine whose resolv.conf is written anew as its tools do: by a rename, as a file and as a link to another.
+#[test]
+fn a_container_of_run_keeps_its_resolv_conf_when_the_host_s_is_replaced_as_root() {
+    const SCRIPT: &str = r#"
+        mknod /run/tun c 10 200; chmod 666 /run/tun; mount --bind /run/tun /dev/net/tun
+        mkdir -m 777 /run/user /run/resolve; chmod 755 /usr/local/bin/tapswitch
+        replace() { echo "nameserver $2" >$1.new; mv $1.new $1; }
+        patiently() { tries=0; until "$@"; do tries=$((tries + 1)); [ $tries -lt 200 ]; sleep 0.05; done; }
+        ours() { $AS $TS exec web -- head -n 1 /etc/resolv.conf 2>/dev/null | grep -q "Written by tapswitch"; }
+        for AS in env "setpriv --reuid 4711 --regid 4711 --clear-groups env XDG_STATE_HOME=/run/user/state XDG_RUNTIME_DIR=/run/user"; do
+            rm -f /etc/resolv.conf; replace /etc/resolv.conf 192.0.2.1
+            unset TAPSWITCH_SOCKET; $AS $TS up -d
+            $AS $TS run --name web -- sleep 100 & run=$!
+            patiently ours
+            replace /etc/resolv.conf 192.0.2.2
+            patiently ours
+            replace /run/resolve/stub 192.0.2.3
+            ln -s ../run/resolve/stub /etc/link; mv /etc/link /etc/resolv.conf
+            patiently ours
+            replace /run/resolve/stub 192.0.2.4
+            patiently ours
+            grep 192.0.2.4 /etc/resolv.conf
+            kill $run; wait $run || :
+            $AS $TS down
+        done
+    "#;
+    let session = Session::new(Who::Root);
+    let said = run(plugged::on_a_machine(&session, SCRIPT), Duration::from_secs(60));
+    assert_eq!((said.code, said.stdout.as_str()), (0, "nameserver 192.0.2.4\nnameserver 192.0.2.4\n"), "{said:?}");
 }
 
 fn serve_names(internet: &Internet) -> Background {

@@ -1,9 +1,9 @@
 //! The resolv.conf of a container: the names at its gateway, with the host's search list and options.
 //!
 //! `run` mounts it over /etc/resolv.conf in the mount namespace that it makes anyway; a symbolic link there is followed, and where
-//! there is no such file an overlay on /etc makes place for one. For a named namespace (`ip netns`) `attach` writes the file
-//! that `ip netns exec` mounts, /etc/netns/NAME/resolv.conf, unless somebody else has written one; `detach` and `down`
-//! remove it. The first line of a file of ours says whose it is. Other namespaces have no file that would be ours to write.
+//! there is no such file an overlay on /etc makes place for one. It stays there when the host's is replaced ([`Watch`]). For a
+//! named namespace (`ip netns`) `attach` writes the file that `ip netns exec` mounts, /etc/netns/NAME/resolv.conf, unless somebody
+//! else has written one; `detach` and `down` remove it. The first line of a file of ours says whose it is. Other namespaces have no file that would be ours to write.
 //!
 //! The host's files are never changed, and nothing here keeps a container from running: what fails is said on stderr.
 
@@ -13,14 +13,19 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
-use nix::unistd::geteuid;
+use nix::unistd::{Pid, geteuid};
 
 use super::{args, output};
 use crate::daemon::api::client::{Client, encoded};
 use crate::daemon::api::types::{EndpointInfo, NetworkInfo};
+
+mod watch;
+
+pub(super) use watch::Watch;
 
 const PATH: &str = "/etc/resolv.conf";
 /// Where `ip netns exec` looks.
@@ -83,12 +88,13 @@ pub(super) fn channel() -> io::Result<(Teller, Told)> {
 }
 
 impl Teller {
-    /// Before the process is released.
-    pub(super) fn tell(&self, client: &Client, endpoint: &EndpointInfo) {
-        let sent = made(client, endpoint).and_then(|text| Ok(self.0.send(text.as_bytes())?));
-        if let Err(error) = sent {
-            output::complain(&format!("names: {error}"));
-        }
+    /// Before the process `container` is released: what mounts it again whenever the host unmounts it, if it can be.
+    pub(super) fn tell(&self, client: &Client, endpoint: &EndpointInfo, container: Pid) -> Option<Watch> {
+        let watched = made(client, endpoint).and_then(|text| {
+            self.0.send(text.as_bytes())?;
+            Watch::begin(container, text.into_bytes()).with_context(|| format!("watch {PATH}"))
+        });
+        watched.inspect_err(|error| output::complain(&format!("names: {error:#}"))).ok()
     }
 }
 

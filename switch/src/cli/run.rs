@@ -18,8 +18,9 @@ use nix::unistd::{execvp, getpgid, getpgrp, getpid, getsid};
 
 use super::args::EndpointFlags;
 use super::container::Container;
+use super::resolv_conf::{self, Watch};
 use super::signals::{Arrived, FORWARDED, Signals, reset};
-use super::{Outcome, args, attach, output, resolv_conf};
+use super::{Outcome, args, attach, output};
 use crate::daemon::api::client::{Client, ClientError};
 use crate::daemon::api::types::{AttachRequest, EndpointInfo};
 use crate::daemon::name::Name;
@@ -60,8 +61,8 @@ pub(super) fn run(args: Args, client: &Client) -> Outcome {
     };
     let mut container = Container::start(begin).context("run")?;
     let endpoint = attach_container(&args, client, &container)?;
-    resolv_conf.tell(client, &endpoint);
-    let status = container.release().and_then(|()| wait(&mut container, &signals));
+    let mut names = resolv_conf.tell(client, &endpoint, container.pid());
+    let status = container.release().and_then(|()| wait(&mut container, &signals, names.as_mut()));
     drop(container);
     detach(client, &endpoint);
     Ok(ExitCode::from(u8::try_from(status?).unwrap_or(OURS)))
@@ -81,15 +82,22 @@ fn default_name(command: &OsStr, pid: i32) -> Option<Name> {
     Some(Name::nearest(&base)?.numbered(pid.unsigned_abs()))
 }
 
-/// Passes signals on until the child has ended.
-fn wait(container: &mut Container, signals: &Signals) -> anyhow::Result<i32> {
+/// Passes signals on, and keeps the resolv.conf in its place, until the child has ended.
+fn wait(container: &mut Container, signals: &Signals, mut names: Option<&mut Watch>) -> anyhow::Result<i32> {
     loop {
         if let Some(status) = container.poll().context("run: wait for CMD")? {
             return Ok(status);
         }
-        match poll(&mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE) {
+        let watched = names.as_ref().map(|names| names.as_fd());
+        let all = std::iter::once(signals.as_fd()).chain(watched);
+        let mut all: Vec<PollFd<'_>> = all.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        match poll(&mut all, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error).context("run: wait for signals"),
+        }
+        if let Some(Err(error)) = names.as_mut().map(|names| names.heed()) {
+            output::complain(&format!("names: {}; the host's resolv.conf is not watched any more", error.desc()));
+            names = None;
         }
         while let Some(arrived) = signals.next().context("run: read signals")? {
             if arrived.signal != Signal::SIGCHLD && !has_got(container, arrived) {
