@@ -1,11 +1,11 @@
 //! What is addressed to the gateway: an echo is answered here, TCP and UDP to its own addresses are for the services that
 //! listen there, and what is for elsewhere goes the uplink's way.
 //!
-//! The gateway is no way around icc: a packet to its MAC that carries another container's address is dropped like one for
-//! anywhere else that no uplink takes. What a published port sends back goes the way its client came, whatever the uplink:
-//! where that differs from the uplink's, its first fragments are remembered, for the later ones do not say their port.
-//! ARP and neighbour requests were answered before ([`super::neighbour`]). Pure;
-//! called by the worker that owns the sender's port.
+//! The gateway is no way around icc: a packet to its MAC that carries another container's address is dropped. What no uplink
+//! takes is the switch's too, which refuses it with an answer. What a published port sends back goes the way its client came,
+//! whatever the uplink: where that differs from the uplink's, its first fragments are remembered, for the later ones do not
+//! say their port. ARP and neighbour requests were answered before ([`super::neighbour`]). Pure; called by the worker that
+//! owns the sender's port.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -63,11 +63,11 @@ impl Network {
             return Err(DropReason::NoUplink);
         }
         match self.settings.uplink {
-            Uplink::User => Ok(Decision::Local),
-            _ if self.is_from_published(from, packet, now) => Ok(Decision::Local),
-            Uplink::Host(_) if self.ours.contains(packet.dst) => Err(DropReason::NoUplink),
+            // Where no uplink leads it is refused with an answer, for which nobody has to wait.
+            Uplink::User | Uplink::None => Ok(Decision::Local),
+            Uplink::Host(_) if self.is_from_published(from, packet, now) => Ok(Decision::Local),
+            Uplink::Host(_) if self.ours.contains(packet.dst) => Ok(Decision::Local),
             Uplink::Host(_) => self.to_host_port(from),
-            Uplink::None => Err(DropReason::NoUplink),
         }
     }
 
