@@ -58,7 +58,7 @@ pub fn send_with<T: Serialize>(socket: BorrowedFd<'_>, message: &T, fds: &[Borro
     Ok(())
 }
 
-/// Receives one message and the descriptor that came with it; `None` when the peer closed.
+/// Receives one message and the descriptor that came with it; `None` when the peer closed, after all that it said before.
 ///
 /// # Errors
 ///
@@ -89,7 +89,7 @@ fn recv_bytes(socket: BorrowedFd<'_>, bytes: &mut [u8], most: usize) -> io::Resu
     // Room for all one message can carry: where the control data is cut, nix does not say which descriptors came.
     let mut control = vec![0; nix::cmsg_space!([RawFd; SCM_MAX_FD]).capacity()];
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-    let (length, flags, mut fds) = retry(|| {
+    let mut receive = || {
         let mut parts = [IoSliceMut::new(bytes)];
         let received = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
         let (length, flags) = (received.bytes, received.flags);
@@ -98,7 +98,12 @@ fn recv_bytes(socket: BorrowedFd<'_>, bytes: &mut [u8], most: usize) -> io::Resu
             true => installed(&control),
         };
         Ok((length, flags, fds))
-    })?;
+    };
+    let (length, flags, mut fds) = match retry(&mut receive) {
+        // The peer closed without reading all of ours, which is told once. What it said before is behind that.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => retry(receive)?,
+        received => received?,
+    };
     if flags.contains(MsgFlags::MSG_TRUNC) {
         return Err(invalid("message longer than 64 KiB"));
     }
@@ -183,6 +188,17 @@ mod tests {
         drop(a);
         assert!(recv::<String>(b.as_fd()).unwrap().is_none());
         assert_eq!(send(b.as_fd(), &"x", None).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn the_last_words_of_a_peer_that_did_not_listen_are_heard() {
+        let (a, b) = pair().unwrap();
+        send(b.as_fd(), &"unread", None).unwrap();
+        send(a.as_fd(), &1, None).unwrap();
+        send(a.as_fd(), &2, None).unwrap();
+        drop(a);
+        let heard = || recv::<u64>(b.as_fd()).unwrap().map(|(said, _)| said);
+        assert_eq!([heard(), heard(), heard()], [Some(1), Some(2), None]);
     }
 
     #[test]

@@ -153,12 +153,7 @@ impl Switch {
 
     /// The next message, without waiting.
     pub(super) fn hear(&self) -> Heard {
-        let mut received = message::recv(self.socket.as_fd());
-        if received.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset) {
-            // It ended without reading all of ours. What it said before is behind this.
-            received = message::recv(self.socket.as_fd());
-        }
-        match received {
+        match message::recv(self.socket.as_fd()) {
             Ok(Some((message, fd))) => Heard::Message(message, fd),
             Ok(None) => Heard::Closed,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Heard::Nothing,
