@@ -10,7 +10,7 @@ use super::publish::Closed;
 use super::removal::Removal;
 use super::resolve::{self, Place};
 use super::{Control, DockerEndpoint, Reply};
-use crate::daemon::api::types::EndpointInfo;
+use crate::daemon::api::types::{EndpointInfo, NetworkInfo};
 use crate::daemon::endpoint;
 use crate::daemon::host_access;
 use crate::daemon::keeper::message::ToKeeper;
@@ -33,6 +33,8 @@ pub(super) enum Then {
     Replace(Box<DockerEndpoint>, Reply<EndpointInfo>),
     /// Who attached it, in vain, and why.
     Refuse(Reply<EndpointInfo>, Refusal),
+    /// Who makes a network, if somebody does, in vain: this was the host's device.
+    RefuseHost(Option<Reply<NetworkInfo>>, Refusal),
 }
 
 impl Control {
@@ -153,6 +155,8 @@ impl Control {
             Then::RemoveNetwork(then) => self.removed(Ok(()), then),
             Then::Replace(request, reply) => self.create_docker_endpoint(&request, reply),
             Then::Refuse(reply, refusal) => reply.send(Err(refusal)),
+            // Another would fare the same.
+            Then::RefuseHost(reply, refusal) => return self.host_failed(&at.network, reply, refusal),
         }
         if host_access::is_taken(&at.name) {
             self.host_detached(&at.network);

@@ -9,6 +9,7 @@ use super::publish::{Binding, Closed, NotBound, closed};
 use super::resolve::Place;
 use super::{Control, Ending, Reply, tap};
 use crate::daemon::api::types::{EndpointInfo, NetworkInfo};
+use crate::daemon::host_access;
 use crate::daemon::keeper::message::{JobId, SocketKey, ToSwitch};
 use crate::daemon::keeper_link::FromKeeper;
 use crate::daemon::name::Name;
@@ -109,11 +110,16 @@ impl Control {
             Some(Made { fd, info, namespace }) => Ok((tap(fd, info)?, namespace)),
             None => Err(Refusal::Failed("the keeper sent no device".into())),
         };
+        // It is there, and no descriptor of it could be received.
+        let is_cut = matches!(&outcome, Ok(Some(Made { fd: None, .. })));
+        let too_many = || Refusal::Failed("too many files are open in the daemon".into());
         match job {
-            // It is there, and no descriptor of it could be received.
-            Job::Attach(at, _, reply) if matches!(&outcome, Ok(Some(Made { fd: None, .. }))) => {
-                let refusal = Refusal::Failed("too many files are open in the daemon".into());
-                self.withdraw(vec![(at, Then::Refuse(reply, refusal))], true);
+            Job::Attach(at, _, reply) if is_cut => {
+                self.withdraw(vec![(at, Then::Refuse(reply, too_many()))], true);
+            }
+            Job::AttachHost(network, reply) if is_cut => {
+                let at = Place { network, name: host_access::name() };
+                self.withdraw(vec![(at, Then::RefuseHost(reply, too_many()))], true);
             }
             Job::Attach(at, publish, reply) => {
                 let device = made(outcome).map(|(tap, namespace)| {

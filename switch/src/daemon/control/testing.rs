@@ -33,6 +33,8 @@ use crate::gateway::{DNS, Resolvers, service};
 pub(crate) enum Act {
     /// What it was asked.
     Do,
+    /// The same, and the descriptor of the device cannot be received.
+    Cut,
     /// Fails it.
     Fail(&'static str),
     /// Fails it, since its namespace is gone.
@@ -326,13 +328,14 @@ fn play(socket: &OwnedFd, keeper: &Keeper, mut judge: Judge) {
                 let failed = ToSwitch::Failed { job, error: "its namespace is no more".into(), gone: true };
                 message::send(socket.as_fd(), &failed, None)
             }
-            (Act::Do, None) => message::send(socket.as_fd(), &ToSwitch::Done { job }, None),
-            (Act::Do, Some((_, endpoint, ifname))) => {
+            (Act::Do | Act::Cut, None) => message::send(socket.as_fd(), &ToSwitch::Done { job }, None),
+            (act, Some((_, endpoint, ifname))) => {
                 let (container, ours) =
                     socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_NONBLOCK).unwrap();
                 let namespace = NamespaceId { dev: 0, ino: 0 };
                 let attached = ToSwitch::Attached { job, tap: info(&ifname), namespace };
-                let sent = message::send(socket.as_fd(), &attached, Some(ours.as_fd()));
+                let enclosed = (!matches!(act, Act::Cut)).then(|| ours.as_fd());
+                let sent = message::send(socket.as_fd(), &attached, enclosed);
                 keeper.kept.lock().insert(endpoint.0, (container, ours));
                 sent
             }

@@ -164,7 +164,7 @@ impl Control {
     }
 
     /// There is no device. A network that was to be made with it is not made; one that is there has no way out.
-    fn host_failed(&mut self, network: &Name, reply: Option<Reply<NetworkInfo>>, refusal: Refusal) {
+    pub(super) fn host_failed(&mut self, network: &Name, reply: Option<Reply<NetworkInfo>>, refusal: Refusal) {
         let at = Place { network: network.clone(), name: host_access::name() };
         self.forget(&at);
         match reply {

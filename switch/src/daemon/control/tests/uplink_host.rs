@@ -78,6 +78,42 @@ fn a_network_whose_device_cannot_be_made_is_not_made() {
 }
 
 #[test]
+fn a_device_whose_descriptor_cannot_be_received_is_taken_away_again() {
+    let dir = dir();
+    let mut cuts = 1;
+    let judge = move |said: &ToKeeper| match said {
+        ToKeeper::AttachHost { .. } if cuts > 0 => {
+            cuts -= 1;
+            Act::Cut
+        }
+        _ => Act::Do,
+    };
+    let daemon = Daemon::start(settings(dir.path()), 0, Keeper::default(), Box::new(judge)).unwrap();
+    let error = make(&daemon, lab()).unwrap_err().to_string();
+    assert_eq!(error, "create network lab: too many files are open in the daemon");
+    assert!(daemon.keeper.kept.lock().is_empty(), "the keeper would refuse to make another");
+    make(&daemon, lab()).unwrap();
+    daemon.stop();
+}
+
+#[test]
+fn a_network_that_is_there_does_not_ask_for_such_a_device_again_and_again() {
+    let dir = dir();
+    let daemon = Daemon::new(dir.path());
+    make(&daemon, lab()).unwrap();
+    let keeper = daemon.stop();
+    keeper.kept.lock().clear();
+    let judge = |said: &ToKeeper| if matches!(said, ToKeeper::AttachHost { .. }) { Act::Cut } else { Act::Do };
+    let daemon = Daemon::start(settings(dir.path()), 0, keeper, Box::new(judge)).unwrap();
+    let warned = || daemon.call(|c| Ok(c.status().warnings)).unwrap();
+    until("the warning", || warned() == ["network lab has no way out: too many files are open in the daemon"]);
+    // The keeper answers in order.
+    daemon.attach("web", "eth0").unwrap();
+    assert_eq!(daemon.keeper.heard.lock().iter().filter(|heard| heard.starts_with("attach host")).count(), 1);
+    daemon.stop();
+}
+
+#[test]
 fn what_does_not_work_of_the_routing_is_a_warning() {
     let dir = dir();
     let judge = |said: &ToKeeper| match said {
