@@ -6,6 +6,7 @@
 
 use std::fmt::Display;
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::rc::Rc;
 use std::time::Duration;
@@ -237,6 +238,29 @@ fn the_device_outlives_the_switch_and_goes_with_the_daemon_as_root() {
     let switch = world.up(&[]);
     assert_eq!(hosts(&switch), hosts_before);
     eventually("the way out", PATIENCE, || far().into_iter().all(|address| web.reaches(address)));
+}
+
+#[test]
+fn routing_that_is_being_set_up_when_the_daemon_ends_is_ended_too_as_root() {
+    let world = World::new();
+    let folder = world.session.dir().join("slow");
+    let (nft, log) = (folder.join("nft"), folder.join("log"));
+    let script = format!(
+        "#!/bin/sh\nscript=$(cat)\ncase $script in *masquerade*) echo begun >{log}; sleep 1; end=routed ;; esac\n\
+         printf %s \"$script\" | {real} -f -; echo $end >>{log}\n",
+        log = log.display(),
+        real = tool("nft").display()
+    );
+    std::fs::create_dir(&folder).and_then(|()| std::fs::write(&nft, script)).expect("write in our own folder");
+    std::fs::set_permissions(&nft, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let said = |word: &str| std::fs::read_to_string(&log).is_ok_and(|text| text.contains(word));
+    let mut command = Switch::up(&world.session, &["--uplink", "host"]);
+    command.env("PATH", format!("{}:/usr/bin:/bin", folder.display()));
+    let switch = Switch::start_command(Rc::clone(&world.session), command);
+    eventually("nft", PATIENCE, || said("begun"));
+    switch.terminate();
+    assert!(said("routed"), "nobody waited for it");
+    assert!(world.is_clean(), "{:?} {:?}", world.devices(), world.tables());
 }
 
 #[test]

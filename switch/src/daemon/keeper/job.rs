@@ -8,11 +8,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
+use nix::poll::{PollFd, PollFlags, poll};
 use serde::{Deserialize, Serialize};
 use tapswitch_netns::{Child, DeviceSpec, Error, Namespace, NamespaceId, Scratch, Tap, TapInfo, in_child};
 
 use super::host_routing;
 use super::message::{EndpointKey, JobId};
+use super::run::until;
 
 /// Moving a device takes the kernel 16 ms, mostly waiting: eight at once attach 400 containers a second.
 const RUNNING_MAX: usize = 8;
@@ -126,6 +128,23 @@ impl Jobs {
     pub(super) fn clear(&mut self) {
         self.queue.clear();
         self.running.clear();
+    }
+
+    /// Stops all but what is being done about routing, which is waited for, and what is to end some, which is done: a child that is
+    /// killed leaves `nft` behind, which then does what nobody undoes. Returns what became of that.
+    pub(super) fn finish_routing(&mut self) -> Vec<Finished> {
+        self.queue.retain(|(_, work)| matches!(work, Work::Unroute { .. }));
+        self.running.retain(|running| running.work.routed().is_some());
+        let mut finished = Vec::new();
+        while !self.queue.is_empty() || !self.running.is_empty() {
+            let now = Instant::now();
+            finished.extend(self.start(now));
+            let mut fds: Vec<_> = self.sockets().map(|socket| PollFd::new(socket, PollFlags::POLLIN)).collect();
+            // Woken for nothing, it is looked again.
+            let _ = poll(&mut fds, until(self.deadline().or(Some(now)), now));
+            finished.extend(self.collect(Instant::now()));
+        }
+        finished
     }
 
     /// What to wait for, and until when.

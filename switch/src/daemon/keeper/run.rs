@@ -170,6 +170,9 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
 
     /// Nothing of ours stays on the host when the daemon has ended: the containers' devices are theirs.
     fn leave_host(&mut self) {
+        for Failure { error, .. } in self.jobs.finish_routing().into_iter().filter_map(|job| job.result.err()) {
+            tracing::warn!("{error}");
+        }
         for tap in self.kept.take_hosts() {
             let ifname = tap.info.ifname.clone();
             if let Err(error) = tap.destroy() {
@@ -434,7 +437,7 @@ fn raise_descriptor_limit() -> Result<()> {
 }
 
 /// Rounds up: a wait that ends a moment early would spin.
-fn until(deadline: Option<Instant>, now: Instant) -> PollTimeout {
+pub(super) fn until(deadline: Option<Instant>, now: Instant) -> PollTimeout {
     let Some(deadline) = deadline else { return PollTimeout::NONE };
     let left = deadline.saturating_duration_since(now).as_millis() + 1;
     PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
