@@ -4,6 +4,9 @@
 //! request waits for its acknowledgement; the kernel answers these from memory, so there is no deadline here beyond the
 //! forked child's own.
 
+mod answer;
+
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -21,6 +24,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
 
+use self::answer::{Answer, consistent};
 use crate::error::Os;
 use crate::routes::Route;
 
@@ -195,8 +199,13 @@ impl Netlink {
         self.request(RouteNetlinkMessage::SetLink(message), 0).map(drop)
     }
 
-    /// Sends one request and gathers what comes before its end: the acknowledgement, or the last part of a dump.
+    /// Sends a request and gathers what comes before its end; a dump under which nothing changed, if there is one to be had.
     fn request(&mut self, message: RouteNetlinkMessage, flags: u16) -> Result<Vec<RouteNetlinkMessage>> {
+        consistent(|| self.ask(message.clone(), flags))
+    }
+
+    /// Sends one request and gathers what comes before its end: the acknowledgement, or the last part of a dump.
+    fn ask(&mut self, message: RouteNetlinkMessage, flags: u16) -> Result<Answer> {
         self.sequence += 1;
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | flags | if flags & NLM_F_DUMP == NLM_F_DUMP { 0 } else { NLM_F_ACK };
@@ -207,38 +216,17 @@ impl Netlink {
         request.serialize(&mut bytes);
         self.socket.send(&bytes, 0)?;
 
-        let mut answers = Vec::new();
+        let mut answer = Answer::default();
         let mut buffer = vec![0; DATAGRAM_MAX];
         loop {
-            let length = self.socket.recv(&mut &mut buffer[..], 0)?;
-            if self.take(&buffer[..length], &mut answers)? {
-                return Ok(answers);
+            let length = match self.socket.recv(&mut &mut buffer[..], 0) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                received => received?,
+            };
+            if answer.take(&buffer[..length], self.sequence)? {
+                return Ok(answer);
             }
         }
-    }
-
-    /// Reads one datagram; true when it ends the answer.
-    fn take(&self, mut bytes: &[u8], answers: &mut Vec<RouteNetlinkMessage>) -> Result<bool> {
-        while !bytes.is_empty() {
-            let message =
-                NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes).map_err(|_| Os::from(Errno::EBADMSG))?;
-            // NLMSG_ALIGN; a length of 0 would not have been read.
-            let length = (message.header.length as usize).next_multiple_of(4);
-            bytes = bytes.get(length..).unwrap_or_default();
-            if message.header.sequence_number != self.sequence {
-                continue;
-            }
-            match message.payload {
-                NetlinkPayload::InnerMessage(answer) => answers.push(answer),
-                NetlinkPayload::Done(_) => return Ok(true),
-                NetlinkPayload::Error(error) => {
-                    // Negative, and 0 for an acknowledgement.
-                    return if error.raw_code() == 0 { Ok(true) } else { Err(Os(-error.raw_code())) };
-                }
-                _ => {}
-            }
-        }
-        Ok(false)
     }
 }
 

@@ -59,7 +59,8 @@ fn live(start: SwitchStart, settings: &Settings) -> Result<Ending, String> {
     let (events, engine) = unbounded();
     // Watching begins before the first reading, so that no change falls between.
     let watch = Watch::open();
-    let host = occupied().unwrap_or_else(|error| {
+    let mut reader = None;
+    let host = occupied(&mut reader).unwrap_or_else(|error| {
         tracing::warn!("what the host uses is not known, and ranges may collide with it: {error}");
         Occupied::default()
     });
@@ -81,7 +82,7 @@ fn live(start: SwitchStart, settings: &Settings) -> Result<Ending, String> {
     })?;
     let (to_control, keeper) = bounded(2 * MAX_UNDER_WAY);
     keeper_link::listen(keeper_socket, to_control).map_err(|e| format!("start a thread: {e}"))?;
-    let host = watch_host(watch).map_err(|e| format!("start a thread: {e}"))?;
+    let host = watch_host(watch, reader).map_err(|e| format!("start a thread: {e}"))?;
     let (handle, commands) = control::channel();
     let listeners = Sockets { api: start.api, attach: start.attach, docker: start.docker };
     let faces = Faces::start(listeners, relaying, handle)?;
@@ -92,24 +93,30 @@ fn live(start: SwitchStart, settings: &Settings) -> Result<Ending, String> {
     Ok(ending)
 }
 
-fn occupied() -> Result<Occupied, HostError> {
-    Host::open()?.occupied(&RESOLV_CONFS.map(Path::new))
+/// Reads the host, by a socket that stays open, so that it can be read when no more may be opened. One that failed is not used
+/// again: the rest of its answer would be in the way of the next.
+fn occupied(reader: &mut Option<Host>) -> Result<Occupied, HostError> {
+    let mut host = reader.take().map_or_else(Host::open, Ok)?;
+    let occupied = host.occupied(&RESOLV_CONFS.map(Path::new))?;
+    *reader = Some(host);
+    Ok(occupied)
 }
 
-/// Reads the host again after each change. Without a watch its first reading is all there is.
-fn watch_host(watch: Result<Watch, HostError>) -> io::Result<Receiver<Occupied>> {
+/// Reads the host again after each change; what cannot be read is tried again at the next. Without a watch its first reading is all
+/// there is.
+fn watch_host(watch: Result<Watch, HostError>, reader: Option<Host>) -> io::Result<Receiver<Occupied>> {
     let (sender, receiver) = bounded(1);
     match watch {
         Ok(watch) => {
-            thread::Builder::new().name("host-watch".into()).spawn(move || read_again(&watch, &sender))?;
+            thread::Builder::new().name("host-watch".into()).spawn(move || read_again(&watch, reader, &sender))?;
         }
         Err(error) => tracing::warn!("changes of the host's routes will not be seen: {error}"),
     }
     Ok(receiver)
 }
 
-fn read_again(watch: &Watch, to: &Sender<Occupied>) {
-    let ended = watch.watch(|| match occupied() {
+fn read_again(watch: &Watch, mut reader: Option<Host>, to: &Sender<Occupied>) {
+    let ended = watch.watch(|| match occupied(&mut reader) {
         Ok(occupied) => to.send(occupied).is_ok(),
         Err(error) => {
             tracing::warn!("read what the host uses: {error}");
@@ -175,5 +182,30 @@ async fn serve_http(what: &str, listener: UnixListener, router: axum::Router, st
     match tokio::net::UnixListener::from_std(listener) {
         Ok(listener) => api::serve(listener, router, stop).await,
         Err(error) => tracing::error!("serve {what}: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::fd::AsRawFd;
+    use std::time::Duration;
+
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+    use super::*;
+
+    #[test]
+    fn the_host_is_read_again_where_no_more_may_be_opened() {
+        let work = || {
+            let mut reader = None;
+            let first = occupied(&mut reader).is_ok();
+            let next = File::open("/dev/null").unwrap().as_raw_fd();
+            let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+            setrlimit(Resource::RLIMIT_NOFILE, next as u64, most).unwrap();
+            Ok(((first, occupied(&mut reader).is_ok(), File::open("/dev/null").is_ok()), None))
+        };
+        let told = tapswitch_netns::in_child("read", &[], Duration::from_secs(10), work);
+        assert_eq!(told.unwrap().0, (true, true, false));
     }
 }
