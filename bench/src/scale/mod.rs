@@ -15,7 +15,7 @@ use anyhow::{Context, Result, ensure};
 use indicatif::ProgressBar;
 
 use crate::measure::Quantile;
-use crate::process::{catch_interrupts, interrupted};
+use crate::process::{adopt_orphans, catch_interrupts, interrupted};
 use crate::{needs, progress, usage};
 use figure::Figure;
 use report::Report;
@@ -51,6 +51,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     needs::TOOLS.into_iter().try_for_each(|(tool, package)| needs::tool(tool, package))?;
     needs::descriptors()?;
     catch_interrupts()?;
+    adopt_orphans()?;
     let mut ports = options.ports.clone();
     ports.sort_unstable();
     ports.dedup();

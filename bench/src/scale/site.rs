@@ -9,8 +9,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::backend::own;
@@ -19,7 +17,7 @@ use crate::measure::Quantile;
 use crate::measure::iperf::Way;
 use crate::measure::ping;
 use crate::namespace::Namespace;
-use crate::process::{Running, wait};
+use crate::process::{Running, end_orphan, wait};
 
 /// Most pairs that are busy at once.
 pub(super) const MOST_PAIRS: usize = 32;
@@ -154,9 +152,7 @@ impl Drop for Site {
         let _ = wait("containers to go", SETTLE, gone);
         drop(daemon);
         // A keeper that had to be killed leaves a switch that forwards on.
-        for pid in &self.pids {
-            let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
-        }
+        self.pids.iter().copied().for_each(end_orphan);
     }
 }
 

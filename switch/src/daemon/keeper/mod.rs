@@ -39,6 +39,6 @@ pub(crate) use bind::SOCKETS_MAX;
 pub use error::{Error, Result};
 pub(crate) use follow::PREFIX as ENGINE_PREFIX;
 pub(crate) use host_routing::PREFIX as HOST_PREFIX;
-pub use run::run;
+pub use run::{STOP_PATIENCE, run};
 pub use start::{Config, SwitchStart};
 pub use takeover::serve_takeover;

@@ -33,7 +33,7 @@ use super::takeover::{Taken, take_over};
 const DEATHS_MAX: usize = 5;
 const DEATHS_WITHIN: Duration = Duration::from_secs(10);
 /// What a switch that was told to end has for it: writing a few small files.
-const STOP_PATIENCE: Duration = Duration::from_secs(5);
+pub const STOP_PATIENCE: Duration = Duration::from_secs(5);
 /// Messages heard before the jobs and signals have their turn.
 const HEARD_AT_ONCE: usize = 64;
 /// How often something is tried again where no event says that it may succeed: an occupied socket, descriptors on their way.
