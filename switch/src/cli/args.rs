@@ -6,7 +6,7 @@ use anyhow::bail;
 use clap::builder::TypedValueParser;
 use ipnet::Ipv4Net;
 
-use crate::daemon::api::client::{Client, encoded};
+use crate::daemon::api::client::Client;
 use crate::daemon::api::types::{EndpointInfo, NetworkCreate, Subnet4, Subnet6, UplinkKind};
 use crate::daemon::name::{Name, Target};
 use crate::daemon::publish::PublishSpec;
@@ -136,16 +136,6 @@ pub(super) fn endpoint(client: &Client, target: &Target) -> anyhow::Result<Endpo
     only_one(target, found)
 }
 
-/// The path of an endpoint in the control API.
-pub(super) fn endpoint_path(endpoint: &EndpointInfo) -> String {
-    format!("/v1/endpoints/{}/{}", encoded(&endpoint.network), encoded(&endpoint.name))
-}
-
-/// The path of this very endpoint, where a later one of its name is not meant.
-pub(super) fn very_endpoint_path(endpoint: &EndpointInfo) -> String {
-    format!("{}?port={}", endpoint_path(endpoint), endpoint.port)
-}
-
 fn only_one(target: &Target, mut found: Vec<EndpointInfo>) -> anyhow::Result<EndpointInfo> {
     match (found.pop(), found.is_empty()) {
         (Some(only), true) => Ok(only),
@@ -206,11 +196,6 @@ pub(super) mod tests {
     #[test]
     fn the_only_endpoint_is_it() {
         assert_eq!(only_one(&"web".parse().unwrap(), vec![web_of("blue")]).unwrap().network, "blue");
-    }
-
-    #[test]
-    fn the_path_of_a_very_endpoint_names_its_port() {
-        assert_eq!(very_endpoint_path(&web_of("default")), "/v1/endpoints/default/web?port=1");
     }
 
     #[test]

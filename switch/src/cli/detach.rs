@@ -20,7 +20,7 @@ pub(super) struct Args {
 /// Returns when nothing is forwarded to or from it any more.
 pub(super) fn run(args: &Args, client: &Client) -> Outcome {
     let endpoint = args::endpoint(client, &args.endpoint)?;
-    client.delete(&args::endpoint_path(&endpoint))?;
+    client.detach(&endpoint)?;
     resolv_conf::remove_netns(&endpoint);
     Ok(ExitCode::SUCCESS)
 }

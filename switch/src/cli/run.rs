@@ -20,7 +20,7 @@ use super::args::EndpointFlags;
 use super::container::Container;
 use super::resolv_conf::{self, Watch};
 use super::signals::{Arrived, FORWARDED, Signals, reset};
-use super::{Outcome, args, attach, output};
+use super::{Outcome, attach, output};
 use crate::daemon::api::client::{Client, ClientError};
 use crate::daemon::api::types::{AttachRequest, EndpointInfo};
 use crate::daemon::name::Name;
@@ -117,9 +117,8 @@ fn has_got(container: &Container, arrived: Arrived) -> bool {
 /// The daemon may have seen the namespace die already, or may be gone itself: both are fine, and another endpoint that has
 /// the name by now stays. What else fails is said, and changes nothing of CMD's exit status.
 fn detach(client: &Client, endpoint: &EndpointInfo) {
-    const NOT_FOUND: u16 = 404;
-    match client.delete(&args::very_endpoint_path(endpoint)) {
-        Ok(()) | Err(ClientError::NoDaemon(_) | ClientError::Refused { status: NOT_FOUND, .. }) => {}
+    match client.detach(endpoint) {
+        Ok(()) | Err(ClientError::NoDaemon(_)) => {}
         Err(error) => output::complain(&format!("detach {}/{}: {error}", endpoint.network, endpoint.name)),
     }
 }

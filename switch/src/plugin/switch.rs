@@ -106,13 +106,9 @@ impl Switch {
         }
     }
 
-    /// Detaches an endpoint; one that is gone is detached.
+    /// Detaches this very endpoint; one that is gone is detached.
     pub(super) fn detach(&self, endpoint: &EndpointInfo) -> Result<(), ClientError> {
-        let path = format!("/v1/endpoints/{}/{}", encoded(&endpoint.network), encoded(&endpoint.name));
-        match self.client.delete(&path) {
-            Err(ClientError::Refused { status: NOT_FOUND, .. }) => Ok(()),
-            outcome => outcome,
-        }
+        self.client.detach(endpoint)
     }
 }
 

@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::types::ApiError;
+use super::types::{ApiError, EndpointInfo};
 
 /// Longer than the daemon works on any request; `down` of a thousand endpoints takes some 20 s.
 const DEADLINE: Duration = Duration::from_secs(150);
@@ -103,6 +103,18 @@ impl Client {
     /// See [`Client::get`].
     pub fn delete(&self, path: &str) -> Result<(), ClientError> {
         self.request::<serde_json::Value>(Method::DELETE, path, Vec::new()).map(drop)
+    }
+
+    /// Detaches this very endpoint: one that got its name since stays. One that is gone is detached.
+    ///
+    /// # Errors
+    /// See [`Client::get`].
+    pub fn detach(&self, endpoint: &EndpointInfo) -> Result<(), ClientError> {
+        let EndpointInfo { network, name, port, .. } = endpoint;
+        match self.delete(&format!("/v1/endpoints/{}/{}?port={port}", encoded(network), encoded(name))) {
+            Err(ClientError::Refused { status, .. }) if status == StatusCode::NOT_FOUND => Ok(()),
+            outcome => outcome,
+        }
     }
 
     /// DELETE what `body` says at `path`, as a rule.

@@ -105,13 +105,15 @@ async fn converse(stream: UnixStream, router: Router, mut stop: Stop, _place: Ow
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
+    use std::path::Path;
 
     use super::*;
+    use crate::daemon::api::client::Client;
     use crate::daemon::api::router::router;
     use crate::daemon::control::testing::Daemon;
 
-    /// Sends `request` to a served API and reads until the server closes.
-    fn exchange(request: &[u8]) -> String {
+    /// Does `work` with a daemon and the path of its API.
+    fn served<T>(work: impl FnOnce(&Daemon, &Path) -> T) -> T {
         let dir = tempfile::tempdir().unwrap();
         let daemon = Daemon::new(dir.path());
         let path = dir.path().join("api.sock");
@@ -123,15 +125,24 @@ mod tests {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async { serve(UnixListener::from_std(listener).unwrap(), router(handle), stopped).await });
         });
-        let mut stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        stream.write_all(request).unwrap();
-        let mut answer = Vec::new();
-        // A server that refuses a body may reset what is under way.
-        let _ = stream.read_to_end(&mut answer);
+        let done = work(&daemon, &path);
         stop.send(true).unwrap();
         served.join().unwrap();
         daemon.stop();
+        done
+    }
+
+    /// Sends `request` to a served API and reads until the server closes.
+    fn exchange(request: &[u8]) -> String {
+        let answer = served(|_, path| {
+            let mut stream = std::os::unix::net::UnixStream::connect(path).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            stream.write_all(request).unwrap();
+            let mut answer = Vec::new();
+            // A server that refuses a body may reset what is under way.
+            let _ = stream.read_to_end(&mut answer);
+            answer
+        });
         String::from_utf8(answer).unwrap()
     }
 
@@ -159,6 +170,20 @@ mod tests {
             let error: super::super::types::ApiError = serde_json::from_str(error).unwrap();
             assert!(error.error.contains(needle) && !error.error.contains('\n'), "{line}: {error:?}");
         }
+    }
+
+    #[test]
+    fn a_client_detaches_the_endpoint_that_it_means_and_none_that_got_its_name_since() {
+        served(|daemon, path| {
+            let client = Client::new(path);
+            let first = daemon.attach("web", "eth0").unwrap();
+            client.detach(&first).unwrap();
+            let second = daemon.attach("web", "eth0").unwrap();
+            client.detach(&first).expect("it is gone");
+            assert_eq!(daemon.list().len(), 1, "the second one's was detached");
+            client.detach(&second).unwrap();
+            assert_eq!(daemon.list(), []);
+        });
     }
 
     #[test]
