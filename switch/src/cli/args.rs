@@ -49,11 +49,11 @@ pub(super) struct NetworkFlags {
 }
 
 impl NetworkFlags {
-    /// As a request for the network `name`.
-    pub(super) fn create(&self, name: &Name) -> NetworkCreate {
+    /// As a request for the network `name`; without one nobody's yet.
+    pub(super) fn create(&self, name: Option<&Name>) -> NetworkCreate {
         NetworkCreate {
-            name: name.to_string(),
-            subnet: self.subnet.unwrap_or_default(),
+            name: name.map(Name::to_string).unwrap_or_default(),
+            subnet: self.subnet,
             gateway: self.gateway,
             range: self.range,
             ipv6: self.ipv6,

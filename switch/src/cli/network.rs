@@ -112,7 +112,7 @@ pub(super) fn run(args: Args, client: &Client) -> Outcome {
 }
 
 fn create(args: &CreateArgs, client: &Client) -> Outcome {
-    let network: NetworkInfo = client.post("/v1/networks", &args.flags.create(&args.name))?;
+    let network: NetworkInfo = client.post("/v1/networks", &args.flags.create(Some(&args.name)))?;
     for warning in &network.warnings {
         output::complain(&format!("warning: {warning}"));
     }

@@ -21,14 +21,12 @@
 use std::env;
 use std::fs;
 use std::io::Read;
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
-use ipnet::Ipv4Net;
 use serde::Deserialize;
 use tapswitch_netns::OffloadMode;
 
-use super::api::types::{NetworkCreate, Subnet4, Subnet6, UplinkKind};
+use super::api::types::NetworkCreate;
 use super::name::Name;
 use super::wanted;
 use crate::engine::IoChoice;
@@ -53,26 +51,8 @@ pub struct Flags {
     pub config: Option<PathBuf>,
     /// `--state DIR`: state in DIR, and the run directory in DIR/run.
     pub state: Option<PathBuf>,
-    /// `--name NET`: the network that the flags below speak of; `default`.
-    pub name: Option<String>,
-    /// `--subnet`.
-    pub subnet: Option<Subnet4>,
-    /// `--gateway`.
-    pub gateway: Option<Ipv4Addr>,
-    /// `--range`.
-    pub range: Option<Ipv4Net>,
-    /// `--ipv6`.
-    pub ipv6: Option<Subnet6>,
-    /// `--gateway6`.
-    pub gateway6: Option<Ipv6Addr>,
-    /// `--icc`.
-    pub icc: Option<bool>,
-    /// `--mtu`.
-    pub mtu: Option<u32>,
-    /// `--uplink`.
-    pub uplink: Option<UplinkKind>,
-    /// `--host-access`.
-    pub host_access: Option<bool>,
+    /// What its network flags say; the network is that of `--name`, which is empty where it was not given: `default`.
+    pub network: NetworkCreate,
     /// `--workers`.
     pub workers: Option<usize>,
     /// `--offload`.
@@ -142,7 +122,7 @@ impl Settings {
         let docker_socket =
             docker_socket(flags.docker_plugin.clone().or(file.docker_plugin.map(DockerPlugin::At)), &run_dir)?;
         let tables = file.network.into_iter().map(toml::Spanned::into_inner).collect();
-        let alone = networks(flags, Vec::new())?.into_iter().next();
+        let alone = networks(&flags.network, Vec::new())?.into_iter().next();
         Ok(Settings {
             state_dir,
             run_dir,
@@ -150,8 +130,8 @@ impl Settings {
             offload: flags.offload.or(file.offload).unwrap_or_default(),
             io: file.io,
             docker_socket,
-            networks: networks(flags, tables)?,
-            flags: alone.filter(|_| speaks_of_a_network(flags)),
+            networks: networks(&flags.network, tables)?,
+            flags: alone.filter(|_| speaks_of_a_network(&flags.network)),
         })
     }
 
@@ -216,16 +196,13 @@ fn workers(given: Option<usize>) -> Result<usize, BadSettings> {
     }
 }
 
-fn networks(flags: &Flags, mut networks: Vec<NetworkCreate>) -> Result<Vec<NetworkCreate>, BadSettings> {
-    let name = match &flags.name {
-        Some(name) => name.parse().map_err(|e| BadSettings(format!("{e}")))?,
-        None => Name::default_network(),
-    };
+fn networks(flags: &NetworkCreate, mut networks: Vec<NetworkCreate>) -> Result<Vec<NetworkCreate>, BadSettings> {
     if !networks.is_empty() && !speaks_of_a_network(flags) {
         return Ok(networks);
     }
-    let at = networks.iter().position(|n| n.name == name.as_str()).unwrap_or_else(|| {
-        networks.push(NetworkCreate { name: name.to_string(), ..NetworkCreate::default() });
+    let name = if flags.name.is_empty() { Name::default_network().to_string() } else { flags.name.clone() };
+    let at = networks.iter().position(|n| n.name == name).unwrap_or_else(|| {
+        networks.push(NetworkCreate { name, ..NetworkCreate::default() });
         networks.len() - 1
     });
     overlay(&mut networks[at], flags);
@@ -233,14 +210,12 @@ fn networks(flags: &Flags, mut networks: Vec<NetworkCreate>) -> Result<Vec<Netwo
     Ok(networks)
 }
 
-fn speaks_of_a_network(flags: &Flags) -> bool {
-    let network_alone =
-        Flags { config: None, state: None, workers: None, offload: None, docker_plugin: None, ..flags.clone() };
-    network_alone != Flags::default()
+fn speaks_of_a_network(flags: &NetworkCreate) -> bool {
+    *flags != NetworkCreate::default()
 }
 
-fn overlay(network: &mut NetworkCreate, flags: &Flags) {
-    network.subnet = flags.subnet.unwrap_or(network.subnet);
+fn overlay(network: &mut NetworkCreate, flags: &NetworkCreate) {
+    network.subnet = flags.subnet.or(network.subnet);
     network.gateway = flags.gateway.or(network.gateway);
     network.range = flags.range.or(network.range);
     network.ipv6 = flags.ipv6.or(network.ipv6);
@@ -327,6 +302,7 @@ fn absolute(variable: &dyn Fn(&str) -> Option<PathBuf>, name: &str) -> Option<Pa
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::api::types::Subnet4;
 
     const PATH: &str = "/etc/tapswitch.toml";
 
@@ -336,7 +312,7 @@ mod tests {
 
     #[test]
     fn without_a_file_or_a_flag_there_is_the_default_network() {
-        let networks = networks(&Flags::default(), Vec::new()).unwrap();
+        let networks = networks(&NetworkCreate::default(), Vec::new()).unwrap();
         assert_eq!(networks, [NetworkCreate { name: "default".into(), ..NetworkCreate::default() }]);
     }
 
@@ -345,17 +321,27 @@ mod tests {
         let file =
             parse("[[network]]\nname='default'\nmtu=9000\nicc=true\n[[network]]\nname='blue'\n", Path::new(PATH));
         let tables = file.unwrap().network.into_iter().map(toml::Spanned::into_inner).collect();
-        let flags = Flags { icc: Some(false), ..Flags::default() };
+        let flags = NetworkCreate { icc: Some(false), ..NetworkCreate::default() };
         let networks = networks(&flags, tables).unwrap();
         assert_eq!((networks[0].icc, networks[0].mtu), (Some(false), Some(9000)));
         assert_eq!((networks[1].name.as_str(), networks[1].icc), ("blue", None));
     }
 
     #[test]
+    fn a_subnet_that_is_to_be_chosen_wins_over_one_of_the_file_only_where_a_flag_says_so() {
+        let given = Some(Subnet4::Given("10.0.0.0/24".parse().unwrap()));
+        let tables = vec![NetworkCreate { name: "default".into(), subnet: given, ..NetworkCreate::default() }];
+        for (flag, subnet) in [(None, given), (Some(Subnet4::Auto), Some(Subnet4::Auto))] {
+            let flags = NetworkCreate { subnet: flag, icc: Some(true), ..NetworkCreate::default() };
+            assert_eq!(networks(&flags, tables.clone()).unwrap()[0].subnet, subnet);
+        }
+    }
+
+    #[test]
     fn a_file_with_networks_needs_no_default_one() {
         let tables = vec![NetworkCreate { name: "blue".into(), ..NetworkCreate::default() }];
-        assert_eq!(networks(&Flags { workers: Some(1), ..Flags::default() }, tables.clone()).unwrap(), tables);
-        let flags = Flags { mtu: Some(1400), ..Flags::default() };
+        assert_eq!(networks(&NetworkCreate::default(), tables.clone()).unwrap(), tables);
+        let flags = NetworkCreate { mtu: Some(1400), ..NetworkCreate::default() };
         assert_eq!(networks(&flags, tables).unwrap()[1].name, "default");
     }
 

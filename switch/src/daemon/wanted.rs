@@ -48,7 +48,7 @@ pub fn check(network: &NetworkCreate) -> Result<Name, String> {
     in_range("ageing", network.ageing, AGEING)?;
     in_range("fdb_limit", network.fdb_limit, FDB_LIMIT)?;
     in_range("flood_limit", network.flood_limit, FLOOD_LIMIT)?;
-    if !matches!(network.subnet, Subnet4::Given(_)) && (network.gateway.is_some() || network.range.is_some()) {
+    if !matches!(network.subnet, Some(Subnet4::Given(_))) && (network.gateway.is_some() || network.range.is_some()) {
         return Err(format!("network {name}: a gateway or a range needs a given subnet, and it is `auto`"));
     }
     let ipv6 = network.ipv6.unwrap_or_default();

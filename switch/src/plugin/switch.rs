@@ -136,7 +136,7 @@ fn contradiction(wanted: &NetworkCreate, there: &NetworkInfo) -> Option<String> 
         let there = there.map_or_else(|| "off".into(), |there| there.to_string());
         Some(format!("{what} {there}, and {what} {} is asked for", wanted.to_string()))
     }
-    let subnet = if let Subnet4::Given(net) = wanted.subnet { Some(net) } else { None };
+    let subnet = if let Some(Subnet4::Given(net)) = wanted.subnet { Some(net) } else { None };
     let subnet6 = if let Some(Subnet6::Given(net)) = wanted.ipv6 { Some(net) } else { None };
     differ("subnet", subnet, Some(there.subnet))
         .or_else(|| differ("gateway", wanted.gateway, Some(there.gateway)))
@@ -178,7 +178,7 @@ pub(super) mod tests {
         let open = NetworkCreate { name: "web".into(), ..NetworkCreate::default() };
         assert_eq!(contradiction(&open, &web()), None);
         let again = NetworkCreate {
-            subnet: Subnet4::Given(web().subnet),
+            subnet: Some(Subnet4::Given(web().subnet)),
             gateway: Some(web().gateway),
             range: Some(web().subnet),
             mtu: Some(1500),
@@ -191,7 +191,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_contradiction_names_both_values() {
-        let other = Subnet4::Given("10.95.0.0/24".parse().unwrap());
+        let other = Some(Subnet4::Given("10.95.0.0/24".parse().unwrap()));
         let wanted = NetworkCreate { subnet: other, ..NetworkCreate::default() };
         let text = agreeing(&wanted, web()).unwrap_err().to_string();
         assert_eq!(text, "network web is there with subnet 10.94.0.0/24, and subnet 10.95.0.0/24 is asked for");

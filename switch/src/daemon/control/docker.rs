@@ -112,8 +112,8 @@ impl Control {
             wanted.name = id.as_name("docker-").to_string();
         }
         let pool = match wanted.subnet {
-            Subnet4::Given(net) => self.pools.of(net.into()),
-            Subnet4::Auto | Subnet4::Auto2013 => None,
+            Some(Subnet4::Given(net)) => self.pools.of(net.into()),
+            _ => None,
         };
         let ours = pool.is_some();
         match pool {
@@ -144,7 +144,7 @@ impl Control {
     /// Docker does not see our networks when it takes a range: one that nobody is on, and whose range nobody asked for, gets
     /// another. Where that cannot be, the network that is to be made is refused by its overlap.
     fn make_way(&mut self, wanted: &NetworkCreate) {
-        let Subnet4::Given(range) = wanted.subnet else { return };
+        let Some(Subnet4::Given(range)) = wanted.subnet else { return };
         let overlaps = |net: ipnet::Ipv4Net| net.contains(&range) || range.contains(&net);
         let in_the_way = |n: &&Network| {
             let record = &n.record;
@@ -314,7 +314,7 @@ impl Control {
     /// A network of Docker's without endpoints, whose range Docker gives to another, is one that it has forgotten. Not if the range is
     /// a pool of ours, which is given once.
     fn forgotten_network(&self, wanted: &NetworkCreate) -> Option<Name> {
-        let is_ours = matches!(wanted.subnet, Subnet4::Given(net) if self.pools.of(net.into()).is_some());
+        let is_ours = matches!(wanted.subnet, Some(Subnet4::Given(net)) if self.pools.of(net.into()).is_some());
         let taken = |n: &&Network| {
             n.record.docker.is_some()
                 && n.endpoints.values().all(Endpoint::is_host)

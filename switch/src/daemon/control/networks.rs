@@ -61,7 +61,7 @@ impl Control {
             name: name.clone(),
             subnet,
             subnet6,
-            chosen: !matches!(wanted.subnet, Subnet4::Given(_)),
+            chosen: !matches!(wanted.subnet, Some(Subnet4::Given(_))),
             icc: wanted.icc.unwrap_or(true),
             mtu: wanted.mtu.unwrap_or(wanted::DEFAULT_MTU),
             uplink: wanted.uplink.unwrap_or_default(),
@@ -286,7 +286,7 @@ fn as_can_be(wanted: &NetworkCreate, has_ipv6: bool) -> Cow<'_, NetworkCreate> {
 /// Whether `wanted` asks for this subnet by number.
 fn is_given(wanted: &NetworkCreate, subnet: IpNet) -> bool {
     match subnet {
-        IpNet::V4(net) => wanted.subnet == Subnet4::Given(net),
+        IpNet::V4(net) => wanted.subnet == Some(Subnet4::Given(net)),
         IpNet::V6(net) => wanted.ipv6 == Some(Subnet6::Given(net)),
     }
 }
@@ -301,7 +301,7 @@ fn subnets(
 ) -> Outcome<(Subnet, Option<SubnetV6>)> {
     let impossible = |e: &dyn std::fmt::Display| Refusal::Impossible(e.to_string());
     let overlaps = |e: &dyn std::fmt::Display| Refusal::Conflict(e.to_string());
-    let subnet = match wanted.subnet {
+    let subnet = match wanted.subnet.unwrap_or_default() {
         Subnet4::Auto => choose(auto, occupied).map_err(|e| overlaps(&e))?.subnet,
         Subnet4::Auto2013 => choose(Pool::Docker2013, occupied).map_err(|e| overlaps(&e))?.subnet,
         Subnet4::Given(net) => {
@@ -335,10 +335,7 @@ pub(super) fn contradiction(wanted: &NetworkCreate, stored: &NetworkRecord, has_
         let stored = stored.map_or_else(|| "off".into(), |s| s.to_string());
         Some(format!("{what} {stored}, and {what} {wanted} is asked for"))
     }
-    let subnet = match wanted.subnet {
-        Subnet4::Auto | Subnet4::Auto2013 => None,
-        Subnet4::Given(net) => Some(net),
-    };
+    let subnet = if let Some(Subnet4::Given(net)) = wanted.subnet { Some(net) } else { None };
     let stored6 = stored.subnet6.map(|s| s.net());
     let ipv6 = match wanted.ipv6 {
         None => None,

@@ -101,7 +101,7 @@ pub(crate) struct Daemon {
 pub(crate) fn settings(dir: &Path) -> Settings {
     let network = NetworkCreate {
         name: "default".into(),
-        subnet: Subnet4::Given("10.1.0.0/24".parse().unwrap()),
+        subnet: Some(Subnet4::Given("10.1.0.0/24".parse().unwrap())),
         ipv6: Some(Subnet6::Off),
         ..NetworkCreate::default()
     };

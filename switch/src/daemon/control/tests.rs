@@ -33,7 +33,7 @@ fn dir() -> tempfile::TempDir {
 fn network(name: &str, subnet: &str) -> NetworkCreate {
     NetworkCreate {
         name: name.into(),
-        subnet: Subnet4::Given(subnet.parse().unwrap()),
+        subnet: Some(Subnet4::Given(subnet.parse().unwrap())),
         ipv6: Some(Subnet6::Off),
         ..NetworkCreate::default()
     }

@@ -55,7 +55,7 @@ pub(super) fn network(request: CreateNetwork) -> Outcome<DockerNetwork> {
     Ok(DockerNetwork {
         wanted: NetworkCreate {
             name: name.map(|name| name.to_string()).unwrap_or_default(),
-            subnet: subnet4(ipv4)?,
+            subnet: Some(subnet4(ipv4)?),
             gateway: v4(ipv4.gateway),
             range: None,
             ipv6: Some(ipv6.map_or(Ok(Subnet6::Off), subnet6)?),
@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn without_options_there_are_docker_s_range_and_our_defaults() {
         let network = with(json!({})).unwrap();
-        assert_eq!(network.wanted.subnet, Subnet4::Given("10.91.0.0/24".parse().unwrap()));
+        assert_eq!(network.wanted.subnet, Some(Subnet4::Given("10.91.0.0/24".parse().unwrap())));
         assert_eq!((network.wanted.gateway, network.wanted.ipv6), ("10.91.0.1".parse().ok(), Some(Subnet6::Off)));
         assert_eq!((network.wanted.name.as_str(), network.bind), ("", None));
         assert_eq!(network.aux, [Ipv4Addr::new(10, 91, 0, 2)]);

@@ -193,7 +193,7 @@ impl Given {
 impl Addresses {
     /// Into the network that is to be there.
     pub(super) fn complete(&self, network: &mut NetworkCreate) {
-        network.subnet = self.subnet;
+        network.subnet = Some(self.subnet);
         network.gateway = self.gateway;
         network.range = self.range;
         network.ipv6 = Some(self.ipv6);

@@ -193,8 +193,8 @@ impl Network {
 impl SubnetSpec {
     fn enter(&self, wanted: &mut NetworkCreate) -> anyhow::Result<()> {
         match (self.subnet, self.gateway) {
-            (IpNet::V4(net), None | Some(IpAddr::V4(_))) if wanted.subnet == Subnet4::Auto => {
-                wanted.subnet = Subnet4::Given(net);
+            (IpNet::V4(net), None | Some(IpAddr::V4(_))) if wanted.subnet.is_none() => {
+                wanted.subnet = Some(Subnet4::Given(net));
                 wanted.gateway = if let Some(IpAddr::V4(gateway)) = self.gateway { Some(gateway) } else { None };
             }
             (IpNet::V6(net), None | Some(IpAddr::V6(_))) if !matches!(wanted.ipv6, Some(Subnet6::Given(_))) => {
@@ -237,7 +237,7 @@ mod tests {
         }))
         .wanted()
         .unwrap();
-        assert_eq!(wanted.subnet, Subnet4::Given("10.95.0.0/24".parse().unwrap()));
+        assert_eq!(wanted.subnet, Some(Subnet4::Given("10.95.0.0/24".parse().unwrap())));
         assert_eq!((wanted.ipv6, wanted.uplink), (Some(Subnet6::Off), Some(UplinkKind::None)));
         assert_eq!((wanted.mtu, wanted.icc), (Some(1400), Some(false)));
     }

@@ -61,7 +61,7 @@ pub struct NetworkCreate {
     /// Its name.
     pub name: String,
     /// IPv4 subnet; `auto`.
-    pub subnet: Subnet4,
+    pub subnet: Option<Subnet4>,
     /// IPv4 gateway; the first address.
     pub gateway: Option<Ipv4Addr>,
     /// Addresses to lease from; the subnet.
