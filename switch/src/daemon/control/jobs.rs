@@ -29,8 +29,8 @@ pub(super) enum Job {
     Reattach(Place),
     /// The host's own device is made.
     AttachHost(Name, Option<Reply<NetworkInfo>>),
-    /// The host's kernel is told to route for a network.
-    Route(Name),
+    /// The host's kernel is told to route for a network, for which somebody waits who makes it.
+    Route(Name, Option<Reply<NetworkInfo>>),
     /// A device is destroyed.
     Detach(Place, Then),
     /// It is looked where a device of Docker's is.
@@ -141,7 +141,7 @@ impl Control {
             Job::AttachHost(network, reply) => {
                 self.attach_host_done(&network, made(outcome).map(|(tap, _)| tap), reply)
             }
-            Job::Route(network) => self.routed(&network, outcome.map(drop)),
+            Job::Route(network, reply) => self.routed(&network, outcome.map(drop), reply),
             Job::Reattach(at) => self.reattach_done(&at, made(outcome).map(|(tap, _)| tap)),
             Job::Detach(at, then) => self.detach_done(&at, then, outcome.map(drop)),
             Job::Stray(key) => {

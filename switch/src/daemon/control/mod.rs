@@ -191,7 +191,7 @@ impl Control {
 
     /// What may have become due after any input: telling the keeper that the switch serves, and the end of `down`.
     fn settle(&mut self) {
-        let waited_for = |job: &Job| matches!(job, Job::Reattach(_) | Job::AttachHost(..) | Job::Route(_));
+        let waited_for = |job: &Job| matches!(job, Job::Reattach(_) | Job::AttachHost(..) | Job::Route(..));
         if !self.ready && !self.jobs.values().any(waited_for) && !self.is_publishing_again() {
             self.ready = true;
             self.keeper.tell(&super::keeper::message::ToKeeper::Ready);

@@ -66,7 +66,7 @@ impl Control {
             match kept(&name) {
                 None => self.attach_host(&name, None),
                 Some(tap) => match self.reserve_host(&name) {
-                    Ok(at) => self.serve_host(&at, tap),
+                    Ok(at) => self.serve_host(&at, tap, None),
                     Err(refusal) => self.warn(format!("network {name}: {refusal}")),
                 },
             }
@@ -126,41 +126,44 @@ impl Control {
     /// The keeper made the host's device, or did not.
     pub(super) fn attach_host_done(&mut self, network: &Name, device: Outcome<Tap>, reply: Option<Reply<NetworkInfo>>) {
         if !self.networks.contains_key(network) {
-            let gone = Refusal::Unknown(format!("network {network} was removed meanwhile"));
-            return reply.into_iter().for_each(|reply| reply.send(Err(gone.clone())));
+            return reply.into_iter().for_each(|reply| reply.send(Err(removed(network))));
         }
         match device {
-            Ok(tap) => {
-                self.serve_host(&Place { network: network.clone(), name: host_access::name() }, tap);
-                reply.into_iter().for_each(|reply| reply.send(self.network_info(network)));
-            }
+            Ok(tap) => self.serve_host(&Place { network: network.clone(), name: host_access::name() }, tap, reply),
             Err(refusal) => self.host_failed(network, reply, refusal),
         }
     }
 
-    /// Serves the device, and has the kernel route for it.
-    fn serve_host(&mut self, at: &Place, tap: Tap) {
+    /// Serves the device, and has the kernel route for it; then `reply` is sent.
+    fn serve_host(&mut self, at: &Place, tap: Tap, reply: Option<Reply<NetworkInfo>>) {
         let ifname = tap.info.ifname.clone();
-        let Some(network) = self.networks.get_mut(&at.network) else { return };
-        let Some(endpoint) = network.endpoints.get_mut(&at.name) else { return };
+        let endpoint = self.networks.get_mut(&at.network).and_then(|network| {
+            let subnets = network.subnets().collect();
+            Some((network.endpoints.get_mut(&at.name)?, subnets))
+        });
+        let Some((endpoint, subnets)) = endpoint else {
+            return reply.into_iter().for_each(|reply| reply.send(Err(removed(&at.network))));
+        };
         endpoint.record.ifname.clone_from(&ifname);
         self.devices.insert((endpoint.record.namespace, ifname.clone()), at.clone());
-        let subnets = network.subnets().collect();
         self.serve(vec![(at.clone(), tap)]);
         tracing::info!("network {}: the host is on it by {ifname}", at.network);
         match self.keeper.submit(|job| ToKeeper::Route { job, ifname, subnets }, None) {
-            Ok(job) => drop(self.jobs.insert(job, Job::Route(at.network.clone()))),
-            Err(refusal) => self.routed(&at.network, Err(refusal)),
+            Ok(job) => drop(self.jobs.insert(job, Job::Route(at.network.clone(), reply))),
+            Err(refusal) => self.routed(&at.network, Err(refusal), reply),
         }
     }
 
     /// The kernel routes for a network, or does not quite.
-    pub(super) fn routed(&mut self, network: &Name, outcome: Outcome<()>) {
-        let Some(network) = self.networks.get_mut(network) else { return };
+    pub(super) fn routed(&mut self, name: &Name, outcome: Outcome<()>, reply: Option<Reply<NetworkInfo>>) {
+        let Some(network) = self.networks.get_mut(name) else {
+            return reply.into_iter().for_each(|reply| reply.send(Err(removed(name))));
+        };
         network.routing_warning = outcome.err().map(|refusal| refusal.to_string());
         if let Some(warning) = &network.routing_warning {
-            tracing::warn!("network {}: {warning}", network.record.name);
+            tracing::warn!("network {name}: {warning}");
         }
+        reply.into_iter().for_each(|reply| reply.send(self.network_info(name)));
     }
 
     /// There is no device. A network that was to be made with it is not made; one that is there has no way out.
@@ -198,6 +201,11 @@ impl Control {
         }
         host
     }
+}
+
+/// It cannot be said any more what it is.
+fn removed(network: &Name) -> Refusal {
+    Refusal::Unknown(format!("network {network} was removed meanwhile"))
 }
 
 fn take_out(record: &NetworkRecord, host: &mut Occupied) {

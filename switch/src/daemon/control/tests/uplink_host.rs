@@ -1,5 +1,8 @@
 //! Networks with the uplink `host`: a device of the host's own on each.
 
+use std::pin::pin;
+use std::task::{Context, Waker};
+
 use super::*;
 use crate::daemon::control::Control;
 use crate::forwarding::Uplink;
@@ -49,7 +52,7 @@ fn a_network_comes_with_the_hosts_device_and_its_routing_and_goes_with_both() {
     let info = make(&daemon, lab()).unwrap();
     assert_eq!((info.host, info.endpoints), (Some([10, 2, 0, 254].into()), vec![]));
     assert!(heard(&daemon, "attach host lab/host.tapswitch"));
-    until("routing", || heard(&daemon, "route ts-lab [10.2.0.0/24]"));
+    assert!(heard(&daemon, "route ts-lab [10.2.0.0/24]"));
     assert!(matches!(uplink(&daemon), Uplink::Host(_)));
     let host = daemon.call(|c| c.endpoint_infos(&Selection::default())).unwrap().pop().unwrap();
     assert_eq!((host.name.as_str(), host.netns.as_str(), host.ifname.as_str()), ("host.tapswitch", "host", "ts-lab"));
@@ -123,7 +126,25 @@ fn what_does_not_work_of_the_routing_is_a_warning() {
     let daemon = Daemon::start(settings(dir.path()), 0, Keeper::default(), Box::new(judge)).unwrap();
     make(&daemon, lab()).unwrap();
     let warned = || daemon.call(|c| Ok(c.status().warnings)).unwrap();
-    until("the warning", || warned() == ["network lab: route for ts-lab: no nft"]);
+    assert_eq!(warned(), ["network lab: route for ts-lab: no nft"]);
+    daemon.stop();
+}
+
+#[test]
+fn a_network_is_there_when_the_host_routes_for_it_and_not_before() {
+    let dir = dir();
+    let (gate, judge) = Gate::before(|said| matches!(said, ToKeeper::Route { .. }));
+    let daemon = Daemon::start(settings(dir.path()), 0, Keeper::default(), judge).unwrap();
+    let handle = daemon.handle.clone();
+    let mut made = pin!(handle.ask(|c, reply| c.make_network(&lab(), reply)));
+    let mut look = || made.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    assert!(look().is_pending());
+    gate.await_keeper();
+    // Behind the step in which control asked for the routing.
+    daemon.call(|c| Ok(c.status())).unwrap();
+    assert!(look().is_pending());
+    gate.open();
+    wait(made).unwrap();
     daemon.stop();
 }
 
