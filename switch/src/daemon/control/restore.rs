@@ -387,13 +387,12 @@ impl Control {
                 self.serve(vec![(at.clone(), tap)]);
                 self.follow_again(at);
             }
-            Err(error) => {
-                let gone = matches!(error, Refusal::Unknown(_));
-                self.warn(format!("{at}: {error}{}", if gone { "; dropped" } else { "" }));
-                if gone {
-                    self.withdraw(vec![(at.clone(), Then::Nothing)], false);
-                }
+            // A container may end while no daemon runs, as at any other time.
+            Err(Refusal::Unknown(_)) => {
+                tracing::info!("{at} has ended while it was not served: detached");
+                self.withdraw(vec![(at.clone(), Then::Nothing)], false);
             }
+            Err(error) => self.warn(format!("{at}: {error}")),
         }
     }
 

@@ -52,6 +52,7 @@ fn an_endpoint_whose_namespace_died_while_nobody_looked_is_dropped() {
     until("it goes", || daemon.list().is_empty());
     until("its file goes", || !dir.path().join("run/endpoints/default@web.json").exists());
     until("its name is free", || daemon.attach("web", "eth0").is_ok());
+    assert_eq!(daemon.call(|control| Ok(control.status().warnings)).unwrap(), Vec::<String>::new());
     daemon.stop();
 }
 
