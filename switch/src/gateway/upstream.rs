@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use super::answer::UDP_PAYLOAD;
 use super::cache::{Cache, Question};
 use super::resolv_conf::Resolvers;
-use crate::forwarding::{Places, PortId};
+use crate::forwarding::{Permits, PortId};
 
 /// Most questions that are asked at a time: each holds a descriptor, and a process has some thousand, of which ports need most.
 const MAX_ASKING: usize = 256;
@@ -43,7 +43,7 @@ pub(super) struct Upstream {
     resolvers: Mutex<Resolvers>,
     cache: Mutex<Cache>,
     /// Of questions under way.
-    asking: Arc<Places>,
+    asking: Arc<Permits>,
     /// The number of the server that is asked first.
     first: AtomicUsize,
 }
@@ -53,7 +53,7 @@ impl Upstream {
         Upstream {
             resolvers: Mutex::new(resolvers),
             cache: Mutex::default(),
-            asking: Places::new(MAX_ASKING),
+            asking: Permits::new(MAX_ASKING),
             first: AtomicUsize::new(0),
         }
     }
@@ -78,7 +78,7 @@ impl Upstream {
 
     /// Asks the resolvers on behalf of `asker`. `None` when too much is asked already, or nobody answered.
     pub(super) async fn ask(&self, asker: PortId, question: Question) -> Option<Message> {
-        let _place = self.asking.place(asker)?;
+        let _permit = self.asking.take(asker)?;
         let servers = self.servers(Instant::now());
         let told = timeout(WITHIN, self.ask_in_turn(&servers, &question)).await.ok()??;
         let now = Instant::now();

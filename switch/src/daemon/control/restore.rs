@@ -43,7 +43,7 @@ use crate::daemon::state::{EndpointRecord, Loaded, NetworkRecord, PublicationRec
 use crate::engine::{Engine, EngineConfig, EngineEvent, Snapshot};
 use crate::gateway::Names;
 use crate::uplink::Published;
-use crate::uplink::user::{User, udp_places};
+use crate::uplink::user::{User, udp_permits};
 
 /// How long the keeper may take between two of the TAPs that it hands over.
 const HANDOVER: i64 = 10;
@@ -88,8 +88,8 @@ pub(crate) fn begin(begin: Begin) -> Result<Control, String> {
     }
     let global_id = global_id(&site, &mut warnings).map_err(|e| e.to_string())?;
     let config = EngineConfig { workers: begin.settings.workers, io: begin.settings.io };
-    let udp_places = udp_places();
-    let user = |_| User::new(begin.names.link(), udp_places.clone());
+    let udp_permits = udp_permits();
+    let user = |_| User::new(begin.names.link(), udp_permits.clone());
     let engine = Engine::start(config, Snapshot::default(), begin.events, user);
     let engine = engine.map_err(|e| format!("start workers: {e}"))?;
     let endpoints = live.read_all::<EndpointRecord>().map_err(|e| e.to_string())?;

@@ -10,7 +10,7 @@ use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 use super::*;
-use crate::forwarding::Place;
+use crate::forwarding::Permit;
 
 /// How a resolver answers; `None` is silence.
 type Play = fn(&Message) -> Option<Message>;
@@ -226,25 +226,25 @@ fn a_late_answer_of_a_server_that_was_replaced_puts_no_other_first() {
     assert!(start.elapsed() < TRY, "the silent one is second now, and was asked first");
 }
 
-/// All places that this asker gets.
-fn places(upstream: &Upstream, asker: u32) -> Vec<Place> {
-    std::iter::from_fn(|| upstream.asking.place(PortId(asker))).collect()
+/// All permits that this asker gets.
+fn permits(upstream: &Upstream, asker: u32) -> Vec<Permit> {
+    std::iter::from_fn(|| upstream.asking.take(PortId(asker))).collect()
 }
 
 #[test]
 fn whoever_takes_all_places_he_gets_leaves_others_some() {
     let fakes = Fakes::new(&[good]);
     let upstream = fakes.upstream();
-    let hostile = [places(&upstream, 7), places(&upstream, 8)];
+    let hostile = [permits(&upstream, 7), permits(&upstream, 8)];
     assert_eq!(hostile.each_ref().map(Vec::len), [MAX_ASKING / 2, MAX_ASKING / 4]);
     assert!(ask(&upstream, "a.example.").is_some());
     drop(hostile);
-    assert_eq!(places(&upstream, 9).len(), MAX_ASKING / 2, "places come back");
+    assert_eq!(permits(&upstream, 9).len(), MAX_ASKING / 2, "permits come back");
 }
 
 #[test]
 fn more_than_the_limit_is_not_asked() {
     let upstream = Fakes::new(&[good]).upstream();
-    let _all: Vec<_> = (100..200).map(|asker| places(&upstream, asker)).collect();
+    let _all: Vec<_> = (100..200).map(|asker| permits(&upstream, asker)).collect();
     assert_eq!(ask(&upstream, "a.example."), None);
 }

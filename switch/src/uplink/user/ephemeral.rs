@@ -7,16 +7,16 @@
 use std::fs;
 use std::sync::Arc;
 
-use crate::forwarding::Places;
+use crate::forwarding::Permits;
 
 const RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 /// That of the range that Linux begins with, for where nobody can read it.
 const USUAL_HALF: usize = 14_116;
 
 /// Half of what the host has now, for the UDP flows of all workers.
-pub fn udp_places() -> Arc<Places> {
+pub fn udp_permits() -> Arc<Permits> {
     let half = fs::read_to_string(RANGE).ok().and_then(|text| half(&text));
-    Places::new(half.unwrap_or(USUAL_HALF))
+    Permits::new(half.unwrap_or(USUAL_HALF))
 }
 
 /// Half of the ports of the range `text`, at least one.
@@ -47,6 +47,6 @@ mod tests {
 
     #[test]
     fn there_are_some_on_every_host() {
-        assert!(udp_places().place(crate::forwarding::PortId(1)).is_some());
+        assert!(udp_permits().take(crate::forwarding::PortId(1)).is_some());
     }
 }

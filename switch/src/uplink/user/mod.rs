@@ -32,10 +32,10 @@ use std::sync::Arc;
 
 use mio::{Registry, Token, Waker};
 
-pub use self::ephemeral::udp_places;
+pub use self::ephemeral::udp_permits;
 use super::plan::{Plan, Transport, View};
 use crate::engine::{Activity, Arrival, Changed, Forward, LOCAL_TOKENS, Local, Out, Place, Ready};
-use crate::forwarding::{DropReason, Instant, Places, PortId};
+use crate::forwarding::{DropReason, Instant, Permits, PortId};
 use crate::frame::{Fragment, Frame, Layer4, Mac, Offload, Packet, Payload};
 use crate::gateway::Link;
 
@@ -177,8 +177,8 @@ pub struct Baggage {
 }
 
 impl User {
-    /// Without flows; `names` answers at the gateway, and `udp_places` are for UDP flows of all workers.
-    pub fn new(names: Link, udp_places: Arc<Places>) -> Self {
+    /// Without flows; `names` answers at the gateway, and `udp_permits` are for UDP flows of all workers.
+    pub fn new(names: Link, udp_permits: Arc<Permits>) -> Self {
         User {
             registry: None,
             homes: BTreeMap::new(),
@@ -189,7 +189,7 @@ impl User {
             fragments: Default::default(),
             whole: Vec::new(),
             tcp: tcp::Tcp::new(),
-            udp: udp::Udp::new(udp_places),
+            udp: udp::Udp::new(udp_permits),
             icmp: icmp::Icmp::new(),
             published: publication::Publications::default(),
             changes: 0,

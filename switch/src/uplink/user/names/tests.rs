@@ -11,7 +11,7 @@ use super::super::User;
 use super::super::datagram::HEADER_LEN;
 use crate::engine::{Local, NetworkView, Snapshot, Worker};
 use crate::forwarding::{
-    DropReason, FdbLimits, Instant as Clock, Network, NetworkSettings, NetworkSpec, Places, PortId, PortSpec, Rate,
+    DropReason, FdbLimits, Instant as Clock, Network, NetworkSettings, NetworkSpec, Permits, PortId, PortSpec, Rate,
     Tables,
 };
 use crate::frame::testing::{udp4, udp6};
@@ -66,7 +66,7 @@ impl Lan {
         let mut all = Plan::default();
         all.networks.push(plan);
         let poll = Poll::new().unwrap();
-        let mut user = User::new(names, Places::new(1));
+        let mut user = User::new(names, Permits::new(1));
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
         user.start(poll.registry().try_clone().unwrap(), waker);
         let mut worker = Worker::by_hand(0, Arc::new(Snapshot::new(vec![view], all)), user);

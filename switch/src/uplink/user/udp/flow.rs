@@ -12,7 +12,7 @@ use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg};
 use super::super::ready::Pending;
 use super::super::socket::Socket;
 use super::outbound::Outbound;
-use crate::forwarding::Place;
+use crate::forwarding::Permit;
 use crate::uplink::Publication;
 
 /// Nobody answered yet: what routers of homes use, and Linux (`nf_conntrack_udp_timeout`).
@@ -43,7 +43,7 @@ pub(super) enum Way {
         /// Where that leads: not always where the container believes.
         far: SocketAddr,
         /// Of the host's port that the socket has; given back with it.
-        _place: Place,
+        _permit: Permit,
     },
     /// By the socket of a published port, to this client.
     Published {
@@ -147,15 +147,15 @@ fn send_by(publication: &Publication, client: Client, datagram: &[u8]) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::forwarding::{Places, PortId};
+    use crate::forwarding::{Permits, PortId};
     use std::net::{Ipv4Addr, UdpSocket};
 
     #[test]
     fn an_answered_question_to_a_resolver_is_soon_forgotten() {
         let here = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let far = here.local_addr().unwrap();
-        let place = Places::new(1).place(PortId(1)).unwrap();
-        let mut flow = Flow::new(Way::Own { socket: Socket::udp(far).unwrap(), far, _place: place });
+        let permit = Permits::new(1).take(PortId(1)).unwrap();
+        let mut flow = Flow::new(Way::Own { socket: Socket::udp(far).unwrap(), far, _permit: permit });
         let resolver = SocketAddr::new(far.ip(), DNS);
         assert_eq!((flow.timeout(far), flow.timeout(resolver)), (ONE_WAY, ONE_WAY));
         flow.is_answered = true;

@@ -7,8 +7,8 @@
 //!
 //! Hop limits and path MTU work as through a router: what ends here is answered by the gateway, what ends beyond comes back from
 //! there as the ICMP error that it was. Limits: flows per container, datagrams per flow and turn; and those with a socket of their
-//! own have a place each of those that all workers share ([`super::ephemeral`]). Whoever has more of them than he would get now
-//! gives his oldest up, in use or not, a few in each turn of his worker. One worker owns it all but the places.
+//! own have a permit each of those that all workers share ([`super::ephemeral`]). Whoever has more of them than he would get now
+//! gives his oldest up, in use or not, a few in each turn of his worker. One worker owns it all but the permits.
 
 mod flow;
 mod inbound;
@@ -37,7 +37,7 @@ use super::socket::Socket;
 use super::table::{BUSY, Key, Table};
 use super::{Cx, Ends, Home, Incoming, Kind};
 use crate::engine::{Activity, Changed, Forward, Ready};
-use crate::forwarding::{DropReason, EgressDrop, Instant, Place, Places, PortId};
+use crate::forwarding::{DropReason, EgressDrop, Instant, Permit, Permits, PortId};
 use crate::gateway::Asker;
 use crate::uplink::plan::{Destination, Publication, Transport};
 
@@ -55,7 +55,7 @@ const BULK_BYTES: usize = 32 * 1024;
 pub(crate) struct Udp {
     flows: Table<Flow>,
     /// Of flows with sockets of their own; all workers'.
-    places: Arc<Places>,
+    permits: Arc<Permits>,
     ready: ReadyQueue,
     inbound: Inbound,
 }
@@ -65,8 +65,8 @@ pub(crate) struct Udp {
 pub(crate) struct Baggage(Vec<(Key, Flow)>);
 
 impl Udp {
-    pub(crate) fn new(places: Arc<Places>) -> Self {
-        Udp { flows: Table::new(MOST_FLOWS), places, ready: ReadyQueue::default(), inbound: Inbound::default() }
+    pub(crate) fn new(permits: Arc<Permits>) -> Self {
+        Udp { flows: Table::new(MOST_FLOWS), permits, ready: ReadyQueue::default(), inbound: Inbound::default() }
     }
 
     /// What is published has changed; `cx.homes` is renewed. Flows end that may not be there any more.
@@ -145,7 +145,7 @@ impl Udp {
         far: SocketAddr,
     ) -> Result<usize, DropReason> {
         self.flows.admit(key.port, cx.now)?;
-        let place = self.place(key.port, cx.now)?;
+        let permit = self.permit(key.port, cx.now)?;
         let socket = match Socket::udp(far) {
             Ok(socket) => socket,
             Err(Errno::EMFILE | Errno::ENFILE | Errno::EAGAIN) => {
@@ -156,26 +156,26 @@ impl Udp {
             Err(errno) => return Err(errors::refuse(cx, incoming, errno, None)),
         };
         errors::confirm(cx, incoming, Some(Transport::Udp), far)?;
-        let flow = Flow::new(Way::Own { socket, far, _place: place });
+        let flow = Flow::new(Way::Own { socket, far, _permit: permit });
         let timeout = flow.timeout(key.ends.far);
         let index = self.flows.insert(key, flow, timeout, cx.now);
         self.watch(cx.registry, index);
         Ok(index)
     }
 
-    /// A place for one more flow of `port`, instead of another of its own where it must.
-    fn place(&mut self, port: PortId, now: Instant) -> Result<Place, DropReason> {
-        if let Some(place) = self.places.place(port) {
-            return Ok(place);
+    /// A permit for one more flow of `port`, instead of another of its own where it must.
+    fn permit(&mut self, port: PortId, now: Instant) -> Result<Permit, DropReason> {
+        if let Some(permit) = self.permits.take(port) {
+            return Ok(permit);
         }
         self.flows.give_up(port, BUSY, now, Flow::is_own)?;
-        self.places.place(port).ok_or(DropReason::FlowLimit)
+        self.permits.take(port).ok_or(DropReason::FlowLimit)
     }
 
     /// Takes flows from the containers served here that have more than they would get now.
     fn take_back(&mut self, cx: &Cx<'_>) {
         for _ in 0..MOST_TAKEN {
-            let Some(port) = self.places.over(|port| cx.homes.contains_key(&port)) else { return };
+            let Some(port) = self.permits.over(|port| cx.homes.contains_key(&port)) else { return };
             if self.flows.give_up(port, Duration::ZERO, cx.now, Flow::is_own).is_err() {
                 return;
             }

@@ -8,7 +8,7 @@ use mio::{Events, Poll, Token, Waker};
 
 use crate::engine::{Changed, Local, NetworkView, Out, Ready, Snapshot, Space, Worker};
 use crate::forwarding::{
-    DropReason, FdbLimits, Instant, Network, NetworkSettings, NetworkSpec, Places, PortId, PortSpec, Rate, Tables,
+    DropReason, FdbLimits, Instant, Network, NetworkSettings, NetworkSpec, Permits, PortId, PortSpec, Rate, Tables,
     Uplink,
 };
 use crate::frame::offload::HEADER_LEN;
@@ -43,16 +43,16 @@ pub(in crate::uplink::user) struct Stage {
 impl Stage {
     /// The container's port has the offload; there are ports of the host's for as many flows as it may have.
     pub(in crate::uplink::user) fn new() -> Self {
-        Stage::with(Places::new(10_000))
+        Stage::with(Permits::new(10_000))
     }
 
-    /// The same, with these places for flows.
-    pub(in crate::uplink::user) fn with(places: Arc<Places>) -> Self {
+    /// The same, with these permits for flows.
+    pub(in crate::uplink::user) fn with(permits: Arc<Permits>) -> Self {
         let (plug, near) = Cable::new();
         let (rx, tx) = port::open_cable(PORT, near, HEADER_LEN, 1);
         let counters = rx.counters().clone();
         let now = Instant(1_000_000_000_000);
-        let mut worker = Worker::by_hand(0, view(tx.clone(), true, Vec::new()), User::new(Link::nobody(), places));
+        let mut worker = Worker::by_hand(0, view(tx.clone(), true, Vec::new()), User::new(Link::nobody(), permits));
         let poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
         worker.local().start(poll.registry().try_clone().unwrap(), waker);

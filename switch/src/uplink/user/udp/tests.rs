@@ -293,14 +293,14 @@ fn a_container_with_too_many_flows_is_refused_until_some_were_idle() {
 #[test]
 fn of_the_ports_that_all_share_a_container_leaves_others_some_and_gives_its_oldest_up_for_them() {
     const OTHER: PortId = PortId(99);
-    let places = Places::new(9);
-    let mut stage = Stage::with(places.clone());
+    let permits = Permits::new(9);
+    let mut stage = Stage::with(permits.clone());
     let fars: Vec<_> = (0..6).map(|_| far(LOOPBACKS[0])).collect();
     for far in &fars {
         stage.send(&datagram(4000, far.local_addr().unwrap(), b""));
     }
     assert_eq!(stage.drops(DropReason::FlowLimit), 1, "it has five, and four are free");
-    let others = || std::iter::from_fn(|| places.place(OTHER)).collect::<Vec<_>>();
+    let others = || std::iter::from_fn(|| permits.take(OTHER)).collect::<Vec<_>>();
     let mut held = others();
     assert_eq!(held.len(), 2);
     for _ in 0..4 {
@@ -326,7 +326,7 @@ fn of_the_ports_that_all_share_a_container_leaves_others_some_and_gives_its_olde
     assert_eq!(stage.drops(DropReason::FlowLimit), 2);
     drop(held);
     drop(stage);
-    assert_eq!(others().len(), 5, "all places came back");
+    assert_eq!(others().len(), 5, "all permits came back");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::super::account::Account;
 use super::container::Container;
 use crate::engine::{Changed, Local, NetworkView, Out, Ready, Space, Worker};
 use crate::forwarding::{
-    DropReason, FdbLimits, Instant, Network, NetworkSettings, NetworkSpec, Places, PortId, PortSpec, Rate, Tables,
+    DropReason, FdbLimits, Instant, Network, NetworkSettings, NetworkSpec, Permits, PortId, PortSpec, Rate, Tables,
     Uplink,
 };
 use crate::frame::Mac;
@@ -114,7 +114,7 @@ impl Lab {
         let view = Arc::new(view(Some(tx.clone()), mtu, Published::default()));
         let poll = Poll::new().expect("epoll");
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).expect("a waker"));
-        let mut user = User::new(Link::nobody(), Places::new(1));
+        let mut user = User::new(Link::nobody(), Permits::new(1));
         user.start(poll.registry().try_clone().expect("a registry"), waker);
         let mut worker = Worker::by_hand(0, view.clone(), user);
         let counters = rx.counters().clone();
