@@ -3,7 +3,8 @@
 //! `run` mounts it over /etc/resolv.conf in the mount namespace that it makes anyway; a symbolic link there is followed, and where
 //! there is no such file an overlay on /etc makes place for one. It stays there when the host's is replaced ([`Watch`]). For a
 //! named namespace (`ip netns`) `attach` writes the file that `ip netns exec` mounts, /etc/netns/NAME/resolv.conf, unless somebody
-//! else has written one; `detach` and `down` remove it. The first line of a file of ours says whose it is. Other namespaces have no file that would be ours to write.
+//! else has written one; `detach` and `down` remove it. The first line of a file of ours says whose it is. Other namespaces have no
+//! file that would be ours to write.
 //!
 //! The host's files are never changed, and nothing here keeps a container from running: what fails is said on stderr.
 
