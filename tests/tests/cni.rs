@@ -3,9 +3,10 @@
 mod plugged;
 
 use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use tapswitch_tests::{Container, Internet, Switch, Who, as_root_and_user};
+use tapswitch_tests::{Container, Internet, Probe, Switch, Who, as_root_and_user};
 
 use plugged::{Answer, Cni, recorded};
 
@@ -324,6 +325,35 @@ as_root_and_user! {
 as_root_and_user! {
     fn what_podman_4_sends_is_answered(who: Who) {
         replay(who, "cni-podman-4.3.jsonl");
+    }
+}
+
+as_root_and_user! {
+    fn a_port_of_a_container_on_two_networks_leads_to_the_first_and_then_to_the_other(who: Who) {
+        let internet = Internet::new(who);
+        let switch = internet.switch(&[]);
+        let container = Container::unattached(switch.session());
+        let first = Cni::new(&switch, "a-id", &container);
+        let second = first.with("CNI_IFNAME", "eth1");
+        let ports = json!({"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]});
+        let labnet = with(&labnet(), "runtimeConfig", &ports);
+        let back = with(&with(&labnet, "name", &json!("back")), "ipam", &json!({"subnet": "10.96.0.0/24"}));
+        first.call("ADD", &labnet).ok();
+        second.call("ADD", &back).ok();
+        let mut server = container.spawn(&["tapswitch-probe", "peer", "0.0.0.0:80"]);
+        server.wait_for_line("ready", Duration::from_secs(10));
+        let (host, far) = (internet.host_addresses()[0], internet.addresses()[0]);
+        let from_afar = format!("ready\nyou are {far}\nend");
+        assert_eq!(Probe::ask(internet.far(), "read", host, 8080, &[]), from_afar);
+        first.call("DEL", &labnet).silent();
+        let loopback = [127, 0, 0, 1].into();
+        assert_eq!(Probe::ask(internet.host(), "read", loopback, 8080, &[]), "ready\nyou are 10.96.0.1\nend");
+        // The default route went with the first network's device.
+        container.ok(&["ip", "route", "add", "default", "via", "10.96.0.1"]);
+        assert_eq!(Probe::ask(internet.far(), "read", host, 8080, &[]), from_afar);
+        second.call("DEL", &back).silent();
+        let other = Container::unattached(switch.session());
+        Cni::new(&switch, "b-id", &other).call("ADD", &labnet).ok();
     }
 }
 

@@ -95,6 +95,36 @@ as_root_and_user! {
     }
 }
 
+#[test]
+fn a_container_on_two_networks_has_its_ports_once_as_root() {
+    let switch = Switch::start(Who::Root, &[]);
+    let container = Container::unattached(switch.session());
+    let netns = format!("/proc/{}/ns/net", container.pid());
+    let setup = |name: &str, subnet: &str, ifname: &str| {
+        let made = plugin(&switch, &["create"], &network(json!({"name": name, "subnets": [{"subnet": subnet}]}))).ok();
+        let setup = json!({
+            "container_id": "c1", "container_name": "db", "network": made,
+            "port_mappings": [{"container_port": 80, "host_ip": "", "host_port": 28080, "protocol": "tcp", "range": 1}],
+            "network_options": {"interface_name": ifname, "static_ips": null, "static_mac": null},
+        });
+        plugin(&switch, &["setup", &netns], &setup).ok();
+        setup
+    };
+    let publishers = || -> Vec<String> {
+        let endpoints = switch.json(&["ls"]);
+        let endpoints = endpoints.as_array().unwrap().iter();
+        let publish = endpoints.filter(|endpoint| endpoint["published"] != json!([]));
+        publish.map(|endpoint| endpoint["network"].as_str().unwrap().to_owned()).collect()
+    };
+    let web = setup("web", "10.95.0.0/24", "eth0");
+    let back = setup("back", "10.96.0.0/24", "eth1");
+    assert_eq!(publishers(), ["web"]);
+    plugin(&switch, &["teardown", &netns], &web).silent();
+    assert_eq!(publishers(), ["back"]);
+    plugin(&switch, &["teardown", &netns], &back).silent();
+    assert_eq!(switch.json(&["ls"]), json!([]));
+}
+
 as_root_and_user! {
     fn errors_are_one_object_and_change_nothing(who: Who) {
         let switch = Switch::start(who, &[]);

@@ -148,13 +148,16 @@ fn a_port_of_podman_5_shows_its_clients_own_address_as_root() {
     let switch = internet.switch(&[]);
     let script = r#"
 podman network create -d tapswitch web
+podman network create -d tapswitch back
 mkdir -p /tmp/w/rootfs/www/cgi-bin
 printf '#!/bin/sh\necho; echo you are $REMOTE_ADDR\n' >/tmp/w/rootfs/www/cgi-bin/who; chmod +x /tmp/w/rootfs/www/cgi-bin/who
-podman run -d --name web --network web -p 8080:80 --rootfs /tmp/w/rootfs httpd -f -p 80 -h /www
+podman run -d --name web --network web --network back -p 8080:80 --rootfs /tmp/w/rootfs httpd -f -p 80 -h /www
 echo serving
 while [ ! -e $S/over ]; do sleep 0.1; done
+podman network disconnect web web
+tapswitch ls
 podman rm -f -t 0 web
-podman network rm web
+podman network rm web back
 echo over
 "#;
     let mut container = podman(&internet, &format!("{PODMAN}{script}"));
@@ -164,7 +167,9 @@ echo over
     assert!(said.starts_with("you are ") && said.contains(&internet.addresses()[0].to_string()), "{said}");
     std::fs::write(switch.session().dir().join("over"), "").expect("write a file in our own folder");
     container.wait_for_line("over", PATIENCE);
-    container.finish(PATIENCE).ok();
+    let said = container.finish(PATIENCE).ok();
+    let on_back = said.lines().find(|line| line.contains("netavark:")).unwrap_or_else(|| panic!("{said}"));
+    assert!(on_back.contains("back") && on_back.contains("0.0.0.0:8080->80/tcp"), "{on_back}");
     eventually("the switch to be empty", PATIENCE, || switch.json(&["ls"]) == json!([]));
 }
 

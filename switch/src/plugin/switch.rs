@@ -86,7 +86,9 @@ impl Switch {
         namespace: BorrowedFd<'_>,
     ) -> Result<EndpointInfo, ClientError> {
         let socket = self.client.socket().with_file_name("attach.sock");
-        let named = AttachRequest { netns: holder.to_string(), ..request };
+        // An engine asks for the ports of a container once more on each of its networks.
+        let publish_once = !request.publish.is_empty();
+        let named = AttachRequest { netns: holder.to_string(), publish_once, ..request };
         match attach_socket::attach(&socket, &named, namespace) {
             Err(ClientError::Refused { .. }) if named.name.is_some() => {
                 let mut unnamed = named;

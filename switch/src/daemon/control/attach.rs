@@ -8,6 +8,7 @@ use tapswitch_netns::{DeviceSpec, Namespace, NamespaceId, Tap};
 
 use super::detach::Then;
 use super::jobs::Job;
+use super::publish::ToPublish;
 use super::resolve::Place;
 use super::{Control, MAX_ENDPOINTS, OTHER_DESCRIPTORS, Reply, owner};
 use crate::daemon::api::types::{AttachRequest, EndpointInfo};
@@ -15,7 +16,6 @@ use crate::daemon::endpoint::{self, Endpoint, Phase, Port};
 use crate::daemon::keeper::message::ToKeeper;
 use crate::daemon::name::Name;
 use crate::daemon::network::Network;
-use crate::daemon::publish::PublishSpec;
 use crate::daemon::refusal::{Outcome, Refusal};
 use crate::daemon::state::{DockerEndpointRecord, EndpointRecord};
 use crate::daemon::wanted;
@@ -31,15 +31,15 @@ impl Control {
     /// Attaches `namespace` as `request` says; `reply` comes when it is served, or will not be.
     pub(crate) fn attach(&mut self, request: &AttachRequest, namespace: Namespace, reply: Reply<EndpointInfo>) {
         let reserved = self
-            .publish_at_attach(&request.publish)
-            .and_then(|specs| Ok((self.reserve(request, namespace.id(), None)?, specs)));
-        let (at, specs) = match reserved {
+            .publish_at_attach(request, namespace.id())
+            .and_then(|publish| Ok((self.reserve(request, namespace.id(), None)?, publish)));
+        let (at, publish) = match reserved {
             Ok(reserved) => reserved,
             Err(refusal) => return reply.send(Err(refusal.during(&attaching(request)))),
         };
         let (endpoint, device) = (endpoint::key(&at.network, &at.name), self.device_of(&at));
         match self.keeper.submit(|job| ToKeeper::Attach { job, endpoint, device }, Some(namespace.into())) {
-            Ok(job) => drop(self.jobs.insert(job, Job::Attach(at, specs, reply))),
+            Ok(job) => drop(self.jobs.insert(job, Job::Attach(at, publish, reply))),
             Err(refusal) => {
                 self.forget(&at);
                 reply.send(Err(refusal.during(&attaching(request))));
@@ -109,6 +109,7 @@ impl Control {
             rate_in: request.rate_in,
             rate_out: request.rate_out,
             published: Vec::new(),
+            standby: Vec::new(),
             docker,
         };
         network.endpoints.insert(Endpoint::new(record, Phase::Coming));
@@ -150,7 +151,7 @@ impl Control {
         &mut self,
         at: &Place,
         device: Outcome<Tap>,
-        publish: &[PublishSpec],
+        publish: &ToPublish,
         reply: Reply<EndpointInfo>,
     ) {
         let tap = match device {
@@ -179,7 +180,7 @@ impl Control {
         match self.live.write(&EndpointRecord::file_key(&at.network, &at.name), record) {
             Ok(()) => {
                 tracing::info!("attached {at}: {} {} in {}", record.ipv4, record.mac, record.netns);
-                if publish.is_empty() {
+                if publish.specs.is_empty() {
                     reply.send(self.endpoint_info(at));
                 } else {
                     self.publish_attached(at, publish, reply);

@@ -95,16 +95,18 @@ impl Control {
         for (at, _) in &places {
             self.end_names(at);
             let Some(network) = self.networks.get_mut(&at.network) else { continue };
-            closing.extend(network.endpoints.get_mut(&at.name).map(|e| std::mem::take(&mut e.publications)));
+            let endpoint = network.endpoints.get_mut(&at.name);
+            closing.extend(endpoint.map(|e| (at.clone(), std::mem::take(&mut e.publications))));
             ports.extend(network.retire(&at.name).map(|port| (at.network.clone(), port)));
             // What flows they opened has an end that is gone: no other need be looked at again.
             if !keep_rules && network.forget_rules_of(&at.name) {
                 ruled.insert(at.network.clone());
             }
         }
-        self.publish(&places.iter().map(|(at, _)| at.clone()).collect::<Vec<_>>());
+        let (heirs, closing) = self.pass_on(closing);
+        self.publish(&places.iter().map(|(at, _)| at.clone()).chain(heirs).collect::<Vec<_>>());
         // Before the device is ordered destroyed, so that whoever waits for that finds the ports free.
-        self.close(closing.concat(), Closed::Nothing);
+        self.close(closing, Closed::Nothing);
         let is_nobody_elses = self.keeper.check().is_err();
         for (network, port) in ports {
             // Its descriptor here is the last one then, and nobody else would take the device away.

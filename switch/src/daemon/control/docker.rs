@@ -20,6 +20,7 @@ use tapswitch_netns::NamespaceId;
 
 use super::detach::Then;
 use super::jobs::Job;
+use super::publish::ToPublish;
 use super::removal::Removal;
 use super::resolve::Place;
 use super::{Control, Reply};
@@ -179,7 +180,7 @@ impl Control {
         let (endpoint, device) = (endpoint::key(&at.network, &at.name), self.device_of(&at));
         let pid = request.pid;
         match self.keeper.submit(|job| ToKeeper::AttachDown { job, endpoint, pid, device }, None) {
-            Ok(job) => drop(self.jobs.insert(job, Job::Attach(at, Vec::new(), reply))),
+            Ok(job) => drop(self.jobs.insert(job, Job::Attach(at, ToPublish::default(), reply))),
             Err(refusal) => {
                 self.forget(&at);
                 reply.send(Err(failed(refusal)));

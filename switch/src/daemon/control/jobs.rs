@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use tapswitch_netns::{NameSockets, NamespaceId, TapInfo};
 
 use super::detach::Then;
-use super::publish::{Binding, Closed, NotBound, closed};
+use super::publish::{Binding, Closed, NotBound, ToPublish, closed};
 use super::resolve::Place;
 use super::{Control, Ending, Reply, tap};
 use crate::daemon::api::types::{EndpointInfo, NetworkInfo};
@@ -13,14 +13,13 @@ use crate::daemon::host_access;
 use crate::daemon::keeper::message::{JobId, SocketKey, ToSwitch};
 use crate::daemon::keeper_link::FromKeeper;
 use crate::daemon::name::Name;
-use crate::daemon::publish::PublishSpec;
 use crate::daemon::refusal::{Outcome, Refusal};
 
 /// Who waits for a job.
 #[derive(Debug)]
 pub(super) enum Job {
     /// A device is made.
-    Attach(Place, Vec<PublishSpec>, Reply<EndpointInfo>),
+    Attach(Place, ToPublish, Reply<EndpointInfo>),
     /// Sockets of published ports are bound.
     Bind(Box<Binding>),
     /// One is closed.

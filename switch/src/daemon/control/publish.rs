@@ -4,19 +4,23 @@
 //! Publishing again what is published already is well and gives the same answer. A port that is taken is refused with who
 //! has it: an endpoint of ours by its name, another process as far as it may be looked at. While sockets are bound the
 //! endpoint may go: then they are closed again. The keeper closes a socket after every worker let go of it, and whoever
-//! waits is answered after that: on return the port is free.
+//! waits is answered after that: on return the port is free. An engine asks the same of each endpoint of a container:
+//! [`standby`].
 
 mod binding;
 mod conflict;
+mod standby;
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use tapswitch_netns::NamespaceId;
+
 use super::jobs::Job;
 use super::resolve::{self, Place};
 use super::{Control, Reply};
-use crate::daemon::api::types::{EndpointInfo, PublicationInfo, PublishRequest};
+use crate::daemon::api::types::{AttachRequest, EndpointInfo, PublicationInfo, PublishRequest};
 use crate::daemon::endpoint::Endpoint;
 use crate::daemon::keeper::SOCKETS_MAX;
 use crate::daemon::keeper::message::{SocketKey, ToKeeper};
@@ -29,9 +33,29 @@ use crate::uplink::Publication;
 use binding::{Asker, Bind};
 pub(super) use binding::{Binding, NotBound};
 use conflict::{overlap, shown};
+use standby::Container;
 
 /// Most specs of one request.
 const MAX_SPECS: usize = 256;
+
+/// What an attachment asks to be published.
+#[derive(Debug, Default)]
+pub(super) struct ToPublish {
+    pub(super) specs: Vec<PublishSpec>,
+    /// As [`AttachRequest::publish_once`] says.
+    once: bool,
+}
+
+/// What is to be done for specs.
+#[derive(Default)]
+struct Planned {
+    /// Published by the endpoint already.
+    before: Vec<PublicationInfo>,
+    /// Published by another endpoint of its container.
+    standby: Vec<PublicationRecord>,
+    /// To be bound.
+    todo: VecDeque<Bind>,
+}
 
 /// Who waits until sockets are closed.
 #[derive(Debug)]
@@ -51,7 +75,7 @@ impl Control {
         let planned = || {
             let at = self.endpoint_to_publish(&request.endpoint)?;
             let specs = parse_each(&request.publish)?;
-            let (before, todo) = self.plan_binding(Some(&at), &specs)?;
+            let Planned { before, todo, .. } = self.plan_binding(Some(&at), None, &specs)?;
             Ok((at, before, todo))
         };
         match planned() {
@@ -63,8 +87,8 @@ impl Control {
     /// Publishes for the endpoint at `at`; `reply` comes when clients are accepted.
     pub(super) fn publish_specs(&mut self, at: Place, specs: &[PublishSpec], reply: Reply<Vec<PublicationInfo>>) {
         let during = format!("publish {at}");
-        match self.keeper.check().and_then(|()| self.plan_binding(Some(&at), specs)) {
-            Ok((before, todo)) => self.bind_all(at, todo, Asker::Publish(reply, before)),
+        match self.keeper.check().and_then(|()| self.plan_binding(Some(&at), None, specs)) {
+            Ok(Planned { before, todo, .. }) => self.bind_all(at, todo, Asker::Publish(reply, before)),
             Err(refusal) => reply.send(Err(refusal.during(&during))),
         }
     }
@@ -96,16 +120,24 @@ impl Control {
     }
 
     /// What an attachment asks to be published, checked as far as it can be before the endpoint is there.
-    pub(super) fn publish_at_attach(&self, specs: &[String]) -> Outcome<Vec<PublishSpec>> {
-        let specs = parse_each(specs)?;
-        self.plan_binding(None, &specs)?;
-        Ok(specs)
+    pub(super) fn publish_at_attach(&self, request: &AttachRequest, namespace: NamespaceId) -> Outcome<ToPublish> {
+        let (specs, once) = (parse_each(&request.publish)?, request.publish_once);
+        let container = Container { netns: &request.netns, namespace };
+        self.plan_binding(None, once.then_some(container), &specs)?;
+        Ok(ToPublish { specs, once })
     }
 
     /// Publishes for an endpoint that was just attached, and answers who attached it.
-    pub(super) fn publish_attached(&mut self, at: &Place, specs: &[PublishSpec], reply: Reply<EndpointInfo>) {
-        match self.plan_binding(Some(at), specs) {
-            Ok((_, todo)) => self.bind_all(at.clone(), todo, Asker::Attach(reply)),
+    pub(super) fn publish_attached(&mut self, at: &Place, publish: &ToPublish, reply: Reply<EndpointInfo>) {
+        let container = self.endpoint(at).filter(|_| publish.once).map(Container::of);
+        match self.plan_binding(Some(at), container, &publish.specs) {
+            Ok(Planned { standby, todo, .. }) => {
+                if let Some(endpoint) = self.endpoint_mut(at) {
+                    // Its file says so along with what is bound.
+                    endpoint.record.standby = standby;
+                }
+                self.bind_all(at.clone(), todo, Asker::Attach(reply));
+            }
             Err(refusal) => self.refuse(Asker::Attach(reply), at, refusal),
         }
     }
@@ -143,14 +175,16 @@ impl Control {
         resolve::endpoint(&self.networks, &target)
     }
 
-    /// What of `specs` is published by the endpoint already, and what is to be bound.
+    /// What of `specs` is published by the endpoint already or, where `container` is given, by another of it, and what is to
+    /// be bound.
     fn plan_binding(
         &self,
         at: Option<&Place>,
+        container: Option<Container<'_>>,
         specs: &[PublishSpec],
-    ) -> Outcome<(Vec<PublicationInfo>, VecDeque<Bind>)> {
+    ) -> Outcome<Planned> {
         let endpoint = at.and_then(|at| self.networks.get(&at.network)?.endpoints.get(&at.name));
-        let (mut before, mut todo) = (Vec::new(), VecDeque::new());
+        let Planned { mut before, mut standby, mut todo } = Planned::default();
         for wanted in specs.iter().flat_map(PublishSpec::wanted) {
             let same: Vec<_> = endpoint.into_iter().flat_map(|e| published_as(e, &wanted)).collect();
             if wanted.host.is_none() && !same.is_empty() {
@@ -164,6 +198,12 @@ impl Control {
                 }
                 let key = SocketKey { transport: wanted.transport, address };
                 if address.port() != 0 {
+                    let record =
+                        PublicationRecord { transport: wanted.transport, host: address, container: wanted.container };
+                    if container.is_some_and(|container| self.is_published_by(container, &record)) {
+                        standby.push(record);
+                        continue;
+                    }
                     self.refuse_taken(key)?;
                     if todo.iter().any(|bind: &Bind| overlap(bind.key(), key)) {
                         return Err(Refusal::Malformed(format!("port {} is asked for twice", shown(key))));
@@ -179,7 +219,7 @@ impl Control {
                 todo.push_back(Bind { transport, address, container, paired: nth > 0 });
             }
         }
-        Ok((before, todo))
+        Ok(Planned { before, standby, todo })
     }
 
     /// An error where an endpoint of ours has the port.

@@ -115,6 +115,7 @@ impl Control {
             rate_in: None,
             rate_out: None,
             published: Vec::new(),
+            standby: Vec::new(),
             docker: None,
         };
         let network = self.network_mut(network)?;

@@ -77,6 +77,7 @@ fn endpoint(n: u8, port: u32) -> Endpoint {
         guard: n != 3,
         port: PortId(port),
         published: Vec::new(),
+        standby: Vec::new(),
         rate_in: None,
         rate_out: None,
         docker: None,

@@ -188,6 +188,9 @@ pub(crate) struct EndpointRecord {
     /// What of it is published.
     #[serde(default)]
     pub published: Vec<PublicationRecord>,
+    /// What another endpoint of its container publishes, and this one when that goes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub standby: Vec<PublicationRecord>,
     /// What it is to Docker, where that made it.
     #[serde(default)]
     pub docker: Option<DockerEndpointRecord>,

@@ -114,6 +114,9 @@ pub struct AttachRequest {
     pub guard: Option<bool>,
     /// Ports to publish, as in [`PublishRequest`].
     pub publish: Vec<String>,
+    /// What another endpoint of that namespace and `netns` publishes alike is not to be published again, and no error: it comes
+    /// to this one when the other goes.
+    pub publish_once: bool,
     /// The limit of what is sent to it.
     pub rate_in: Option<RateLimit>,
     /// The limit of what it sends.

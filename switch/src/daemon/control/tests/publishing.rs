@@ -242,3 +242,98 @@ fn more_than_a_daemon_may_have_is_refused_before_it_is_compared() {
     assert!(matches!(daemon.publish("web", &specs), Err(Refusal::Failed(text)) if text.contains("2048")));
     daemon.stop();
 }
+
+/// A container on `default` as eth0 and on `back` as eth1, for which its engine asked for port 8080 with both.
+fn on_two_networks(daemon: &Daemon) {
+    daemon.call(|control| control.create_network(&network("back", "10.2.0.0/24"), None)).unwrap();
+    of_engine(daemon, "default", "eth0", "8080:80").unwrap();
+    of_engine(daemon, "back", "eth1", "8080:80").unwrap();
+}
+
+fn of_engine(daemon: &Daemon, network: &str, ifname: &str, publish: &str) -> Result<(), Refusal> {
+    let request = AttachRequest {
+        network: Some(network.into()),
+        name: Some("web".into()),
+        netns: "netavark:49825037e538".into(),
+        ifname: Some(ifname.into()),
+        publish: vec![publish.into()],
+        publish_once: true,
+        ..AttachRequest::default()
+    };
+    daemon.attach_as(request).map(drop)
+}
+
+fn publisher(daemon: &Daemon) -> Vec<String> {
+    let infos = daemon.call(|control| control.endpoint_infos(&Selection::default())).unwrap();
+    infos.into_iter().filter(|info| !info.published.is_empty()).map(|info| info.network).collect()
+}
+
+#[test]
+fn a_container_on_two_networks_publishes_by_the_first_and_then_by_the_other() {
+    let dir = dir();
+    let daemon = Daemon::new(dir.path());
+    on_two_networks(&daemon);
+    assert_eq!((publisher(&daemon), binds(&daemon)), (vec!["default".into()], 2));
+    let before = bound(&daemon.keeper);
+    daemon.detach("default/web").unwrap();
+    assert_eq!(publisher(&daemon), ["back"]);
+    assert_eq!(daemon.published(), ["0.0.0.0:8080 80/tcp", "[::]:8080 80/tcp"]);
+    assert_eq!((bound(&daemon.keeper), binds(&daemon)), (before, 2), "the sockets are the same");
+    let view = daemon.call(|control| Ok(control.networks[&"back".parse().unwrap()].view.clone())).unwrap();
+    assert_eq!(view.network().ports().next().unwrap().1.published.len(), 2, "replies must take the way of the socket");
+    daemon.unpublish("back/web", &["8080:80"]).unwrap();
+    assert!(bound(&daemon.keeper).is_empty());
+    daemon.stop();
+}
+
+#[test]
+fn ports_of_a_container_on_two_networks_go_with_it() {
+    let dir = dir();
+    let daemon = Daemon::new(dir.path());
+    on_two_networks(&daemon);
+    daemon.detach("back/web").unwrap();
+    assert_eq!(publisher(&daemon), ["default"]);
+    of_engine(&daemon, "back", "eth1", "8080:80").unwrap();
+    daemon.detach("default/web").unwrap();
+    daemon.detach("back/web").unwrap();
+    assert!(bound(&daemon.keeper).is_empty());
+    daemon.stop();
+}
+
+#[test]
+fn who_stands_by_for_a_port_does_so_after_a_restart_too() {
+    let dir = dir();
+    let daemon = Daemon::new(dir.path());
+    on_two_networks(&daemon);
+    let daemon = Daemon::start(settings(dir.path()), 1, daemon.stop(), Box::new(|_| Act::Do)).unwrap();
+    until("the switch serves", || daemon.keeper.heard.lock().iter().any(|h| h == "Ready"));
+    assert_eq!(publisher(&daemon), ["default"]);
+    daemon.detach("default/web").unwrap();
+    assert_eq!(publisher(&daemon), ["back"]);
+    daemon.stop();
+}
+
+#[test]
+fn a_port_of_another_container_or_for_another_port_of_it_is_taken() {
+    let dir = dir();
+    let daemon = Daemon::new(dir.path());
+    on_two_networks(&daemon);
+    let taken = "port 8080/tcp is published by default/web already";
+    let other_port = of_engine(&daemon, "default", "eth2", "8080:81").unwrap_err().to_string();
+    assert!(other_port.contains(taken), "{other_port}");
+    let request = AttachRequest {
+        name: Some("db".into()),
+        netns: "netavark:232544a6bb60".into(),
+        ifname: Some("eth3".into()),
+        publish: vec!["8080:80".into()],
+        publish_once: true,
+        ..AttachRequest::default()
+    };
+    let other_container = daemon.attach_as(request.clone()).unwrap_err().to_string();
+    assert!(other_container.contains(taken), "{other_container}");
+    // A person who asks for it is to know who has it.
+    let netns = "netavark:49825037e538".into();
+    let person = daemon.attach_as(AttachRequest { netns, publish_once: false, ..request }).unwrap_err().to_string();
+    assert!(person.contains(taken), "{person}");
+    daemon.stop();
+}
