@@ -45,6 +45,7 @@ as_root_and_user! {
                     stdin["options"] = json!({"icc": "true"});
                     wanted["options"] = stdin["options"].clone();
                     wanted["dns_enabled"] = false.into();
+                    wanted["ipam_options"] = json!({"driver": "host-local"});
                     wanted["subnets"][0]["gateway"] = "10.95.0.1".into();
                     assert_eq!(plugin(&switch, &["create"], &stdin).ok(), wanted);
                 }

@@ -120,6 +120,7 @@ podman run -d --name db --network web --rootfs /tmp/w/rootfs sleep 1000
 tapswitch ls
 podman run --rm --cap-add NET_RAW --name sh --network web --ip 10.95.0.77 --rootfs /tmp/w/rootfs sh -c "
     ip address; ip route; ping -c 1 -W 5 db; ping -c 1 -W 5 ${FAR% *}; echo hello-to-the-world | nc -w 5 $FAR"
+podman run --rm --network web --ip 1.2.3.4 --rootfs /tmp/w/rootfs sh -c true || echo an-address-outside-is-refused
 podman rm -f -t 0 --all
 podman network rm web
 tapswitch network rm web
@@ -133,6 +134,7 @@ tapswitch install --uninstall
         "10.95.0.77/24",
         "default via 10.95.0.1",
         "hello-to-the-world",
+        "an-address-outside-is-refused",
     ] {
         assert!(said.contains(needle), "{needle}: {said}");
     }

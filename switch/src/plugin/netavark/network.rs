@@ -20,6 +20,9 @@ use crate::plugin::switch::Switch;
 /// What `-o` takes.
 const OPTIONS: [&str; 7] = ["mtu", "icc", "uplink", "host_access", "network", "rate_in", "rate_out"];
 
+/// podman's own leases: its default too.
+const HOST_LOCAL: &str = "host-local";
+
 /// The parts of a network that mean something here.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Network {
@@ -95,6 +98,10 @@ fn completed(mut asked: Map<String, Value>, network: &Network, info: &NetworkInf
         let subnets = asked.get_mut("subnets").and_then(Value::as_array_mut);
         subnets.into_iter().flatten().for_each(|subnet| keep_off(host, subnet));
     }
+    if !network.leased_here() {
+        // podman refuses an address outside the subnets only where it is told that it leases.
+        asked.insert("ipam_options".into(), json!({"driver": HOST_LOCAL}));
+    }
     // The switch answers for names; podman's own resolver is not told of a plugin's containers.
     asked.insert("dns_enabled".into(), false.into());
     Value::Object(asked)
@@ -167,7 +174,7 @@ impl Network {
         {
             bail!("option {}: there are {}", printable(unknown), OPTIONS.join(", "));
         }
-        if let Some(driver) = self.ipam_driver().filter(|driver| !matches!(*driver, "" | "host-local" | "none")) {
+        if let Some(driver) = self.ipam_driver().filter(|driver| !matches!(*driver, "" | HOST_LOCAL | "none")) {
             bail!("ipam driver {}: there are host-local and none", printable(driver));
         }
         for route in self.routes.iter().flatten() {
@@ -274,7 +281,21 @@ mod tests {
         wanted["subnets"] = json!([{"subnet": "10.94.0.0/24", "gateway": "10.94.0.1"}]);
         wanted["dns_enabled"] = false.into();
         wanted["ipv6_enabled"] = false.into();
+        wanted["ipam_options"] = json!({"driver": "host-local"});
         assert_eq!(completed, wanted);
+    }
+
+    #[test]
+    fn podman_is_told_that_it_leases_so_that_it_refuses_addresses_outside() {
+        let driver_of = |given: Value| {
+            let asked = json!({"name": "web", "ipam_options": given});
+            let completed = completed(asked.as_object().unwrap().clone(), &network(asked.clone()), &web());
+            completed["ipam_options"].clone()
+        };
+        for open in [Value::Null, json!({}), json!({"driver": ""})] {
+            assert_eq!(driver_of(open), json!({"driver": "host-local"}));
+        }
+        assert_eq!(driver_of(json!({"driver": "none"})), json!({"driver": "none"}));
     }
 
     #[test]
