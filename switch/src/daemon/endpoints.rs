@@ -1,6 +1,7 @@
 //! The endpoints of a network: by name, and found by what else is one endpoint's alone. Control's one thread owns them.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Deref;
 
 use super::docker::DockerId;
@@ -16,6 +17,8 @@ pub(crate) struct Endpoints {
     by_mac: BTreeMap<Mac, Name>,
     by_port: BTreeMap<PortId, Name>,
     by_docker: BTreeMap<DockerId, Name>,
+    /// In lower case. More than one is of a version that took names for two which differ in case alone.
+    by_lower: BTreeMap<String, Vec<Name>>,
 }
 
 impl Deref for Endpoints {
@@ -36,6 +39,7 @@ impl Endpoints {
         if let Some(docker) = &record.docker {
             self.by_docker.insert(docker.id.clone(), name.clone());
         }
+        self.by_lower.entry(name.lower()).or_default().push(name.clone());
         self.by_name.insert(name, endpoint);
     }
 
@@ -48,12 +52,23 @@ impl Endpoints {
         if let Some(docker) = &record.docker {
             self.by_docker.remove(&docker.id);
         }
+        if let Entry::Occupied(mut same) = self.by_lower.entry(name.lower()) {
+            same.get_mut().retain(|other| other != name);
+            if same.get().is_empty() {
+                same.remove();
+            }
+        }
         Some(endpoint)
     }
 
     /// The endpoint of that name, to be changed.
     pub(crate) fn get_mut(&mut self, name: &Name) -> Option<&mut Endpoint> {
         self.by_name.get_mut(name)
+    }
+
+    /// Who has `name`, or one that differs from it in upper and lower case alone, which are one in the names at the gateway.
+    pub(crate) fn with_name_as(&self, name: &Name) -> Option<&Endpoint> {
+        self.by_name.get(name).or_else(|| self.by_name.get(self.by_lower.get(&name.lower())?.first()?))
     }
 
     /// Whose `mac` is.

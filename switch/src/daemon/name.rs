@@ -24,6 +24,11 @@ impl Name {
         &self.0
     }
 
+    /// In lower case: names of which this is one are one in the names at a gateway.
+    pub fn lower(&self) -> String {
+        self.0.to_ascii_lowercase()
+    }
+
     /// The nearest name to `text`: what may not be in a name becomes `-`. `None` when nothing is left.
     pub fn nearest(text: &str) -> Option<Self> {
         let kept: String = text

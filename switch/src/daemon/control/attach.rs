@@ -1,8 +1,6 @@
 //! Attaching: everything is checked, then name, addresses and device are reserved, then the keeper makes the device, then
 //! the workers serve it, then its file is written. What fails is undone in reverse.
 
-use std::collections::BTreeMap;
-
 use tapswitch_ipam::Wanted;
 use tapswitch_netns::{DeviceSpec, Namespace, NamespaceId, Tap};
 
@@ -13,6 +11,7 @@ use super::resolve::Place;
 use super::{Control, MAX_ENDPOINTS, OTHER_DESCRIPTORS, Reply, owner};
 use crate::daemon::api::types::{AttachRequest, EndpointInfo};
 use crate::daemon::endpoint::{self, Endpoint, Phase, Port};
+use crate::daemon::endpoints::Endpoints;
 use crate::daemon::keeper::message::ToKeeper;
 use crate::daemon::name::Name;
 use crate::daemon::network::Network;
@@ -125,7 +124,7 @@ impl Control {
         match &request.name {
             Some(text) => {
                 let name: Name = text.parse().map_err(|e| Refusal::Malformed(format!("name: {e}")))?;
-                match endpoints.get(&name) {
+                match endpoints.with_name_as(&name) {
                     None => Ok(name),
                     Some(taken) => Err(name_taken(taken)),
                 }
@@ -299,14 +298,14 @@ fn name_taken(taken: &Endpoint) -> Refusal {
 }
 
 /// A name made from what the namespace was called: a path's last part, or `pid-N`.
-fn free_name(netns: &str, endpoints: &BTreeMap<Name, Endpoint>) -> Name {
+fn free_name(netns: &str, endpoints: &Endpoints) -> Name {
     let word = netns.rsplit('/').find(|part| !part.is_empty()).unwrap_or("endpoint");
     let word = if word.bytes().all(|b| b.is_ascii_digit()) { format!("pid-{word}") } else { word.to_owned() };
     let name = Name::nearest(&word).unwrap_or_else(|| Name::nearest("endpoint").expect("a name"));
-    if !endpoints.contains_key(&name) {
+    if endpoints.with_name_as(&name).is_none() {
         return name;
     }
-    let is_taken = |number: u32| endpoints.contains_key(&name.numbered(number));
+    let is_taken = |number: u32| endpoints.with_name_as(&name.numbered(number)).is_some();
     // Twice as far until one is free; then by halves to one that is and whose predecessor is not: the lowest, unless one before
     // it was given back. Looking at each would make the thousandth of a name look at a thousand.
     let (mut taken, mut free) = (1, 2);
@@ -368,7 +367,7 @@ mod tests {
             ("///", "endpoint"),
             ("é", "endpoint"),
         ] {
-            assert_eq!(free_name(netns, &BTreeMap::new()).as_str(), name, "{netns}");
+            assert_eq!(free_name(netns, &Endpoints::default()).as_str(), name, "{netns}");
         }
     }
 }

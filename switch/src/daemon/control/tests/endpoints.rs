@@ -4,6 +4,7 @@ use std::future::Future;
 use std::task::Poll;
 
 use super::*;
+use crate::daemon::state::EndpointRecord;
 use crate::gateway::{Found, Zones};
 
 #[test]
@@ -241,5 +242,49 @@ fn a_device_that_nobody_waits_for_any_more_is_taken_away() {
     until("its name is free", || daemon.call(|c| Ok(c.devices.is_empty())).unwrap());
     assert!(daemon.list().is_empty() && daemon.keeper.kept.lock().is_empty());
     assert!(!dir.path().join("run/endpoints/default@web.json").exists());
+    daemon.stop();
+}
+
+#[test]
+fn a_name_that_differs_in_case_alone_is_taken() {
+    let dir = dir();
+    let daemon = Daemon::new(dir.path());
+    daemon.attach("DB", "eth0").unwrap();
+    let error = daemon.attach("db", "eth1").unwrap_err().to_string();
+    assert!(error.ends_with("network default has an endpoint DB already"), "{error}");
+    let made = AttachRequest { netns: "/run/netns/Db".into(), ifname: Some("eth1".into()), ..AttachRequest::default() };
+    assert_eq!(daemon.attach_as(made).unwrap().name, "Db-2", "a name that is made is free");
+    assert_eq!(daemon.list()[0].0, "default/DB", "it is shown as it was given");
+    daemon.detach("DB").unwrap();
+    daemon.attach("db", "eth0").unwrap();
+    daemon.stop();
+}
+
+#[test]
+fn endpoints_of_before_whose_names_differ_in_case_alone_are_served_again() {
+    let dir = dir();
+    let daemon = Daemon::new(dir.path());
+    daemon.attach("DB", "eth0").unwrap();
+    daemon.attach("other", "eth1").unwrap();
+    let rename = |control: &mut crate::daemon::control::Control| {
+        let [network, other, db]: [Name; 3] = ["default", "other", "db"].map(|name| name.parse().unwrap());
+        let mut record = control.networks[&network].endpoints[&other].record.clone();
+        record.name = db.clone();
+        control.live.remove(&EndpointRecord::file_key(&network, &other)).unwrap();
+        control.live.write(&EndpointRecord::file_key(&network, &db), &record).unwrap();
+        Ok(())
+    };
+    daemon.call(rename).unwrap();
+    let keeper = daemon.stop();
+    let device = keeper.kept.lock().remove("default/other").unwrap();
+    keeper.kept.lock().insert("default/db".into(), device);
+    let daemon = Daemon::start(settings(dir.path()), 1, keeper, Box::new(|_| Act::Do)).unwrap();
+    let served: Vec<String> = daemon.list().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(served, ["default/DB", "default/db"]);
+    daemon.detach("DB").unwrap();
+    let error = daemon.attach("DB", "eth0").unwrap_err().to_string();
+    assert!(error.ends_with("has an endpoint db already"), "{error}");
+    daemon.detach("db").unwrap();
+    daemon.attach("DB", "eth0").unwrap();
     daemon.stop();
 }
