@@ -10,6 +10,7 @@ use super::wire::{
 use crate::daemon::api::{Peer, Problem};
 use crate::daemon::control::{DockerEndpoint, Handle};
 use crate::daemon::docker::DockerId;
+use crate::daemon::name::printable;
 use crate::daemon::publish::PublishSpec;
 use crate::daemon::refusal::{Outcome, Refusal};
 use crate::uplink::Transport;
@@ -47,6 +48,9 @@ pub(super) async fn create_endpoint(control: &Handle, request: CreateEndpoint, p
         let text = "dockerd's process is not to be seen from here (another pid namespace), and so not its network \
                     namespace: run tapswitch beside it";
         return Err(refused(Refusal::Failed(text.into())));
+    }
+    for key in options::unknown(&request) {
+        tracing::warn!("docker: endpoint {}: option {} is not known", request.endpoint.short(), printable(key));
     }
     let has = &request.interface;
     let (address, address6, mac) = (has.address, has.address6, has.mac_address);

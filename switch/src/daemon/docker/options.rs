@@ -38,6 +38,11 @@ const BIND: &str = "com.docker.network.bridge.host_binding_ipv4";
 const MODES: [&str; 2] = ["com.docker.network.bridge.gateway_mode_ipv4", "com.docker.network.bridge.gateway_mode_ipv6"];
 const KNOWN: [&str; 10] = [ICC, MTU, NAME, BIND, MODES[0], MODES[1], "icc", "mtu", "uplink", "host_access"];
 
+/// Of an endpoint.
+const ENDPOINT: [&str; 3] = ["name", "rate_in", "rate_out"];
+/// Before what Docker says of an endpoint by itself, more of it with each version.
+const DOCKER: &str = "com.docker.network.";
+
 /// The network that `request` asks for.
 ///
 /// # Errors
@@ -81,6 +86,12 @@ pub(super) fn endpoint_name(request: &wire::CreateEndpoint) -> Option<String> {
 pub(super) fn rate(request: &wire::CreateEndpoint, key: &str) -> Outcome<Option<RateLimit>> {
     let text = request.options.get(key).and_then(Value::as_str);
     text.map(|text| text.parse().map_err(|e| impossible(&format!("option {key}: {e}")))).transpose()
+}
+
+/// What of an endpoint's options is neither ours nor Docker's own: a typing error, or another driver's.
+pub(super) fn unknown(request: &wire::CreateEndpoint) -> Vec<&str> {
+    let is_known = |key: &str| ENDPOINT.contains(&key) || key.starts_with(DOCKER);
+    request.options.keys().map(String::as_str).filter(|key| !is_known(key)).collect()
 }
 
 struct Options<'a> {
@@ -239,6 +250,18 @@ mod tests {
     fn an_internal_network_has_no_way_out() {
         let internal = read(json!({ INTERNAL: true, GENERIC: {} })).unwrap();
         assert_eq!(internal.wanted.uplink, Some(UplinkKind::None));
+    }
+
+    #[test]
+    fn an_endpoint_s_options_that_nobody_knows_are_named() {
+        let request = json!({
+            "NetworkID": "e9b9385a34864d7f", "EndpointID": "08bf98db7514aa0f", "Interface": {},
+            "Options": {
+                "com.docker.network.portmap": [], "com.docker.network.endpoint.exposedports": [], "name": "db",
+                "rate_in": "1mbit", "nope": "x",
+            },
+        });
+        assert_eq!(unknown(&serde_json::from_value(request).unwrap()), ["nope"]);
     }
 
     #[test]
