@@ -96,7 +96,8 @@ impl Order<'_> {
         let hook = json!({
             "version": "1.0.0",
             "hook": hook,
-            "when": {"annotations": {"^org[.]tapswitch[.]network$": ".+"}},
+            // All of ours: the hook itself says of one that is mistyped.
+            "when": {"annotations": {"^org[.]tapswitch[.]": ".*"}},
             "stages": ["createRuntime", "poststop"],
         });
         Ok(vec![
@@ -267,6 +268,7 @@ mod tests {
         let all = items(&Places::Host(root.path().into()), &[Engine::Cni, Engine::Podman], None);
         let hook: Value = serde_json::from_str(&content(&all, "tapswitch.json")).unwrap();
         assert_eq!(hook["hook"], json!({"path": "/usr/local/bin/tapswitch-oci"}));
+        assert_eq!(hook["when"], json!({"annotations": {"^org[.]tapswitch[.]": ".*"}}), "a mistyped one is to be seen");
         assert!(all.iter().all(|item| match &item.what {
             What::Link(target) => target == Path::new(PROGRAM),
             What::File(text) => !text.contains(root.path().to_str().unwrap()),

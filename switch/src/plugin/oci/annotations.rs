@@ -13,6 +13,9 @@ use crate::frame::Mac;
 /// What all of ours start with.
 const PREFIX: &str = "org.tapswitch.";
 
+/// What may be behind it.
+const KEYS: [&str; 10] = ["network", "name", "ip", "ip6", "mac", "ifname", "aliases", "publish", "rate_in", "rate_out"];
+
 /// A container's wishes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Annotations {
@@ -32,13 +35,17 @@ impl Annotations {
     /// Reads ours out of all; `None` where no network is named: then the container is not ours.
     ///
     /// # Errors
-    /// An unknown one of ours, or a value that cannot be, by its name.
+    /// An unknown one of ours, also where no network is named, or a value that cannot be, by its name.
     pub(super) fn read(all: &BTreeMap<String, String>) -> anyhow::Result<Option<Self>> {
+        let ours = || all.iter().filter_map(|(key, value)| Some((key.strip_prefix(PREFIX)?, value)));
+        if let Some((unknown, _)) = ours().find(|(key, _)| !KEYS.contains(key)) {
+            bail!("annotation {PREFIX}{}: there are {}", printable(unknown), KEYS.join(", "));
+        }
         let Some(network) = all.get(&format!("{PREFIX}network")).filter(|network| !network.is_empty()) else {
             return Ok(None);
         };
         let mut wanted = Annotations { network: network.clone(), ..Annotations::default() };
-        for (key, value) in all.iter().filter_map(|(key, value)| Some((key.strip_prefix(PREFIX)?, value))) {
+        for (key, value) in ours() {
             match key {
                 "network" => {}
                 "name" => wanted.name = Some(value.clone()),
@@ -50,10 +57,7 @@ impl Annotations {
                 "publish" => wanted.publish = list(value),
                 "rate_in" => wanted.rate_in = Some(parse(key, value)?),
                 "rate_out" => wanted.rate_out = Some(parse(key, value)?),
-                _ => bail!(
-                    "annotation {PREFIX}{}: there are network, name, ip, ip6, mac, ifname, aliases, publish, rate_in and rate_out",
-                    printable(key)
-                ),
+                _ => unreachable!("one of KEYS"),
             }
         }
         Ok(Some(wanted))
@@ -81,6 +85,14 @@ mod tests {
     fn without_a_network_the_container_is_not_ours() {
         assert_eq!(read(&[("org.tapswitch.ip", "10.0.0.1"), ("other", "x")]).unwrap(), None);
         assert_eq!(read(&[("org.tapswitch.network", "")]).unwrap(), None);
+    }
+
+    #[test]
+    fn an_unknown_one_of_ours_is_an_error_without_a_network_too() {
+        for network in [&[][..], &[("org.tapswitch.network", "")]] {
+            let error = read(&[network, &[("org.tapswitch.netwrok", "web")]].concat()).unwrap_err().to_string();
+            assert!(error.starts_with("annotation org.tapswitch.netwrok: there are network, name"), "{error}");
+        }
     }
 
     #[test]
