@@ -76,7 +76,7 @@ pub enum Error {
         ifname: String,
     },
     /// The target has a device by this name.
-    #[error("make TAP {ifname}: the namespace has a device of that name already (choose another with --ifname)")]
+    #[error("make TAP {ifname}: the namespace has a device of that name already (choose another ifname)")]
     NameTaken {
         /// The device.
         ifname: String,

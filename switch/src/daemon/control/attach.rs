@@ -139,7 +139,7 @@ impl Control {
         match self.devices.get(&(namespace, ifname.clone())) {
             None => Ok(ifname),
             Some(by) => {
-                let text = format!("{ifname} in that namespace is {by}'s: choose another with --ifname");
+                let text = format!("{ifname} in that namespace is {by}'s: choose another ifname");
                 Err(Refusal::Conflict(text))
             }
         }

@@ -44,7 +44,7 @@ fn what_cannot_be_attached_is_refused_in_one_line_and_changes_nothing() {
         (AttachRequest { aliases: vec!["a/b".into()], ..base() }, "alias: `a/b` is not a name"),
         (AttachRequest { aliases: vec!["a".into(); 17], ..base() }, "more than 16"),
         (AttachRequest { aliases: vec!["Gateway.tapswitch".into()], ..base() }, "the switch's own"),
-        (AttachRequest { ifname: Some("eth0".into()), ..base() }, "is default/web's"),
+        (AttachRequest { ifname: Some("eth0".into()), ..base() }, "is default/web's: choose another ifname"),
         (AttachRequest { ifname: Some("a/b".into()), ..base() }, "cannot name a device"),
         (AttachRequest { netns: "a\nb".into(), ..base() }, "not printable"),
         (AttachRequest { rate_out: Some(RateLimit { rate: 7, burst: None }), ..base() }, "rate_out: 7 bits per second"),
