@@ -55,8 +55,8 @@ pub(super) fn network(request: CreateNetwork) -> Outcome<DockerNetwork> {
     let ipv4 = one(&request.ipv4, "IPv4")?.ok_or_else(|| impossible("a network without an IPv4 range is not had"))?;
     let ipv6 = one(&request.ipv6, "IPv6")?.filter(|_| options.flag(ENABLE_IPV6) != Some(false));
     let uplink = options.uplink()?;
-    let bind: Option<Ipv4Addr> = options.of(BIND, None)?;
-    let name: Option<Name> = options.of(NAME, None)?;
+    let bind: Option<Ipv4Addr> = options.of(BIND, None, "not an IPv4 address")?;
+    let name: Option<Name> = options.of(NAME, None, "not a network's name")?;
     Ok(DockerNetwork {
         wanted: NetworkCreate {
             name: name.map(|name| name.to_string()).unwrap_or_default(),
@@ -65,10 +65,10 @@ pub(super) fn network(request: CreateNetwork) -> Outcome<DockerNetwork> {
             range: None,
             ipv6: Some(ipv6.map_or(Ok(Subnet6::Off), subnet6)?),
             gateway6: ipv6.and_then(|data| v6(data.gateway)),
-            icc: options.of(ICC, Some("icc"))?,
-            mtu: options.of(MTU, Some("mtu"))?,
+            icc: options.of(ICC, Some("icc"), "neither true nor false")?,
+            mtu: options.of(MTU, Some("mtu"), "not a number")?,
             uplink,
-            host_access: options.of("host_access", None)?,
+            host_access: options.of("host_access", None, "neither true nor false")?,
             ..NetworkCreate::default()
         },
         bind: bind.filter(|bind| !bind.is_unspecified()),
@@ -118,13 +118,11 @@ impl<'a> Options<'a> {
         self.all.get(key).and_then(Value::as_bool)
     }
 
-    /// What `key`, or our own word for it, says.
-    fn of<T: FromStr + PartialEq>(&self, key: &str, ours: Option<&str>) -> Outcome<Option<T>> {
+    /// What `key`, or our own word for it, says; `otherwise` is what a value is that cannot be.
+    fn of<T: FromStr + PartialEq>(&self, key: &str, ours: Option<&str>, otherwise: &str) -> Outcome<Option<T>> {
         let read = |key: &str| {
-            let read = |text: &&str| {
-                text.parse().map_err(|_| impossible(&format!("option {key}: `{}` cannot be", printable(text))))
-            };
-            self.given.get(key).map(read).transpose()
+            let refused = |text: &str| impossible(&format!("option {key}: `{}` is {otherwise}", printable(text)));
+            self.given.get(key).map(|text| text.parse().map_err(|_| refused(text))).transpose()
         };
         match (read(key)?, ours.map(read).transpose()?.flatten()) {
             (Some(one), Some(other)) if one != other => {
@@ -267,7 +265,9 @@ mod tests {
     #[test]
     fn what_cannot_be_is_an_error_that_names_it() {
         for (options, needle) in [
-            (json!({"mtu": "many"}), "mtu"),
+            (json!({"mtu": "many"}), "option mtu: `many` is not a number"),
+            (json!({"icc": "maybe"}), "option icc: `maybe` is neither true nor false"),
+            (json!({"host_access": "1"}), "option host_access: `1` is neither true nor false"),
             (json!({"mtu": "1400", "com.docker.network.driver.mtu": "1500"}), "contradict"),
             (json!({"uplink": "moon"}), "moon"),
             (json!({"uplink": "nat"}), "nat"),

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::str::FromStr;
 
 use anyhow::{Context, bail};
 use ipnet::{IpNet, Ipv4Net};
@@ -127,9 +128,9 @@ impl Network {
         let mut wanted = NetworkCreate {
             name: name.to_string(),
             ipv6: Some(if self.ipv6_enabled { Subnet6::Auto } else { Subnet6::Off }),
-            mtu: self.option("mtu").map(|text| read("mtu", text)).transpose()?,
-            icc: self.option("icc").map(|text| read("icc", text)).transpose()?,
-            host_access: self.option("host_access").map(|text| read("host_access", text)).transpose()?,
+            mtu: self.read("mtu", "not a number")?,
+            icc: self.read("icc", "neither true nor false")?,
+            host_access: self.read("host_access", "neither true nor false")?,
             uplink: self.option("uplink").map(uplink).transpose()?,
             ..NetworkCreate::default()
         };
@@ -156,6 +157,12 @@ impl Network {
 
     fn option(&self, key: &str) -> Option<&str> {
         self.options.as_ref()?.get(key).map(String::as_str)
+    }
+
+    /// What option `key` says; `otherwise` is what a value is that cannot be.
+    fn read<T: FromStr>(&self, key: &str, otherwise: &str) -> anyhow::Result<Option<T>> {
+        let refused = |text: &str| anyhow::anyhow!("option {key}: `{}` is {otherwise}", printable(text));
+        self.option(key).map(|text| text.parse().map_err(|_| refused(text))).transpose()
     }
 
     /// The limit of each container's rate that option `key` asks for.
@@ -214,10 +221,6 @@ impl SubnetSpec {
     }
 }
 
-fn read<T: std::str::FromStr>(key: &str, text: &str) -> anyhow::Result<T> {
-    text.parse().map_err(|_| anyhow::anyhow!("option {key}: `{}` cannot be", printable(text)))
-}
-
 fn uplink(text: &str) -> anyhow::Result<UplinkKind> {
     match text {
         "user" => Ok(UplinkKind::User),
@@ -253,7 +256,9 @@ mod tests {
     fn what_is_not_had_is_named() {
         for (more, needle) in [
             (json!({"options": {"x": "y"}}), "option x"),
-            (json!({"options": {"mtu": "many"}}), "mtu"),
+            (json!({"options": {"mtu": "many"}}), "option mtu: `many` is not a number"),
+            (json!({"options": {"icc": "maybe"}}), "option icc: `maybe` is neither true nor false"),
+            (json!({"options": {"host_access": "1"}}), "option host_access: `1` is neither true nor false"),
             (json!({"options": {"uplink": "moon"}}), "moon"),
             (json!({"options": {"rate_in": "fast"}}), "option rate_in"),
             (json!({"options": {"uplink": "user"}, "internal": true}), "internal"),
