@@ -18,6 +18,12 @@ const NOT_FOUND: u16 = 404;
 /// HTTP's word for what somebody else has.
 const CONFLICT: u16 = 409;
 
+const MTU: &str = "mtu";
+const ICC: &str = "icc";
+const HOST_ACCESS: &str = "host access";
+/// What of a network `tapswitch network set` changes.
+pub(super) const SETTABLE: [&str; 3] = [MTU, ICC, HOST_ACCESS];
+
 /// The daemon behind one socket.
 #[derive(Debug)]
 pub(super) struct Switch {
@@ -31,8 +37,15 @@ pub(super) enum NoNetwork {
     #[error(transparent)]
     Daemon(#[from] ClientError),
     /// It is there and is another.
-    #[error("{0}")]
-    Differs(String),
+    #[error("network {network} is there with {both}")]
+    Differs {
+        /// Its name.
+        network: String,
+        /// What of it differs, as of [`SETTABLE`].
+        what: &'static str,
+        /// Both values.
+        both: String,
+    },
 }
 
 impl Switch {
@@ -124,19 +137,23 @@ pub(super) fn addresses(endpoint: &EndpointInfo, network: &NetworkInfo) -> Vec<(
 }
 
 /// `there`, unless it is not what was wanted.
-fn agreeing(wanted: &NetworkCreate, there: NetworkInfo) -> Result<NetworkInfo, NoNetwork> {
+pub(super) fn agreeing(wanted: &NetworkCreate, there: NetworkInfo) -> Result<NetworkInfo, NoNetwork> {
     match contradiction(wanted, &there) {
         None => Ok(there),
-        Some(what) => Err(NoNetwork::Differs(format!("network {} is there with {what}", there.name))),
+        Some((what, both)) => Err(NoNetwork::Differs { network: there.name, what, both }),
     }
 }
 
-/// What `wanted` says that the network is not: both values. What it leaves open contradicts nothing.
-fn contradiction(wanted: &NetworkCreate, there: &NetworkInfo) -> Option<String> {
-    fn differ<T: PartialEq + ToString>(what: &str, wanted: Option<T>, there: Option<T>) -> Option<String> {
+/// What `wanted` says that the network is not, and both values. What it leaves open contradicts nothing.
+fn contradiction(wanted: &NetworkCreate, there: &NetworkInfo) -> Option<(&'static str, String)> {
+    fn differ<T: PartialEq + ToString>(
+        what: &'static str,
+        wanted: Option<T>,
+        there: Option<T>,
+    ) -> Option<(&'static str, String)> {
         let wanted = wanted.filter(|wanted| there.as_ref() != Some(wanted))?;
         let there = there.map_or_else(|| "off".into(), |there| there.to_string());
-        Some(format!("{what} {there}, and {what} {} is asked for", wanted.to_string()))
+        Some((what, format!("{what} {there}, and {what} {} is asked for", wanted.to_string())))
     }
     let subnet = if let Some(Subnet4::Given(net)) = wanted.subnet { Some(net) } else { None };
     let subnet6 = if let Some(Subnet6::Given(net)) = wanted.ipv6 { Some(net) } else { None };
@@ -145,10 +162,10 @@ fn contradiction(wanted: &NetworkCreate, there: &NetworkInfo) -> Option<String> 
         .or_else(|| differ("range", wanted.range, Some(there.range.unwrap_or(there.subnet))))
         .or_else(|| differ("ipv6", subnet6, there.subnet6))
         .or_else(|| differ("gateway6", wanted.gateway6, there.gateway6))
-        .or_else(|| differ("mtu", wanted.mtu, Some(there.mtu)))
-        .or_else(|| differ("icc", wanted.icc, Some(there.icc)))
+        .or_else(|| differ(MTU, wanted.mtu, Some(there.mtu)))
+        .or_else(|| differ(ICC, wanted.icc, Some(there.icc)))
         .or_else(|| differ::<UplinkKind>("uplink", wanted.uplink, Some(there.uplink)))
-        .or_else(|| differ("host access", wanted.host_access, Some(there.host_access)))
+        .or_else(|| differ(HOST_ACCESS, wanted.host_access, Some(there.host_access)))
 }
 
 #[cfg(test)]
@@ -199,6 +216,6 @@ pub(super) mod tests {
         assert_eq!(text, "network web is there with subnet 10.94.0.0/24, and subnet 10.95.0.0/24 is asked for");
         let wanted =
             NetworkCreate { ipv6: Some(Subnet6::Given("fd00::/64".parse().unwrap())), ..NetworkCreate::default() };
-        assert_eq!(contradiction(&wanted, &web()).unwrap(), "ipv6 off, and ipv6 fd00::/64 is asked for");
+        assert_eq!(contradiction(&wanted, &web()).unwrap().1, "ipv6 off, and ipv6 fd00::/64 is asked for");
     }
 }

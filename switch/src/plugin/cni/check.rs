@@ -41,7 +41,9 @@ struct Ip {
 impl Job<'_> {
     /// Compares the previous result with the switch and with the namespace.
     pub(super) fn check(&self) -> Result<(), CniError> {
-        let previous = self.config.prev_result().ok_or_else(|| invalid("prevResult: CHECK needs what ADD said"))?;
+        let previous = self.config.prev_result().ok_or_else(|| {
+            invalid("prevResult is missing: CHECK compares what is there with the result of ADD, given there")
+        })?;
         let previous: Previous =
             Previous::deserialize(previous).map_err(|e| CniError::new(Code::DECODE, format!("prevResult: {e}")))?;
         let ifname = &self.environment.attachment().ifname;

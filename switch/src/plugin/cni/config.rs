@@ -6,10 +6,12 @@
 //! that ask for what is not had are refused with code 2.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -191,10 +193,10 @@ impl Config {
     /// # Errors
     /// Code 6 for what is no configuration, 1 for a version that is not spoken, 7 for a name that no network can have.
     pub(super) fn read(stdin: &[u8]) -> Result<Self, CniError> {
-        let undecoded = |e| CniError::new(Code::DECODE, format!("read the configuration: {e}"));
+        let undecoded = |e: &dyn fmt::Display| CniError::new(Code::DECODE, format!("read the configuration: {e}"));
         // An object: of an array, the fields would be taken in their order.
-        let object: Map<String, Value> = serde_json::from_slice(stdin).map_err(undecoded)?;
-        let raw = Raw::deserialize(Value::Object(object)).map_err(undecoded)?;
+        let object: Map<String, Value> = serde_json::from_slice(stdin).map_err(|e| undecoded(&e))?;
+        let raw = Raw::deserialize(&Value::Object(object.clone())).map_err(|e| undecoded(&at_its_key(&object, &e)))?;
         let version = Version::read(&raw.cni_version).ok_or_else(|| {
             CniError::new(Code::VERSION, "incompatible CNI versions").with_details(format!(
                 "the configuration is of version `{}`; spoken are {}",
@@ -335,6 +337,21 @@ impl Config {
             None => Ok(()),
             Some((_, key, why)) => Err(CniError::new(Code::UNSUPPORTED, format!("unsupported: {key}: {why}"))),
         }
+    }
+}
+
+/// `error` with the key whose value it is about, which serde does not say: each is read alone.
+fn at_its_key(object: &Map<String, Value>, error: &serde_json::Error) -> String {
+    fn wrong<T: DeserializeOwned>(object: &Map<String, Value>) -> Option<(&str, &Value, serde_json::Error)> {
+        let read =
+            |key: &str, value: &Value| T::deserialize(&Value::Object(Map::from_iter([(key.into(), value.clone())])));
+        object.iter().find_map(|(key, value)| Some((key.as_str(), value, read(key, value).err()?)))
+    }
+    let Some((key, value, error_of_key)) = wrong::<Raw>(object) else { return error.to_string() };
+    let inside = value.as_object().filter(|_| key == "runtimeConfig").and_then(wrong::<RuntimeConfig>);
+    match inside {
+        Some((inner, _, error)) => format!("{key}: {inner}: {error}"),
+        None => format!("{key}: {error_of_key}"),
     }
 }
 

@@ -19,6 +19,20 @@ pub(super) enum Command {
     Version,
 }
 
+impl Command {
+    /// As CNI writes it.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Command::Add => "ADD",
+            Command::Del => "DEL",
+            Command::Check => "CHECK",
+            Command::Gc => "GC",
+            Command::Status => "STATUS",
+            Command::Version => "VERSION",
+        }
+    }
+}
+
 /// Which device of which container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Attachment {

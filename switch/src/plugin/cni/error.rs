@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::version::Version;
 use crate::daemon::api::client::ClientError;
-use crate::plugin::switch::NoNetwork;
+use crate::plugin::switch::{NoNetwork, SETTABLE};
 
 /// CNI's number for a kind of failure. CNI 1.1.0, section 5.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,8 +96,15 @@ impl From<NoNetwork> for CniError {
     fn from(error: NoNetwork) -> Self {
         match error {
             NoNetwork::Daemon(error) => error.into(),
-            NoNetwork::Differs(_) => CniError::new(Code::CONFIG, error.to_string())
-                .with_details("change it with `tapswitch network set`, or make it anew after `tapswitch network rm`"),
+            NoNetwork::Differs { ref network, what, .. } => {
+                let anew =
+                    format!("make it anew after `tapswitch network rm {network}`, or have the list agree with it");
+                let details = match SETTABLE.contains(&what) {
+                    true => format!("change it with `tapswitch network set {network}`, {anew}"),
+                    false => anew,
+                };
+                CniError::new(Code::CONFIG, error.to_string()).with_details(details)
+            }
         }
     }
 }
@@ -118,6 +125,8 @@ impl From<tapswitch_netns::Error> for CniError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::api::types::{NetworkCreate, Subnet4, UplinkKind};
+    use crate::plugin::switch::{agreeing, tests::web};
 
     #[test]
     fn an_error_has_the_specification_s_shape() {
@@ -128,6 +137,19 @@ mod tests {
         );
         let error = error.with_details("68 at least").object(None);
         assert_eq!((&error["cniVersion"], &error["details"]), (&json!("1.1.0"), &json!("68 at least")));
+    }
+
+    #[test]
+    fn what_to_do_about_another_network_is_what_can_be_done() {
+        let details = |wanted: NetworkCreate| CniError::from(agreeing(&wanted, web()).unwrap_err()).details;
+        let anew = "make it anew after `tapswitch network rm web`, or have the list agree with it";
+        let subnet = Subnet4::Given("10.95.0.0/24".parse().unwrap());
+        assert_eq!(details(NetworkCreate { subnet, ..NetworkCreate::default() }), anew);
+        let set = format!("change it with `tapswitch network set web`, {anew}");
+        assert_eq!(details(NetworkCreate { icc: Some(false), ..NetworkCreate::default() }), set);
+        assert_eq!(details(NetworkCreate { mtu: Some(1400), ..NetworkCreate::default() }), set);
+        assert_eq!(details(NetworkCreate { host_access: Some(true), ..NetworkCreate::default() }), set);
+        assert_eq!(details(NetworkCreate { uplink: Some(UplinkKind::None), ..NetworkCreate::default() }), anew);
     }
 
     #[test]

@@ -86,8 +86,8 @@ fn run(
         _ => true,
     };
     if !known {
-        let msg = format!("CNI {} has no {:?}", config.version.as_str(), environment.command);
-        return Err(CniError::new(Code::VERSION, msg.to_uppercase()));
+        let msg = format!("CNI {} has no {}", config.version.as_str(), environment.command.as_str());
+        return Err(CniError::new(Code::VERSION, msg));
     }
     let socket = super::socket::find(config.socket().or(socket)).map_err(|e| config::invalid(e.to_string()))?;
     let job = Job {
@@ -119,4 +119,37 @@ impl Job<'_> {
 /// Whose the endpoint of an attachment is.
 fn holder(attachment: &Attachment) -> Holder {
     Holder::new(FACE, &attachment.container)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `command` is refused with, for a configuration of version `version` and a daemon that is not there.
+    fn refusal(command: &str, version: &str) -> CniError {
+        let variable = |name: &str| match name {
+            "CNI_COMMAND" => Some(command.into()),
+            "CNI_CONTAINERID" => Some("t1".into()),
+            "CNI_NETNS" => Some("/proc/self/ns/net".into()),
+            "CNI_IFNAME" => Some("eth0".into()),
+            _ => None,
+        };
+        let stdin = format!(r#"{{"cniVersion": "{version}", "name": "web", "type": "tapswitch-cni"}}"#);
+        run(&variable, stdin.as_bytes(), Some("/nowhere/api.sock".into())).unwrap_err()
+    }
+
+    #[test]
+    fn a_command_of_a_newer_version_is_refused_by_its_name() {
+        for (command, version) in [("STATUS", "1.0.0"), ("GC", "0.4.0"), ("CHECK", "0.3.1")] {
+            let wanted = CniError::new(Code::VERSION, format!("CNI {version} has no {command}"));
+            assert_eq!(refusal(command, version), wanted);
+        }
+    }
+
+    #[test]
+    fn check_without_the_result_of_add_says_what_is_missing() {
+        let error = refusal("CHECK", "1.0.0");
+        assert_eq!(error.code, Code::CONFIG);
+        assert!(error.msg.starts_with("prevResult is missing: CHECK compares"), "{error}");
+    }
 }

@@ -136,3 +136,19 @@ fn the_runtime_s_resolver_wins_over_the_configuration_s() {
     assert_eq!(config(json!({"dns": dns})).dns().unwrap().nameservers, ["10.0.0.1"]);
     assert_eq!(config(json!({"dns": {}})).dns(), None);
 }
+
+#[test]
+fn a_value_of_another_kind_is_an_error_that_names_its_key() {
+    for (more, needle) in [
+        (json!({"icc": "maybe"}), "read the configuration: icc: invalid type: string \"maybe\", expected a boolean"),
+        (json!({"ipam": 7}), "read the configuration: ipam: "),
+        (json!({"runtimeConfig": {"mac": 7}}), "read the configuration: runtimeConfig: mac: invalid type"),
+        (json!({"uplink": "moon"}), "read the configuration: uplink: unknown variant `moon`"),
+    ] {
+        let mut object = json!({"cniVersion": "1.0.0", "name": "labnet", "mtu": 1400});
+        object.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let error = Config::read(object.to_string().as_bytes()).unwrap_err();
+        assert_eq!(error.code, Code::DECODE);
+        assert!(error.msg.starts_with(needle), "{error}");
+    }
+}
