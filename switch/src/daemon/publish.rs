@@ -142,12 +142,12 @@ impl FromStr for UnpublishSpec {
     }
 }
 
-/// What is before the transport, and that.
+/// What is before the transport, and that, in any case of letters.
 fn transport(text: &str) -> Result<(&str, Transport), String> {
     match text.split_once('/') {
         None => Ok((text, Transport::Tcp)),
-        Some((ports, "tcp")) => Ok((ports, Transport::Tcp)),
-        Some((ports, "udp")) => Ok((ports, Transport::Udp)),
+        Some((ports, tcp)) if tcp.eq_ignore_ascii_case("tcp") => Ok((ports, Transport::Tcp)),
+        Some((ports, udp)) if udp.eq_ignore_ascii_case("udp") => Ok((ports, Transport::Udp)),
         Some((_, other)) => Err(format!("`{}` is neither tcp nor udp", printable(other))),
     }
 }
@@ -239,6 +239,8 @@ mod tests {
             ("8080:80", "8080:80/tcp"),
             ("8080:80/tcp", "8080:80/tcp"),
             ("53:53/udp", "53:53/udp"),
+            ("53:53/UDP", "53:53/udp"),
+            ("80/Tcp", "80/tcp"),
             ("80", "80/tcp"),
             ("80-82/udp", "80-82/udp"),
             ("127.0.0.1:8080:80", "127.0.0.1:8080:80/tcp"),
@@ -278,7 +280,6 @@ mod tests {
             ("[::1]8080:80", "is not [IP:]"),
             ("8080:80:80", "is not [IP:]"),
             ("8080:80/sctp", "neither tcp nor udp"),
-            ("8080:80/TCP", "neither tcp nor udp"),
             ("8080:80/", "neither tcp nor udp"),
             ("0:80", "0 is no port"),
             ("8080:65536", "65536 is no port"),
@@ -304,6 +305,7 @@ mod tests {
         assert!(means("8080:80", "[::]:8080", 80) && !means("8080:81", "[::]:8080", 80));
         assert!(means("127.0.0.1:8080", "127.0.0.1:8080", 80) && !means("127.0.0.1:8080", "0.0.0.0:8080", 80));
         assert!(means("8000-8010:80-90", "0.0.0.0:8010", 90) && !means("8000-8010:80-90", "0.0.0.0:8011", 91));
+        assert!(means("8080/TCP", "0.0.0.0:8080", 80) && !means("8080/UDP", "0.0.0.0:8080", 80));
         assert!(!means("8000-8010:80-90", "0.0.0.0:8010", 80) && !means("8080/udp", "0.0.0.0:8080", 80));
         for bad in ["", "x", ":80", "127.0.0.1::80", "80/x", "8000-8001:80", "0"] {
             assert!(bad.parse::<UnpublishSpec>().is_err(), "{bad}");
