@@ -63,6 +63,7 @@ fn text(status: &Status) -> String {
         ("state", status.state_dir.clone()),
         ("sockets", status.run_dir.clone()),
     ];
+    lines.extend(status.docker_socket.iter().map(|socket| ("docker", socket.clone())));
     lines.extend(status.warnings.iter().map(|warning| ("warning", warning.clone())));
     lines.iter().map(|(name, value)| format!("{name:<11} {value}\n")).collect()
 }
@@ -83,12 +84,15 @@ mod tests {
             io: "io_uring".into(),
             state_dir: "/var/lib/tapswitch".into(),
             run_dir: "/run/tapswitch".into(),
+            docker_socket: Some("/run/docker/plugins/tapswitch.sock".into()),
             networks: 1,
             endpoints: 0,
             warnings: vec!["network default overlaps a route".into()],
         };
         let text = text(&status);
         assert!(text.contains("processes   keeper -, switch 8\nuptime      1m 1s, 0 restarts\n"), "{text}");
+        let served = "sockets     /run/tapswitch\ndocker      /run/docker/plugins/tapswitch.sock\n";
+        assert!(text.contains(served), "{text}");
         assert!(text.ends_with("warning     network default overlaps a route\n"), "{text}");
     }
 

@@ -167,6 +167,9 @@ pub struct Status {
     pub state_dir: String,
     /// Run directory.
     pub run_dir: String,
+    /// The socket of Docker's plugin; null where it is not served.
+    #[serde(default)]
+    pub docker_socket: Option<String>,
     /// Number of networks.
     pub networks: usize,
     /// Number of endpoints.

@@ -40,6 +40,7 @@ impl Control {
             io: self.engine.io_name().into(),
             state_dir: self.settings.state_dir.display().to_string(),
             run_dir: self.settings.run_dir.display().to_string(),
+            docker_socket: self.settings.docker_socket.as_ref().map(|path| path.display().to_string()),
             networks: self.networks.len(),
             endpoints: self.networks.values().flat_map(|n| n.visible()).filter(|e| !e.is_host()).count(),
             warnings,

@@ -186,3 +186,16 @@ fn a_network_has_its_spare_after_the_machine_has_started() {
     assert!(warnings.iter().any(|w| w.contains("restored from its copy")), "{warnings:?}");
     daemon.stop();
 }
+
+#[test]
+fn the_status_says_where_docker_s_plugin_is_served() {
+    let dir = dir();
+    let daemon = Daemon::new(dir.path());
+    assert_eq!(daemon.call(|control| Ok(control.status().docker_socket)).unwrap(), None);
+    let mut served = settings(dir.path());
+    served.docker_socket = Some("/run/docker/plugins/tapswitch.sock".into());
+    let daemon = Daemon::start(served, 0, daemon.stop(), Box::new(|_| Act::Do)).unwrap();
+    let socket = daemon.call(|control| Ok(control.status().docker_socket)).unwrap();
+    assert_eq!(socket.as_deref(), Some("/run/docker/plugins/tapswitch.sock"));
+    daemon.stop();
+}
