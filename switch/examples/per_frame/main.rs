@@ -24,7 +24,7 @@ use std::sync::Arc;
 use lan::{Checks, HEADERS, NOW, OPEN, Pair, learned_mac, tcp_frame};
 use tapswitch::engine::{Changed, Forward, Local, NetworkView, Nobody, Place, Snapshot, Verdict, Worker};
 use tapswitch::forwarding::{
-    Decision, FdbLimits, Instant, Limiter, Network, NetworkSettings, Places, PortId, PortIndex, PortSpec, Rate, Rule,
+    Decision, FdbLimits, Instant, Limiter, Network, NetworkSettings, Permits, PortId, PortIndex, PortSpec, Rate, Rule,
     Scratch, Tables,
 };
 use tapswitch::frame::Offload;
@@ -200,7 +200,7 @@ fn attach(endpoints: u32, times: usize) {
     }
     let tables = Arc::new(Tables::new(FdbLimits::default()));
     let mut view = NetworkView::new(Network::new(all, tables.clone()), tx);
-    let mut user = User::new(Link::nobody(), Places::new(1));
+    let mut user = User::new(Link::nobody(), Permits::new(1));
     user.start(poll.registry().try_clone().expect("another descriptor"), waker);
     let snapshot = |view: &NetworkView| Arc::new(Snapshot::new(vec![view.clone()], Plan::default()));
     let mut worker = Worker::by_hand(0, snapshot(&view), user);

@@ -144,7 +144,7 @@ mod tests {
         let details = |wanted: NetworkCreate| CniError::from(agreeing(&wanted, web()).unwrap_err()).details;
         let anew = "make it anew after `tapswitch network rm web`, or have the list agree with it";
         let subnet = Subnet4::Given("10.95.0.0/24".parse().unwrap());
-        assert_eq!(details(NetworkCreate { subnet, ..NetworkCreate::default() }), anew);
+        assert_eq!(details(NetworkCreate { subnet: Some(subnet), ..NetworkCreate::default() }), anew);
         let set = format!("change it with `tapswitch network set web`, {anew}");
         assert_eq!(details(NetworkCreate { icc: Some(false), ..NetworkCreate::default() }), set);
         assert_eq!(details(NetworkCreate { mtu: Some(1400), ..NetworkCreate::default() }), set);
