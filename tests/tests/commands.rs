@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use tapswitch_tests::{Container, Session, Switch, as_root_and_user, run};
+use tapswitch_tests::{Container, Session, Switch, Who, as_root_and_user, page_commands, run};
 
 as_root_and_user! {
     fn the_demo_needs_nothing_and_succeeds(who: Who) {
@@ -100,4 +100,20 @@ as_root_and_user! {
         assert_eq!(network["mtu"], 1400);
         assert_eq!(switch.json(&["status"])["workers"], 1);
     }
+}
+
+#[test]
+fn the_tour_of_the_readme_begins_where_what_stands_before_it_ends() {
+    let session = Session::new(Who::User);
+    let tour = page_commands("../README.md", "# ");
+    let tour = tour.lines().filter(|line| line.starts_with("tapswitch ")).take_while(|line| !line.contains("inspect"));
+    let tour: String = tour.map(|line| format!("{line}\n")).collect();
+    let mut shell = session.command("sh");
+    let folder = session.program("tapswitch").parent().expect("it is in a folder").display().to_string();
+    shell.args([
+        "-exc",
+        &format!("PATH={folder}:$PATH\ntapswitch up -d\ntapswitch down\n{tour}tapswitch network ls\ntapswitch down"),
+    ]);
+    let said = run(shell, Duration::from_secs(60));
+    assert!(said.code == 0 && said.stdout.contains("192.168.227.0/24"), "{}{}", said.stdout, said.stderr);
 }

@@ -325,26 +325,51 @@ fn subnets(
     Ok((subnet, subnet6))
 }
 
-/// What `wanted` says that the stored network does not: one line that names both values.
-pub(super) fn contradiction(wanted: &NetworkCreate, stored: &NetworkRecord, has_ipv6: bool) -> Option<String> {
-    fn differ<T: PartialEq + std::fmt::Display>(what: &str, wanted: Option<T>, stored: Option<T>) -> Option<String> {
+/// What a stored network is, and is asked to be otherwise.
+pub(super) struct Contradiction {
+    /// As the settings file and the flags name it.
+    key: &'static str,
+    /// One line that names both values.
+    pub text: String,
+}
+
+impl Contradiction {
+    /// How the network `name` comes to have what is asked for.
+    pub(super) fn remedy(&self, name: &str) -> String {
+        let flag = self.key.replace('_', "-");
+        match self.key {
+            // What `NetworkSet` changes.
+            "icc" | "mtu" | "host_access" => {
+                format!("start without that, and change it by `tapswitch network set {name} --{flag} ..`")
+            }
+            _ => format!(
+                "start without that, and make it anew by `tapswitch network rm {name}` and `tapswitch network create {name} --{flag} ..`"
+            ),
+        }
+    }
+}
+
+/// What `wanted` says that the stored network does not.
+pub(super) fn contradiction(wanted: &NetworkCreate, stored: &NetworkRecord, has_ipv6: bool) -> Option<Contradiction> {
+    type Found = Option<(&'static str, String)>;
+    fn differ<T: PartialEq + std::fmt::Display>(what: &'static str, wanted: Option<T>, stored: Option<T>) -> Found {
         let wanted = wanted?;
         if stored.as_ref() == Some(&wanted) {
             return None;
         }
         let stored = stored.map_or_else(|| "off".into(), |s| s.to_string());
-        Some(format!("{what} {stored}, and {what} {wanted} is asked for"))
+        Some((what, format!("{what} {stored}, and {what} {wanted} is asked for")))
     }
     let subnet = if let Some(Subnet4::Given(net)) = wanted.subnet { Some(net) } else { None };
     let stored6 = stored.subnet6.map(|s| s.net());
-    let ipv6 = match wanted.ipv6 {
+    let ipv6: Found = match wanted.ipv6 {
         None => None,
         Some(Subnet6::Auto) if stored6.is_some() || !has_ipv6 => None,
-        Some(Subnet6::Auto) => Some("ipv6 off, and ipv6 auto is asked for".into()),
-        Some(Subnet6::Off) => stored6.map(|net| format!("ipv6 {net}, and ipv6 off is asked for")),
+        Some(Subnet6::Auto) => Some(("ipv6", "ipv6 off, and ipv6 auto is asked for".into())),
+        Some(Subnet6::Off) => stored6.map(|net| ("ipv6", format!("ipv6 {net}, and ipv6 off is asked for"))),
         Some(Subnet6::Given(net)) => differ("ipv6", Some(net), stored6),
     };
-    let found = differ("subnet", subnet, Some(stored.subnet.net()))
+    let (key, found) = differ("subnet", subnet, Some(stored.subnet.net()))
         .or_else(|| differ("gateway", wanted.gateway, Some(stored.subnet.gateway())))
         .or_else(|| differ("range", wanted.range, Some(stored.subnet.range())))
         .or(ipv6)
@@ -356,7 +381,7 @@ pub(super) fn contradiction(wanted: &NetworkCreate, stored: &NetworkRecord, has_
         .or_else(|| differ("ageing", wanted.ageing, Some(stored.ageing)))
         .or_else(|| differ("fdb_limit", wanted.fdb_limit, Some(stored.fdb_limit)))
         .or_else(|| differ("flood_limit", wanted.flood_limit, Some(stored.flood_limit)))?;
-    Some(format!("network {} is stored with {found}", stored.name))
+    Some(Contradiction { key, text: format!("network {} is stored with {found}", stored.name) })
 }
 
 /// A global id of our own: 40 random bits.
@@ -401,7 +426,7 @@ mod tests {
     #[test]
     fn what_is_left_open_or_said_again_contradicts_nothing() {
         for json in ["{}", r#"{"subnet":"172.18.0.0/16","icc":true,"mtu":1500,"ipv6":"off","range":"172.18.0.0/16"}"#] {
-            assert_eq!(contradiction(&wanted(json), &stored(), true), None, "{json}");
+            assert!(contradiction(&wanted(json), &stored(), true).is_none(), "{json}");
         }
     }
 
@@ -415,15 +440,37 @@ mod tests {
             (r#"{"ipv6":"auto"}"#, "ipv6 off", "ipv6 auto"),
             (r#"{"gateway":"172.18.0.9"}"#, "gateway 172.18.0.1", "gateway 172.18.0.9"),
         ] {
-            let line = contradiction(&wanted(json), &stored(), true).unwrap();
+            let line = contradiction(&wanted(json), &stored(), true).unwrap().text;
             assert!(line.contains(was) && line.contains(is) && !line.contains('\n'), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_remedy_of_a_contradiction_is_a_command_that_there_is() {
+        let remedy = |json: &str| contradiction(&wanted(json), &stored(), true).unwrap().remedy("default");
+        for (json, flag) in
+            [(r#"{"icc":false}"#, "icc"), (r#"{"mtu":9000}"#, "mtu"), (r#"{"host_access":true}"#, "host-access")]
+        {
+            assert!(remedy(json).contains(&format!("network set default --{flag} ..`")), "{json}: {}", remedy(json));
+        }
+        for (json, flag) in [
+            (r#"{"subnet":"10.0.0.0/16"}"#, "subnet"),
+            (r#"{"uplink":"user"}"#, "uplink"),
+            (r#"{"ipv6":"auto"}"#, "ipv6"),
+        ] {
+            let remedy = remedy(json);
+            assert!(
+                remedy.contains(&format!("network rm default` and `tapswitch network create default --{flag} ..`")),
+                "{remedy}"
+            );
+            assert!(!remedy.contains("network set"), "{remedy}");
         }
     }
 
     #[test]
     fn ipv6_auto_contradicts_nothing_where_the_kernel_has_none() {
         let auto = wanted(r#"{"ipv6":"auto"}"#);
-        assert_eq!(contradiction(&auto, &stored(), false), None);
+        assert!(contradiction(&auto, &stored(), false).is_none());
         assert!(contradiction(&wanted(r#"{"ipv6":"fd00::/64"}"#), &stored(), false).is_some());
     }
 }

@@ -217,11 +217,7 @@ pub(crate) fn refuse_contradiction(settings: &Settings, has_ipv6: bool) -> Resul
     // One that is bad or not there contradicts nothing.
     let stored = kept.read::<NetworkRecord>(&flags.name).ok();
     let Some(contradiction) = stored.and_then(|stored| contradiction(flags, &stored, has_ipv6)) else { return Ok(()) };
-    let name = &flags.name;
-    Err(format!(
-        "{contradiction}: start without that, and change it by `tapswitch network set {name}`, or make it anew after `tapswitch \
-         network rm {name}`"
-    ))
+    Err(format!("{}: {}", contradiction.text, contradiction.remedy(&flags.name)))
 }
 
 fn networks_dir(settings: &Settings) -> PathBuf {
@@ -232,7 +228,7 @@ fn networks_dir(settings: &Settings) -> PathBuf {
 fn contradictions(settings: &Settings, networks: &BTreeMap<Name, Network>, has_ipv6: bool) -> Vec<String> {
     let stored = |name: &str| networks.values().find(|n| n.record.name.as_str() == name).map(|n| &n.record);
     let of_file = settings.networks.iter().filter_map(|wanted| contradiction(wanted, stored(&wanted.name)?, has_ipv6));
-    of_file.map(|line| format!("settings: {line}; the stored value is kept")).collect()
+    of_file.map(|found| format!("settings: {}; the stored value is kept", found.text)).collect()
 }
 
 fn global_id(site: &StateDir, warnings: &mut Vec<String>) -> io::Result<GlobalId> {
