@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use tapswitch_tests::{Container, Session, Switch, Who, as_root_and_user, page_commands, run};
 
@@ -74,6 +76,19 @@ as_root_and_user! {
                 !std::fs::read_to_string(&path).is_ok_and(|comm| comm.starts_with("tapswitch"))
             });
         }
+    }
+}
+
+as_root_and_user! {
+    fn a_switch_that_hangs_is_said_to_and_down_ends_it(who: Who) {
+        let switch = Switch::start(who, &[]);
+        let web = Container::new(&switch, "web");
+        kill(Pid::from_raw(switch.switch_pid().cast_signed()), Signal::SIGSTOP).expect("it runs");
+        let line = switch.cli(&["status"]).one_line_of_failure(1);
+        assert!(line.contains("no answer within 5 s") && line.contains("tapswitch down"), "{line}");
+        let down = switch.cli(&["down"]);
+        assert!(down.code == 0 && down.stderr.contains("does not answer: killing it"), "{}", down.stderr);
+        assert!(!web.has_device("eth0"));
     }
 }
 

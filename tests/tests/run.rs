@@ -3,7 +3,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tapswitch_tests::{Background, CTRL_C, CTRL_Z, Session, Switch, Terminal, as_root_and_user, eventually};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -98,6 +99,25 @@ as_root_and_user! {
         assert!(switch.endpoint("job").is_none());
         terminal.types("exit\n");
         terminal.finish();
+    }
+}
+
+as_root_and_user! {
+    fn a_signal_ends_it_while_the_daemon_does_not_answer(who: Who) {
+        let switch = Switch::start(who, &[]);
+        let hung = Pid::from_raw(switch.switch_pid().cast_signed());
+        for signal in [Signal::SIGINT, Signal::SIGTERM] {
+            kill(hung, Signal::SIGSTOP).expect("it runs");
+            let job = start(&switch, &["true"]);
+            let children = format!("/proc/{0}/task/{0}/children", job.pid());
+            eventually("its process in namespaces", SOON, || {
+                std::fs::read_to_string(&children).is_ok_and(|children| !children.is_empty())
+            });
+            job.signal(signal);
+            assert_eq!(job.finish(SOON).code, 128 + signal as i32);
+            kill(hung, Signal::SIGCONT).expect("it is stopped");
+            eventually("the endpoint to go", SOON, || switch.endpoint("job").is_none());
+        }
     }
 }
 

@@ -10,7 +10,6 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
-use nix::sys::signal::SigSet;
 use nix::unistd::{chdir, geteuid, setgid, setgroups, setuid};
 use tapswitch_netns::{Namespace, NamespaceId, UserNamespace};
 
@@ -38,9 +37,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, client: &Client) -> Outcome {
     let endpoint = args::endpoint(client, &args.endpoint)?;
     enter(&endpoint).with_context(|| format!("exec {}", args.endpoint))?;
-    let mut mask = SigSet::empty();
-    nix::sys::signal::sigprocmask(nix::sys::signal::SigmaskHow::SIG_BLOCK, None, Some(&mut mask))?;
-    Ok(ExitCode::from(u8::try_from(run::execute(&args.command, &mask)).unwrap_or(run::OURS)))
+    Ok(ExitCode::from(u8::try_from(run::execute(&args.command)).unwrap_or(run::OURS)))
 }
 
 /// Moves this process there: user namespace first, which gives the right to the others.

@@ -2,7 +2,7 @@
 //!
 //! The command stays in our session and foreground process group, so the terminal is its own: Ctrl-C reaches it directly.
 //! What others send us is passed on, and so is the end of a terminal that is ours alone to hear of. We end as it ends, after
-//! its endpoint was detached.
+//! its endpoint was detached. Before it starts, signals end us, and its namespaces and the endpoint with us.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::AsFd;
@@ -53,15 +53,16 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args, client: &Client) -> Outcome {
-    let signals = Signals::block(&[&FORWARDED[..], &[Signal::SIGCHLD]].concat()).context("run: block signals")?;
     let (resolv_conf, told) = resolv_conf::channel().context("run")?;
     let begin = || {
         told.mount();
-        execute(&args.command, signals.before())
+        execute(&args.command)
     };
     let mut container = Container::start(begin).context("run")?;
     let endpoint = attach_container(&args, client, &container)?;
     let mut names = resolv_conf.tell(client, &endpoint, container.pid());
+    // Until now a signal ends us, however long the daemon takes, and what was made ends with us. From now on it is CMD's.
+    let signals = Signals::block(&[&FORWARDED[..], &[Signal::SIGCHLD]].concat()).context("run: block signals")?;
     let status = container.release().and_then(|()| wait(&mut container, &signals, names.as_mut()));
     drop(container);
     detach(client, &endpoint);
@@ -124,8 +125,8 @@ fn detach(client: &Client, endpoint: &EndpointInfo) {
 }
 
 /// Becomes the command; returns the exit status of a failure, which it has reported.
-pub(super) fn execute(command: &[OsString], mask: &nix::sys::signal::SigSet) -> i32 {
-    match become_command(command, mask) {
+pub(super) fn execute(command: &[OsString]) -> i32 {
+    match become_command(command) {
         Ok(never) => match never {},
         Err((error, status)) => {
             output::complain(&error);
@@ -134,14 +135,11 @@ pub(super) fn execute(command: &[OsString], mask: &nix::sys::signal::SigSet) -> 
     }
 }
 
-fn become_command(
-    command: &[OsString],
-    mask: &nix::sys::signal::SigSet,
-) -> Result<std::convert::Infallible, (String, i32)> {
+fn become_command(command: &[OsString]) -> Result<std::convert::Infallible, (String, i32)> {
     let shown = command[0].to_string_lossy();
     let words: Result<Vec<CString>, _> = command.iter().map(|w| CString::new(w.as_bytes())).collect();
     let words = words.expect("arguments of a process hold no NUL");
-    reset(Some(mask)).map_err(|e| (format!("{shown}: reset signals: {e}"), i32::from(OURS)))?;
+    reset().map_err(|e| (format!("{shown}: reset signals: {e}"), i32::from(OURS)))?;
     execvp(&words[0], &words).map_err(|error| not_executed(&shown, error))
 }
 

@@ -55,11 +55,6 @@ impl Signals {
         Ok(Signals { fd, before })
     }
 
-    /// The mask as it was before.
-    pub(super) fn before(&self) -> &SigSet {
-        &self.before
-    }
-
     /// The next signal that is waiting; `None` where none is.
     ///
     /// # Errors
@@ -94,14 +89,11 @@ impl Drop for Signals {
 ///
 /// # Errors
 /// As `sigaction(2)`.
-pub(super) fn reset(mask: Option<&SigSet>) -> nix::Result<()> {
+pub(super) fn reset() -> nix::Result<()> {
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
     // SAFETY: the default action runs no code of ours.
     unsafe { sigaction(Signal::SIGPIPE, &default) }?;
-    match mask {
-        Some(mask) => sigprocmask(SigmaskHow::SIG_SETMASK, Some(mask), None),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ use crate::daemon::api::types::Status;
 
 /// Between two questions of `--wait`.
 const PAUSE: Duration = Duration::from_millis(20);
+/// How long the daemon has for its answer where no `--wait` says it: a hundred times what a busy one takes, and what a monitor can wait.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest `--wait`, in seconds: a day, which no script means.
 const MAX_WAIT: u64 = 86_400;
 
@@ -35,7 +37,7 @@ pub(super) fn run(args: &Args, client: &Client) -> Outcome {
 }
 
 /// The status, asked for until a daemon answers or `limit` is over. A daemon that is stopped takes a question and never answers:
-/// each has what remains of the limit, and without one the client's own deadline.
+/// each has what remains of the limit, and without one [`PATIENCE`].
 ///
 /// # Errors
 /// The last answer's.
@@ -43,8 +45,7 @@ pub(super) fn wait(client: &Client, limit: Duration) -> Result<Status, ClientErr
     let deadline = Instant::now() + limit;
     loop {
         let remains = deadline.saturating_duration_since(Instant::now()).max(PAUSE);
-        let client = if limit.is_zero() { client.clone() } else { client.clone().within(remains) };
-        match client.get("/v1/status", &[]) {
+        match client.clone().within(if limit.is_zero() { PATIENCE } else { remains }).get("/v1/status", &[]) {
             Err(_) if Instant::now() < deadline => sleep(PAUSE),
             answer => return answer,
         }
@@ -108,6 +109,19 @@ mod tests {
         });
         let error = ended.recv_timeout(Duration::from_secs(10)).expect("it ends").unwrap_err();
         assert!(error.to_string().contains("no answer within 1 s"), "{error}");
+    }
+
+    #[test]
+    fn without_a_limit_a_daemon_that_is_stopped_is_given_up_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("api.sock");
+        let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let (done, ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let _ = done.send(wait(&Client::new(path), Duration::ZERO));
+        });
+        let error = ended.recv_timeout(2 * PATIENCE).expect("it ends").unwrap_err().to_string();
+        assert!(error.contains("no answer within 5 s") && error.contains("api.sock hangs, or is stopped"), "{error}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use std::thread;
+use std::time::Duration;
 
 use caps::CapSet;
 use nix::sys::resource::{Resource, getrlimit};
@@ -11,9 +12,9 @@ use nix::unistd::{AccessFlags, access};
 
 use super::{Check, Level};
 use crate::cli::container::Container;
+use crate::cli::status;
 use crate::cli::userns::{self, Limits};
 use crate::daemon::api::client::{Client, ClientError};
-use crate::daemon::api::types::Status;
 use crate::daemon::host::has_ipv6;
 use crate::daemon::settings::{Flags, Settings};
 use crate::engine::try_io_uring;
@@ -194,11 +195,12 @@ pub(super) fn open_files() -> Check {
 }
 
 pub(super) fn daemon(client: &Client) -> Check {
-    match client.get::<Status>("/v1/status", &[]) {
+    match status::wait(client, Duration::ZERO) {
         Ok(status) => Check::ok("daemon", format!("{} serves at {}", status.version, client.socket().display())),
         Err(ClientError::NoDaemon(_)) => {
             Check::ok("daemon", format!("none at {} (start one with `tapswitch up -d`)", client.socket().display()))
         }
+        Err(error @ ClientError::Silent { .. }) => Check::warn("daemon", error.to_string(), "or look into its log"),
         Err(error) => Check::warn("daemon", error.to_string(), "be its user, or root"),
     }
 }

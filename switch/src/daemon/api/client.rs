@@ -38,6 +38,18 @@ pub enum ClientError {
         /// The daemon's own words.
         error: String,
     },
+    /// It took the request, or a place in its queue, and says nothing.
+    #[error("{method} {path}: no answer within {seconds} s: the daemon at {} hangs, or is stopped; end it with `tapswitch down`", socket.display())]
+    Silent {
+        /// HTTP's method.
+        method: Method,
+        /// Of the request.
+        path: String,
+        /// Where it listens.
+        socket: PathBuf,
+        /// How long it was waited for.
+        seconds: u64,
+    },
     /// The exchange broke off.
     #[error("{method} {path}: {why}")]
     Broken {
@@ -133,7 +145,12 @@ impl Client {
             .map_err(|e| broken(format!("start a runtime: {e}")))?;
         let exchange = async {
             tokio::time::timeout(self.deadline, self.exchange(&method, path, body)).await.unwrap_or_else(|_| {
-                Err(broken(format!("no answer within {:.0} s", self.deadline.as_secs_f64().ceil())))
+                Err(ClientError::Silent {
+                    method: method.clone(),
+                    path: path.to_owned(),
+                    socket: self.socket.clone(),
+                    seconds: self.deadline.as_millis().div_ceil(1000) as u64,
+                })
             })
         };
         let (status, answer) = runtime.block_on(exchange)?;
