@@ -103,6 +103,38 @@ as_root_and_user! {
 }
 
 as_root_and_user! {
+    fn a_shell_that_stops_itself_gives_the_terminal_back(who: Who) {
+        let switch = Switch::start(who, &[]);
+        let mut shell = switch.session().command("bash");
+        shell.args(["--norc", "--noprofile", "-i"]);
+        let mut terminal = Terminal::start(shell);
+        let program = switch.session().program("tapswitch").display().to_string();
+        let mut says = |typed: &str, shown: &str| {
+            terminal.types(typed);
+            terminal.wait_for(shown);
+        };
+        says("PS1=; echo so-$((40+2))\n", "so-42");
+        says(&format!("{program} run --name job -- bash --norc --noprofile -i\n"), "job");
+        says("PS1=; echo inside-$((1+1))\n", "inside-2");
+        for (stop, round) in [("suspend", 3), ("kill -STOP $$", 4)] {
+            says(&format!("{stop}\n"), "Stopped");
+            says(&format!("echo outside-$((1+{round})); jobs %1 | grep -c Stopped\n"), &format!("outside-{}", 1 + round));
+            says("fg\n", "run --name job");
+            says(&format!("echo back-$((1+{round}))\n"), &format!("back-{}", 1 + round));
+            // Its job control holds too.
+            says("sleep 100\n", "sleep 100");
+            std::thread::sleep(Duration::from_millis(200));
+            says(CTRL_C, "^C");
+            says(&format!("echo status-$?-{round}\n"), &format!("status-130-{round}"));
+        }
+        says("exit 9\n", "exit");
+        says("echo ended-$?\n", "ended-9");
+        terminal.types("exit\n");
+        terminal.finish();
+    }
+}
+
+as_root_and_user! {
     fn a_signal_ends_it_while_the_daemon_does_not_answer(who: Who) {
         let switch = Switch::start(who, &[]);
         let hung = Pid::from_raw(switch.switch_pid().cast_signed());

@@ -33,6 +33,17 @@ pub(super) struct Container {
     ended: bool,
 }
 
+/// What has become of a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Nothing new.
+    Runs,
+    /// This signal has stopped it, which is told once.
+    Stopped(Signal),
+    /// Its exit status: 128 and the signal's number where one killed it.
+    Ended(i32),
+}
+
 impl Container {
     /// Forks a child into namespaces of its own; `body` runs there after [`Container::release`], and its value is the
     /// child's exit status.
@@ -88,14 +99,14 @@ impl Container {
         }
     }
 
-    /// Its exit status if it has ended: 128 and the signal's number where one killed it.
+    /// What has become of it since it was asked last.
     ///
     /// # Errors
     /// As `waitpid(2)`.
-    pub(super) fn poll(&mut self) -> nix::Result<Option<i32>> {
-        let status = status(self.pid, libc::WNOHANG)?;
-        self.ended |= status.is_some();
-        Ok(status)
+    pub(super) fn poll(&mut self) -> nix::Result<State> {
+        let state = state(self.pid, libc::WNOHANG | libc::WUNTRACED)?;
+        self.ended |= matches!(state, State::Ended(_));
+        Ok(state)
     }
 
     fn await_namespaces(&mut self) -> anyhow::Result<()> {
@@ -112,7 +123,7 @@ impl Drop for Container {
     fn drop(&mut self) {
         self.signal(Signal::SIGKILL);
         while !self.ended {
-            match status(self.pid, 0) {
+            match state(self.pid, 0) {
                 Err(Errno::EINTR) => {}
                 _ => self.ended = true,
             }
@@ -120,16 +131,17 @@ impl Drop for Container {
     }
 }
 
-/// The exit status of our child `pid` if it has ended. Not by nix, which knows no real-time signals and fails at their numbers.
-fn status(pid: Pid, flags: libc::c_int) -> nix::Result<Option<i32>> {
+/// The state of our child `pid`. Not by nix, which knows no real-time signals and fails at their numbers.
+fn state(pid: Pid, flags: libc::c_int) -> nix::Result<State> {
     let mut status = 0;
     // SAFETY: the status is written to a variable of ours.
     let waited = Errno::result(unsafe { libc::waitpid(pid.as_raw(), &raw mut status, flags) })?;
     Ok(match waited {
-        0 => None,
-        _ if libc::WIFEXITED(status) => Some(libc::WEXITSTATUS(status)),
-        _ if libc::WIFSIGNALED(status) => Some(128 + libc::WTERMSIG(status)),
-        _ => None,
+        0 => State::Runs,
+        _ if libc::WIFEXITED(status) => State::Ended(libc::WEXITSTATUS(status)),
+        _ if libc::WIFSIGNALED(status) => State::Ended(128 + libc::WTERMSIG(status)),
+        _ if libc::WIFSTOPPED(status) => Signal::try_from(libc::WSTOPSIG(status)).map_or(State::Runs, State::Stopped),
+        _ => State::Runs,
     })
 }
 
@@ -213,8 +225,8 @@ mod tests {
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
             match container.poll().unwrap() {
-                Some(status) => return status,
-                None => assert!(Instant::now() < deadline, "it does not end"),
+                State::Ended(status) => return status,
+                _ => assert!(Instant::now() < deadline, "it does not end"),
             }
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -224,7 +236,7 @@ mod tests {
     fn the_body_runs_in_another_namespace_after_release_and_its_value_is_the_status() {
         let mut container = Container::start(|| 42).unwrap();
         assert_ne!(container.namespace().unwrap().id(), Namespace::current().unwrap().id());
-        assert_eq!(container.poll().unwrap(), None);
+        assert_eq!(container.poll().unwrap(), State::Runs);
         container.release().unwrap();
         assert_eq!(end(&mut container), 42);
     }
@@ -235,6 +247,20 @@ mod tests {
         container.signal(Signal::SIGKILL);
         assert_eq!(end(&mut container), 128 + 9);
         assert!(container.release().is_err());
+    }
+
+    #[test]
+    fn a_signal_that_stops_it_is_told() {
+        let mut container = Container::start(|| 0).unwrap();
+        container.signal(Signal::SIGSTOP);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while container.poll().unwrap() != State::Stopped(Signal::SIGSTOP) {
+            assert!(Instant::now() < deadline, "it does not stop");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        container.signal(Signal::SIGCONT);
+        container.release().unwrap();
+        assert_eq!(end(&mut container), 0);
     }
 
     #[test]

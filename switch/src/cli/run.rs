@@ -5,6 +5,7 @@
 //! its endpoint was detached. Before it starts, signals end us, and its namespaces and the endpoint with us.
 
 use std::ffi::{CString, OsStr, OsString};
+use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -13,11 +14,11 @@ use std::process::ExitCode;
 use anyhow::Context;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::Signal;
-use nix::unistd::{execvp, getpgid, getpgrp, getpid, getsid};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{execvp, getpgid, getpgrp, getpid, getsid, tcgetpgrp, tcsetpgrp};
 
 use super::args::EndpointFlags;
-use super::container::Container;
+use super::container::{Container, State};
 use super::resolv_conf::{self, Watch};
 use super::signals::{Arrived, FORWARDED, Signals, reset};
 use super::{Outcome, attach, output};
@@ -86,8 +87,10 @@ fn default_name(command: &OsStr, pid: i32) -> Option<Name> {
 /// Passes signals on, and keeps the resolv.conf in its place, until the child has ended.
 fn wait(container: &mut Container, signals: &Signals, mut names: Option<&mut Watch>) -> anyhow::Result<i32> {
     loop {
-        if let Some(status) = container.poll().context("run: wait for CMD")? {
-            return Ok(status);
+        match container.poll().context("run: wait for CMD")? {
+            State::Ended(status) => return Ok(status),
+            State::Stopped(signal) => stop_with(container, signal),
+            State::Runs => {}
         }
         let watched = names.as_ref().map(|names| names.as_fd());
         let all = std::iter::once(signals.as_fd()).chain(watched);
@@ -106,6 +109,23 @@ fn wait(container: &mut Container, signals: &Signals, mut names: Option<&mut Wat
             }
         }
     }
+}
+
+/// CMD has stopped. Where it has the terminal, or left it to us, whoever started us waits to have it back: we stop by the same signal,
+/// and CMD goes on when we do, with the terminal if that is ours again. Who leads a session has nobody who would take it up again.
+fn stop_with(container: &Container, signal: Signal) {
+    let Ok(terminal) = File::options().read(true).write(true).open("/dev/tty") else { return };
+    let (Ok(group), Ok(has_it)) = (getpgid(Some(container.pid())), tcgetpgrp(&terminal)) else { return };
+    if getsid(None) == Ok(getpid()) || (has_it != group && has_it != getpgrp()) {
+        return;
+    }
+    // To us alone, as it came to CMD alone; returns when we go on.
+    let _ = kill(getpid(), signal);
+    if has_it == group && tcgetpgrp(&terminal) == Ok(getpgrp()) {
+        // CMD may have ended; then there is no such group, and nobody misses it.
+        let _ = tcsetpgrp(&terminal, group);
+    }
+    container.signal(Signal::SIGCONT);
 }
 
 /// Whether CMD got it too: the terminal's signals go to its foreground group, which CMD may have left. A terminal that hangs up tells
