@@ -205,27 +205,58 @@ pub(super) fn daemon(client: &Client) -> Check {
     }
 }
 
-/// What the switch does without: said because who asks the doctor often wonders.
-pub(super) fn alternatives() -> Check {
-    let shown: Vec<String> = ["bridge", "veth", "nf_tables", "br_netfilter"]
-        .map(|module| format!("{module} {}", if has_module(module) { "yes" } else { "no" }))
-        .into();
-    Check::ok("not needed", shown.join(", "))
+/// What the switch does without: said because who asks the doctor often wonders. No line where nothing is known.
+pub(super) fn alternatives() -> Option<Check> {
+    name_alternatives(known_module)
 }
 
-/// Whether a module is loaded, built in, or on disk.
+fn name_alternatives(known: impl Fn(&str) -> Option<bool>) -> Option<Check> {
+    let shown: Vec<String> = ["bridge", "veth", "nf_tables", "br_netfilter"]
+        .iter()
+        .filter_map(|module| Some(format!("{module} {}", if known(module)? { "yes" } else { "no" })))
+        .collect();
+    (!shown.is_empty()).then(|| Check::ok("not needed", shown.join(", ")))
+}
+
+/// Whether a module is loaded, built in, or on disk, as far as can be told.
 pub(super) fn has_module(module: &str) -> bool {
+    known_module(module).unwrap_or(false)
+}
+
+/// Whether there is such a module; `None` where that is not known: /sys/module lacks what is built in and has no parameter, and
+/// the list of what is built in need not be there, as in containers and virtual machines.
+fn known_module(module: &str) -> Option<bool> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    known_module_of(Path::new("/sys/module"), &Path::new("/lib/modules").join(release.trim()), module)
+}
+
+fn known_module_of(loaded: &Path, on_disk: &Path, module: &str) -> Option<bool> {
     let file = format!("/{module}.ko");
-    let listed = ["modules.builtin", "modules.dep"].iter().any(|list| {
-        fs::read_to_string(format!("/lib/modules/{}/{list}", release.trim())).is_ok_and(|text| text.contains(&file))
-    });
-    listed || Path::new("/sys/module").join(module).exists()
+    let lists = ["modules.builtin", "modules.dep"].map(|list| fs::read_to_string(on_disk.join(list)));
+    if loaded.join(module).exists() || lists.iter().flatten().any(|text| text.contains(&file)) {
+        return Some(true);
+    }
+    lists.iter().all(Result::is_ok).then_some(false)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_module_is_said_to_be_missing_only_where_that_is_known() {
+        let root = tempfile::tempdir().unwrap();
+        let (loaded, on_disk) = (root.path().join("sys"), root.path().join("lib"));
+        fs::create_dir_all(loaded.join("bridge")).unwrap();
+        let known = |module: &str| known_module_of(&loaded, &on_disk, module);
+        assert_eq!((known("bridge"), known("veth")), (Some(true), None), "veth may be built in");
+        assert_eq!(name_alternatives(known).unwrap().detail, "bridge yes");
+        assert_eq!(name_alternatives(|_| None), None);
+        fs::create_dir(&on_disk).unwrap();
+        fs::write(on_disk.join("modules.builtin"), "kernel/drivers/net/veth.ko\n").unwrap();
+        fs::write(on_disk.join("modules.dep"), "").unwrap();
+        assert_eq!((known("veth"), known("nf_tables")), (Some(true), Some(false)));
+    }
 
     #[test]
     fn kernel_releases_of_all_kinds_are_understood() {

@@ -110,7 +110,7 @@ fn all(client: &Client) -> Vec<Check> {
     checks.push(checks::open_files());
     checks.push(checks::daemon(client));
     checks.extend(engines::checks());
-    checks.push(checks::alternatives());
+    checks.extend(checks::alternatives());
     checks
 }
 
