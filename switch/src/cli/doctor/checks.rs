@@ -194,14 +194,18 @@ pub(super) fn open_files() -> Check {
     }
 }
 
-pub(super) fn daemon(client: &Client) -> Check {
+/// And whether one is there.
+pub(super) fn daemon(client: &Client) -> (Check, bool) {
+    let at = client.socket().display();
     match status::wait(client, Duration::ZERO) {
-        Ok(status) => Check::ok("daemon", format!("{} serves at {}", status.version, client.socket().display())),
+        Ok(status) => (Check::ok("daemon", format!("{} serves at {at}", status.version)), true),
         Err(ClientError::NoDaemon(_)) => {
-            Check::ok("daemon", format!("none at {} (start one with `tapswitch up -d`)", client.socket().display()))
+            (Check::ok("daemon", format!("none at {at} (start one with `tapswitch up -d`)")), false)
         }
-        Err(error @ ClientError::Silent { .. }) => Check::warn("daemon", error.to_string(), "or look into its log"),
-        Err(error) => Check::warn("daemon", error.to_string(), "be its user, or root"),
+        Err(error @ ClientError::Silent { .. }) => {
+            (Check::warn("daemon", error.to_string(), "or look into its log"), true)
+        }
+        Err(error) => (Check::warn("daemon", error.to_string(), "be its user, or root"), true),
     }
 }
 

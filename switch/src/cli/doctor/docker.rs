@@ -18,11 +18,11 @@ const SOCKETS: &str = "/run/docker/plugins";
 /// Longer than a plugin that serves takes to say what it is.
 const DEADLINE: Duration = Duration::from_secs(2);
 const PLUGIN: &str = "docker plugin";
-const REMEDY: &str = "tapswitch install --docker, or tapswitch up --docker-plugin";
 
-pub(super) fn checks(places: &Places) -> Vec<Check> {
+/// `serves`: a daemon is there.
+pub(super) fn checks(places: &Places, serves: bool) -> Vec<Check> {
     vec![
-        plugin(find(Path::new(SOCKETS), &places.docker_specs())),
+        plugin(find(Path::new(SOCKETS), &places.docker_specs()), serves),
         settings(&places.docker_settings(), has_module("bridge") && has_netfilter()),
         names(has_iptables()),
     ]
@@ -41,20 +41,27 @@ fn find(sockets: &Path, specs: &[PathBuf]) -> Option<PathBuf> {
     })
 }
 
+/// How there comes to be a plugin. A daemon that serves has none, or another socket: two on the same directories there cannot be.
+fn remedy(serves: bool) -> &'static str {
+    match serves {
+        true => "tapswitch down, then tapswitch up -d --docker-plugin",
+        false => "tapswitch up -d --docker-plugin, or the unit that tapswitch install --docker makes",
+    }
+}
+
 /// Whether a plugin answers at `socket`, as dockerd asks it first.
-fn plugin(socket: Option<PathBuf>) -> Check {
+fn plugin(socket: Option<PathBuf>, serves: bool) -> Check {
+    let remedy = remedy(serves);
     let Some(socket) = socket else {
-        return Check::warn(PLUGIN, "no socket and no spec where dockerd looks", REMEDY);
+        return Check::warn(PLUGIN, "no socket and no spec where dockerd looks", remedy);
     };
     let at = socket.display().to_string();
     match Client::new(socket).within(DEADLINE).post::<_, Value>("/Plugin.Activate", &json!({})) {
         Ok(answer) if answer["Implements"].as_array().is_some_and(|roles| roles.contains(&"NetworkDriver".into())) => {
             Check::ok(PLUGIN, format!("answers at {at}"))
         }
-        Ok(_) => Check::warn(PLUGIN, format!("what answers at {at} is no network driver"), REMEDY),
-        Err(ClientError::NoDaemon(_)) => {
-            Check::warn(PLUGIN, format!("nobody answers at {at}"), "tapswitch up --docker-plugin")
-        }
+        Ok(_) => Check::warn(PLUGIN, format!("what answers at {at} is no network driver"), remedy),
+        Err(ClientError::NoDaemon(_)) => Check::warn(PLUGIN, format!("nobody answers at {at}"), remedy),
         Err(error) => Check::warn(PLUGIN, format!("{at}: {error}"), "ask as root, or start the switch anew"),
     }
 }
@@ -138,7 +145,7 @@ mod tests {
     fn a_plugin_is_asked_what_it_is() {
         let root = tempfile::tempdir().unwrap();
         let socket = root.path().join("s");
-        let check = plugin(Some(socket.clone()));
+        let check = plugin(Some(socket.clone()), false);
         assert!(check.result == Level::Warn && check.detail.starts_with("nobody answers"), "{check:?}");
         for (body, level) in [
             (r#"{"Implements":["NetworkDriver","IpamDriver"]}"#, Level::Ok),
@@ -146,11 +153,18 @@ mod tests {
             ("x", Level::Warn),
         ] {
             let served = serve(&socket, body);
-            assert_eq!(plugin(Some(socket.clone())).result, level, "{body}");
+            assert_eq!(plugin(Some(socket.clone()), true).result, level, "{body}");
             served.join().unwrap();
             fs::remove_file(&socket).unwrap();
         }
-        assert_eq!(plugin(None).remedy.as_deref(), Some(REMEDY));
+        assert_eq!(plugin(None, false).remedy.as_deref(), Some(remedy(false)));
+        for socket in [None, Some(socket)] {
+            let remedy = plugin(socket, true).remedy.unwrap();
+            assert_eq!(
+                remedy, "tapswitch down, then tapswitch up -d --docker-plugin",
+                "one runs, and a second is refused"
+            );
+        }
     }
 
     #[test]

@@ -14,27 +14,28 @@ use crate::cli::install::places::{NAME, Places};
 /// The plugin's name in lists.
 const PLUGIN: &str = "tapswitch-cni";
 
-pub(super) fn checks() -> Vec<Check> {
+/// `serves`: a daemon is there.
+pub(super) fn checks(serves: bool) -> Vec<Check> {
     match Places::of_caller() {
         Ok(places) => {
             // A user's engines also read what root put.
             let host = (!matches!(places, Places::Host(_))).then(|| Places::Host("/".into()));
             let podman = Folders::read(&places, host.as_ref().unwrap_or(&places));
-            of(&Found::here(), &places, host.as_ref(), &podman)
+            of(&Found::here(), &places, host.as_ref(), &podman, serves)
         }
         Err(error) => vec![Check::warn("engines", format!("{error:#}"), "set it")],
     }
 }
 
 /// What `found` sees in `places`, and in the host's besides; podman, in its own folders.
-fn of(found: &Found, places: &Places, host: Option<&Places>, podman: &Folders) -> Vec<Check> {
+fn of(found: &Found, places: &Places, host: Option<&Places>, podman: &Folders, serves: bool) -> Vec<Check> {
     if found.programs.is_empty() {
         return vec![Check::ok("engines", format!("none here ({})", programs()))];
     }
     let mut checks = vec![Check::ok("engines", found.programs.join(", "))];
     let all = || std::iter::once(places).chain(host);
     if found.has(Engine::Docker) {
-        checks.extend(docker::checks(places));
+        checks.extend(docker::checks(places, serves));
     }
     if found.has(Engine::Cni) {
         let plugins = all().flat_map(Places::cni_bin).map(|folder| folder.join(PLUGIN));
@@ -146,12 +147,12 @@ mod tests {
         let root = root();
         let places = Places::Host(root.path().into());
         let folders = Folders::said_by(&[], &places);
-        assert_eq!(of(&Found::default(), &places, None, &folders).len(), 1);
+        assert_eq!(of(&Found::default(), &places, None, &folders, false).len(), 1);
         let podman = Found { programs: vec!["podman"], netavark: Some("/x".into()) };
-        let names: Vec<&str> = of(&podman, &places, None, &folders).iter().map(|check| check.check).collect();
+        let names: Vec<&str> = of(&podman, &places, None, &folders, false).iter().map(|check| check.check).collect();
         assert_eq!(names, ["engines", "podman driver", "podman hook"]);
         let podman4 = Found { programs: vec!["podman"], netavark: None };
-        let names: Vec<&str> = of(&podman4, &places, None, &folders).iter().map(|check| check.check).collect();
+        let names: Vec<&str> = of(&podman4, &places, None, &folders, false).iter().map(|check| check.check).collect();
         assert_eq!(names, ["engines", "cni plugin", "cni network", "podman hook"]);
     }
 
@@ -195,7 +196,7 @@ mod tests {
         symlink(&program, driver.join(NAME)).unwrap();
         fs::write(hook.join("tapswitch.json"), format!(r#"{{"hook": {{"path": {program:?}}}}}"#)).unwrap();
         let found = Found { programs: vec!["podman"], netavark: Some("/x".into()) };
-        let judge = |folders: &Folders| of(&found, &user, Some(&host), folders).split_off(1);
+        let judge = |folders: &Folders| of(&found, &user, Some(&host), folders, false).split_off(1);
         for (check, setting) in judge(&Folders::said_by(&[], &host)).iter().zip(["netavark_plugin_dirs", "hooks_dir"]) {
             assert!(check.result == Level::Warn && check.detail.contains("does not look"), "{check:?}");
             assert!(check.remedy.as_ref().unwrap().contains(setting), "{check:?}");

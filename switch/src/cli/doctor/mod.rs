@@ -108,8 +108,9 @@ fn all(client: &Client) -> Vec<Check> {
     checks.push(checks::io_uring());
     checks.extend(checks::directories());
     checks.push(checks::open_files());
-    checks.push(checks::daemon(client));
-    checks.extend(engines::checks());
+    let (daemon, serves) = checks::daemon(client);
+    checks.push(daemon);
+    checks.extend(engines::checks(serves));
     checks.extend(checks::alternatives());
     checks
 }
