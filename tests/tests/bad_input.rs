@@ -206,6 +206,8 @@ fn refused_without_tun(who: Who, tun: Tun) {
     detached.env("RUST_BACKTRACE", "0");
     let up = run(detached, Duration::from_secs(30));
     let line = if up.code == 0 {
+        let warning = "tapswitch: warning: no container can be attached: open /dev/net/tun: ";
+        assert!(up.stderr.starts_with(warning), "{who:?}, {tun:?}: {}", up.stderr);
         let container = Container::unattached(&session);
         let mut attach = session.command("tapswitch");
         attach.args(["attach", &container.pid().to_string()]);

@@ -22,6 +22,7 @@ pub mod settings;
 mod state;
 mod switch;
 mod tally;
+pub mod tun_node;
 pub mod wanted;
 
 pub(crate) use control::refuse_contradiction;

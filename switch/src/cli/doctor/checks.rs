@@ -1,6 +1,6 @@
 //! The checks, one function each.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::Path;
 use std::thread;
@@ -17,10 +17,9 @@ use crate::cli::userns::{self, Limits};
 use crate::daemon::api::client::{Client, ClientError};
 use crate::daemon::host::has_ipv6;
 use crate::daemon::settings::{Flags, Settings};
+use crate::daemon::tun_node::{self, TUN};
 use crate::engine::try_io_uring;
 
-/// The node's remedies: no file, no driver, no permission.
-const TUN: &str = "/dev/net/tun";
 /// The check that makes namespaces.
 const NAMESPACES: &str = "namespaces";
 /// The first kernel that tells the kind of a namespace (NS_GET_NSTYPE): 4.11.
@@ -49,31 +48,10 @@ fn version(release: &str) -> Option<(u32, u32)> {
 }
 
 pub(super) fn tun_node() -> Check {
-    match File::options().read(true).write(true).open(TUN) {
-        Ok(_) => Check::ok(TUN, "can be opened"),
-        Err(error) => {
-            let (detail, remedy) = tun_error(&error);
-            Check::fail(TUN, detail, remedy)
-        }
+    match tun_node::check() {
+        Ok(()) => Check::ok(TUN, "can be opened"),
+        Err((detail, remedy)) => Check::fail(TUN, detail, remedy),
     }
-}
-
-fn tun_error(error: &io::Error) -> (String, &'static str) {
-    let (detail, remedy) = match error.raw_os_error() {
-        Some(libc::ENOENT) => (
-            "there is no such device",
-            "as root: modprobe tun; in a container give it the device, as by `--device /dev/net/tun`",
-        ),
-        Some(libc::ENODEV | libc::ENXIO) => ("the kernel has no tun driver loaded", "as root: modprobe tun"),
-        Some(libc::EACCES) => {
-            ("permission denied", "as root: chmod 0666 /dev/net/tun, the mode that distributions ship (it is harmless)")
-        }
-        Some(libc::EPERM) => {
-            ("forbidden by the device cgroup", "give the container the device, as by `--device /dev/net/tun`")
-        }
-        _ => return (format!("open {TUN}: {error}"), "see dmesg"),
-    };
-    (format!("open {TUN}: {detail}"), remedy)
 }
 
 pub(super) fn namespaces() -> Check {
@@ -308,17 +286,5 @@ mod tests {
         );
         assert_eq!(judge_users(ubuntu, true).result, Level::Ok);
         assert_eq!(judge_users(Limits { apparmor: Some(0), ..ubuntu }, false).result, Level::Ok);
-    }
-
-    #[test]
-    fn each_state_of_the_node_has_its_own_remedy() {
-        for (errno, remedy) in [
-            (libc::ENOENT, "modprobe tun"),
-            (libc::ENODEV, "modprobe tun"),
-            (libc::EACCES, "chmod 0666 /dev/net/tun"),
-            (libc::EPERM, "--device /dev/net/tun"),
-        ] {
-            assert!(tun_error(&io::Error::from_raw_os_error(errno)).1.contains(remedy), "{errno}");
-        }
     }
 }

@@ -141,6 +141,8 @@ pub(crate) struct Control {
     privileged: bool,
     /// The kernel has IPv6.
     has_ipv6: bool,
+    /// The tun node could not be opened when control began.
+    lacks_tun: bool,
     started: Instant,
     /// The keeper was told that the switch serves.
     ready: bool,

@@ -10,6 +10,7 @@ use crate::daemon::name::{Name, Target};
 use crate::daemon::network::Network;
 use crate::daemon::refusal::Outcome;
 use crate::daemon::tally;
+use crate::daemon::tun_node;
 
 /// Which endpoints a question is about.
 #[derive(Clone, Debug, Default)]
@@ -23,7 +24,11 @@ pub(crate) struct Selection {
 impl Control {
     /// The daemon itself.
     pub(crate) fn status(&self) -> Status {
-        let mut warnings = self.warnings.clone();
+        // As it is now, for it may have been mended. Where it can be opened nobody asks: closing it takes the kernel's lock of all
+        // devices (`tun_chr_close`).
+        let tun = self.lacks_tun.then(|| tun_node::warning(self.privileged)).flatten();
+        let mut warnings: Vec<String> = tun.into_iter().collect();
+        warnings.extend(self.warnings.iter().cloned());
         for network in self.networks.values() {
             warnings.extend(network.all_warnings().map(|w| format!("network {}: {w}", network.record.name)));
             let lost = network.visible().filter(|e| e.info().state == EndpointState::Lost);

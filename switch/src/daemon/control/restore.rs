@@ -40,6 +40,7 @@ use crate::daemon::network::Network;
 use crate::daemon::refusal::{Outcome, Refusal};
 use crate::daemon::settings::Settings;
 use crate::daemon::state::{EndpointRecord, Loaded, NetworkRecord, PublicationRecord, SiteRecord, StateDir, Survives};
+use crate::daemon::tun_node;
 use crate::engine::{Engine, EngineConfig, EngineEvent, Snapshot};
 use crate::gateway::Names;
 use crate::uplink::Published;
@@ -125,6 +126,7 @@ pub(crate) fn begin(begin: Begin) -> Result<Control, String> {
         restarts: begin.restarts,
         privileged: begin.privileged,
         has_ipv6: begin.has_ipv6,
+        lacks_tun: false,
         started: Instant::now(),
         ready: false,
         down: None,
@@ -143,6 +145,10 @@ pub(crate) fn begin(begin: Begin) -> Result<Control, String> {
     control.make_missing_networks(may_refuse, &lost)?;
     control.restore_endpoints(endpoints, handed_over);
     control.look_for_collisions();
+    if let Some(warning) = tun_node::warning(control.privileged) {
+        tracing::warn!("{warning}");
+        control.lacks_tun = true;
+    }
     Ok(control)
 }
 
