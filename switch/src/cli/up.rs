@@ -86,7 +86,9 @@ fn settings(args: Args, socket: Option<&Path>) -> anyhow::Result<Settings> {
             bail!("up: --socket {}: its name must be api.sock; attach.sock will lie beside it", path.display());
         }
         settings.run_dir = path.parent().map(Path::to_path_buf).unwrap_or_default();
+        settings.given_by[1] = "give another --socket";
     }
+    settings.refuse_others_directories()?;
     Ok(settings)
 }
 

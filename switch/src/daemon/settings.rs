@@ -21,6 +21,7 @@
 use std::env;
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -87,6 +88,8 @@ pub struct Settings {
     pub networks: Vec<NetworkCreate>,
     /// Docker's socket, where it is served.
     pub docker_socket: Option<PathBuf>,
+    /// What gave the directories, in the words of a remedy: the state directory, and the run directory.
+    pub given_by: [&'static str; 2],
     /// What flags alone said of one of them: a stored network must not contradict it.
     pub flags: Option<NetworkCreate>,
 }
@@ -119,6 +122,12 @@ impl Settings {
             None => File::default(),
         };
         let (state_dir, run_dir) = directories(flags.state.as_ref().or(file.state.as_ref()))?;
+        let given_by = match (&flags.state, &file.state) {
+            (Some(_), _) => ["give another --state"; 2],
+            (None, Some(_)) => ["name another `state` in the settings file"; 2],
+            (None, None) if nix::unistd::geteuid().is_root() => ["remove it, or give --state"; 2],
+            (None, None) => ["remove it, or set XDG_STATE_HOME", "remove it, or set XDG_RUNTIME_DIR"],
+        };
         let docker_socket =
             docker_socket(flags.docker_plugin.clone().or(file.docker_plugin.map(DockerPlugin::At)), &run_dir)?;
         let tables = file.network.into_iter().map(toml::Spanned::into_inner).collect();
@@ -131,8 +140,24 @@ impl Settings {
             io: file.io,
             docker_socket,
             networks: networks(&flags.network, tables)?,
+            given_by,
             flags: alone.filter(|_| speaks_of_a_network(&flags.network)),
         })
+    }
+
+    /// Refuses directories of another user's.
+    ///
+    /// # Errors
+    /// One line that names the directory and what led there.
+    pub fn refuse_others_directories(&self) -> Result<(), BadSettings> {
+        let us = nix::unistd::geteuid().as_raw();
+        for (path, remedy) in [&self.state_dir, &self.run_dir].into_iter().zip(self.given_by) {
+            // One that is not there will be made, and is looked at once more then.
+            if let Some(owner) = fs::metadata(path).ok().map(|metadata| metadata.uid()).filter(|owner| *owner != us) {
+                return Err(BadSettings(format!("{}: belongs to user {owner} ({remedy})", path.display())));
+            }
+        }
+        Ok(())
     }
 
     /// The control API's socket.
@@ -374,6 +399,26 @@ mod tests {
         let (state, run) = directories(Some(&PathBuf::from("/srv/s"))).unwrap();
         assert_eq!((state, run), ("/srv/s".into(), "/srv/s/run".into()));
         assert!(directories(Some(&PathBuf::from(format!("/{}", "d".repeat(91))))).is_err());
+    }
+
+    #[test]
+    fn a_directory_of_another_user_s_is_refused_by_what_led_there() {
+        let root = tempfile::tempdir().unwrap();
+        let given = Flags { state: Some(root.path().join("state")), ..Flags::default() };
+        let mut settings = Settings::load(&given).unwrap();
+        settings.refuse_others_directories().unwrap();
+        // /proc/1 is root's; who is root has no directory of another's at hand, but one to give away.
+        let theirs = if nix::unistd::geteuid().is_root() {
+            let theirs = root.path().join("theirs");
+            fs::create_dir(&theirs).unwrap();
+            std::os::unix::fs::chown(&theirs, Some(7), None).unwrap();
+            theirs
+        } else {
+            PathBuf::from("/proc/1")
+        };
+        settings.run_dir = theirs;
+        let error = settings.refuse_others_directories().unwrap_err().to_string();
+        assert!(error.contains("belongs to user ") && error.ends_with("(give another --state)"), "{error}");
     }
 
     #[test]

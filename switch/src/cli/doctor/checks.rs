@@ -177,9 +177,7 @@ pub(super) fn daemon(client: &Client) -> (Check, bool) {
     let at = client.socket().display();
     match status::wait(client, Duration::ZERO) {
         Ok(status) => (Check::ok("daemon", format!("{} serves at {at}", status.version)), true),
-        Err(ClientError::NoDaemon(_)) => {
-            (Check::ok("daemon", format!("none at {at} (start one with `tapswitch up -d`)")), false)
-        }
+        Err(error @ ClientError::NoDaemon(_)) => (Check::ok("daemon", error.to_string()), false),
         Err(error @ ClientError::Silent { .. }) => {
             (Check::warn("daemon", error.to_string(), "or look into its log"), true)
         }

@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::types::{ApiError, EndpointInfo};
+use crate::daemon::settings;
 
 /// Longer than the daemon works on any request; `down` of a thousand endpoints takes some 20 s.
 const DEADLINE: Duration = Duration::from_secs(150);
@@ -25,7 +26,7 @@ const MAX_ANSWER: usize = 16 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody listens there.
-    #[error("no daemon answers at {}: start one with `tapswitch up -d`", .0.display())]
+    #[error("no daemon answers at {}: start one with `tapswitch up -d{}`", .0.display(), naming(.0))]
     NoDaemon(PathBuf),
     /// Another user's daemon listens there.
     #[error("the daemon at {} is another user's: be that user or root, or name yours with --socket", .0.display())]
@@ -49,6 +50,14 @@ pub enum ClientError {
         socket: PathBuf,
         /// How long it was waited for.
         seconds: u64,
+    },
+    /// It cannot be connected to.
+    #[error("connect to {}: {why}", socket.display())]
+    Unreachable {
+        /// Where it would listen.
+        socket: PathBuf,
+        /// What went wrong.
+        why: String,
     },
     /// The exchange broke off.
     #[error("{method} {path}: {why}")]
@@ -187,10 +196,18 @@ pub fn no_daemon(socket: &Path, error: &io::Error) -> ClientError {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NoDaemon(socket.to_owned()),
         io::ErrorKind::PermissionDenied => ClientError::NotAdmitted(socket.to_owned()),
-        _ => {
-            ClientError::Broken { method: Method::CONNECT, path: socket.display().to_string(), why: error.to_string() }
-        }
+        _ => ClientError::Unreachable { socket: socket.to_owned(), why: error.to_string() },
     }
+}
+
+/// The flag that `up` needs for the daemon of `socket`, api.sock or one beside it; none where it goes there by itself.
+fn naming(socket: &Path) -> String {
+    let named = std::env::var_os("TAPSWITCH_SOCKET").map(PathBuf::from);
+    let usual = named.and_then(|named| named.parent().map(Path::to_owned)).or_else(|| settings::default_run_dir().ok());
+    if socket.parent() == usual.as_deref() {
+        return String::new();
+    }
+    format!(" --socket {}", socket.with_file_name("api.sock").display())
 }
 
 fn json<B: Serialize>(body: &B) -> Vec<u8> {
@@ -238,6 +255,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let client = Client::new(dir.path().join("api.sock"));
         let error = client.get::<serde_json::Value>("/v1/status", &[]).unwrap_err().to_string();
-        assert!(error.contains("api.sock: start one with `tapswitch up -d`"), "{error}");
+        let socket = dir.path().join("api.sock").display().to_string();
+        assert!(error.contains(&format!("api.sock: start one with `tapswitch up -d --socket {socket}`")), "{error}");
+        let usual = settings::default_run_dir().unwrap().join("attach.sock");
+        let error = ClientError::NoDaemon(usual).to_string();
+        assert!(error.ends_with("start one with `tapswitch up -d`"), "{error}");
+    }
+
+    #[test]
+    fn a_socket_that_cannot_be_connected_to_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let client = Client::new(dir.path().join("a-file/api.sock"));
+        std::fs::write(dir.path().join("a-file"), "").unwrap();
+        let error = client.get::<serde_json::Value>("/v1/status", &[]).unwrap_err().to_string();
+        assert!(error.starts_with("connect to /") && error.contains("a-file/api.sock: "), "{error}");
     }
 }

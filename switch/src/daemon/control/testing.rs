@@ -106,6 +106,7 @@ pub(crate) fn settings(dir: &Path) -> Settings {
         ..NetworkCreate::default()
     };
     Settings {
+        given_by: ["give another --state"; 2],
         state_dir: dir.join("state"),
         run_dir: dir.join("run"),
         workers: 1,

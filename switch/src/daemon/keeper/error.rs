@@ -32,8 +32,8 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
-    /// The run directory is somebody else's.
-    #[error("{}: belongs to user {owner} (remove it, or set XDG_RUNTIME_DIR)", path.display())]
+    /// A directory is somebody else's.
+    #[error("{}: belongs to user {owner}: give another directory", path.display())]
     NotOurs {
         /// The directory.
         path: PathBuf,

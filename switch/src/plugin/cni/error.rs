@@ -86,7 +86,10 @@ impl From<ClientError> for CniError {
         let code = match error {
             ClientError::NoDaemon(_) => Code::TRY_AGAIN,
             ClientError::Refused { .. } => Code::REFUSED,
-            ClientError::NotAdmitted(_) | ClientError::Silent { .. } | ClientError::Broken { .. } => Code::IO,
+            ClientError::NotAdmitted(_)
+            | ClientError::Silent { .. }
+            | ClientError::Unreachable { .. }
+            | ClientError::Broken { .. } => Code::IO,
         };
         CniError::new(code, error.to_string())
     }
