@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use anyhow::Context;
 use serde::Serialize;
 
 /// Whoever read stdout has seen enough. A type of its own: a pipe to anybody else that breaks is a failure.
@@ -20,7 +21,7 @@ pub(super) fn print(text: &str) -> anyhow::Result<()> {
 fn write(out: &mut impl Write, text: &str) -> anyhow::Result<()> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(ReaderGone.into()),
-        written => Ok(written?),
+        written => written.context("write output"),
     }
 }
 
@@ -109,8 +110,6 @@ pub(super) fn or_dash<T: ToString>(value: Option<T>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use anyhow::Context;
-
     use super::*;
 
     #[test]
@@ -143,6 +142,13 @@ mod tests {
         assert_eq!(one_line(&error), "attach web: no such thing");
         let error = anyhow::anyhow!("EPERM").context("attach web: EPERM (be root)");
         assert_eq!(one_line(&error), "attach web: EPERM (be root)");
+    }
+
+    #[test]
+    fn output_that_cannot_be_written_is_said_to_be_that() {
+        let mut full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let error = write(&mut full, "x").unwrap_err();
+        assert!(one_line(&error).starts_with("write output: No space left"), "{}", one_line(&error));
     }
 
     #[test]

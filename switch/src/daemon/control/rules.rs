@@ -6,7 +6,7 @@
 use super::resolve;
 use super::{Control, MAX_RULES};
 use crate::daemon::api::types::RuleChange;
-use crate::daemon::name::{Name, Target};
+use crate::daemon::name::{Name, Target, printable};
 use crate::daemon::network::Network;
 use crate::daemon::refusal::{Outcome, Refusal};
 use crate::daemon::state::{NetworkRecord, RulePortRecord, RuleRecord};
@@ -40,12 +40,22 @@ impl Change {
     }
 }
 
+/// As it was asked for; what cannot be read may be long, and hold anything.
+fn said(change: &RuleChange) -> String {
+    let words = [Some(&change.from), Some(&change.to), change.what.as_ref()];
+    words.into_iter().flatten().map(|word| printable(word)).collect::<Vec<_>>().join(" ")
+}
+
 impl Control {
     /// Opens what `change` says; on return it is open. Opening it again is well.
     ///
     /// # Errors
     /// When it cannot be read, its network cannot be told, or it cannot be kept.
     pub(crate) fn allow(&mut self, change: &RuleChange) -> Outcome<()> {
+        self.add_rule(change).map_err(|refusal| refusal.during(&format!("allow {}", said(change))))
+    }
+
+    fn add_rule(&mut self, change: &RuleChange) -> Outcome<()> {
         let change = Change::read(change)?;
         let name = resolve::rule_network(&self.networks, &change.from, &change.to, |_| false)?;
         let network = self.network(&name)?;
@@ -71,6 +81,10 @@ impl Control {
     /// # Errors
     /// When there is no such rule, and as [`Control::allow`].
     pub(crate) fn deny(&mut self, change: &RuleChange) -> Outcome<()> {
+        self.remove_rules(change).map_err(|refusal| refusal.during(&format!("deny {}", said(change))))
+    }
+
+    fn remove_rules(&mut self, change: &RuleChange) -> Outcome<()> {
         let change = Change::read(change)?;
         let ruled = |n: &Network| n.record.rules.iter().any(|rule| change.denies(rule));
         let name = resolve::rule_network(&self.networks, &change.from, &change.to, ruled)?;

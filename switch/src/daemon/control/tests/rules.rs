@@ -47,3 +47,14 @@ fn deny_removes_one_rule_or_all_between_two_and_says_when_there_is_none() {
     }
     daemon.stop();
 }
+
+#[test]
+fn a_change_that_fails_says_which() {
+    let dir = dir();
+    let daemon = Daemon::new(dir.path());
+    let error = daemon.call(|control| control.deny(&rule("a", "b", Some("tcp/1")))).unwrap_err().to_string();
+    assert!(error.starts_with("deny a b tcp/1: no rule from a to b"), "{error}");
+    let error = daemon.call(|control| control.allow(&rule("nowhere/a", "b", None))).unwrap_err().to_string();
+    assert!(error.starts_with("allow nowhere/a b: no network nowhere"), "{error}");
+    daemon.stop();
+}
