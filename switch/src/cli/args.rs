@@ -11,6 +11,7 @@ use crate::daemon::api::types::{EndpointInfo, NetworkCreate, Subnet4, Subnet6, U
 use crate::daemon::name::{Name, Target};
 use crate::daemon::publish::PublishSpec;
 use crate::daemon::rate_limit::RateLimit;
+use crate::daemon::wanted;
 use crate::frame::Mac;
 
 /// The properties of a network: `up` and `network create` take them.
@@ -37,7 +38,7 @@ pub(super) struct NetworkFlags {
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "true|false")]
     pub icc: Option<bool>,
     /// Largest IP packet, in bytes [default: 1500]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = mtu)]
     pub mtu: Option<u32>,
     /// The way out: `user`, sockets of the daemon's user; `host`, the host's routing (needs root); `none`, an internal
     /// network [default: user]
@@ -120,9 +121,22 @@ fn uplink_kind() -> impl TypedValueParser<Value = UplinkKind> {
 }
 
 /// The MAC a container may be given.
-pub(super) fn unicast_mac(text: &str) -> Result<Mac, String> {
+pub(super) fn device_mac(text: &str) -> Result<Mac, String> {
     let mac: Mac = text.parse().map_err(|e| format!("{e}"))?;
-    if mac.is_group() { Err(format!("`{mac}` is a group address, which no station can have")) } else { Ok(mac) }
+    wanted::check_mac(mac).map(|()| mac)
+}
+
+/// An MTU that some network could have.
+pub(super) fn mtu(text: &str) -> Result<u32, String> {
+    let mtu = text.parse().map_err(|e| format!("{e}"))?;
+    wanted::check_mtu(mtu, false).map(|()| mtu)
+}
+
+/// A value that `check` lets pass, sent as it was given.
+pub(super) fn checked<E: ToString>(
+    check: impl Fn(&str) -> Result<(), E> + Clone,
+) -> impl Fn(&str) -> Result<String, String> + Clone {
+    move |text| check(text).map(|()| text.to_owned()).map_err(|e| e.to_string())
 }
 
 /// The one endpoint that `target` names.
@@ -199,9 +213,10 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn no_station_has_a_group_address() {
-        assert!(unicast_mac("02:42:ac:11:00:02").is_ok());
-        assert!(unicast_mac("ff:ff:ff:ff:ff:ff").unwrap_err().contains("group"));
-        assert!(unicast_mac("zz").is_err());
+    fn no_station_has_a_group_address_or_none() {
+        assert!(device_mac("02:42:ac:11:00:02").is_ok());
+        assert!(device_mac("ff:ff:ff:ff:ff:ff").unwrap_err().contains("group"));
+        assert!(device_mac("00:00:00:00:00:00").unwrap_err().contains("zero"));
+        assert!(device_mac("zz").is_err());
     }
 }

@@ -6,12 +6,13 @@ use std::process::ExitCode;
 use anyhow::Context;
 use tapswitch_netns::Namespace;
 
-use super::args::{EndpointFlags, unicast_mac};
+use super::args::{EndpointFlags, checked, device_mac};
 use super::{Outcome, output, resolv_conf};
 use crate::daemon::api::client::{Client, ClientError};
 use crate::daemon::api::types::{AttachRequest, EndpointInfo};
 use crate::daemon::attach_socket;
 use crate::daemon::name::Name;
+use crate::daemon::wanted;
 use crate::frame::Mac;
 
 /// Give a namespace a device on a network
@@ -32,10 +33,10 @@ pub(super) struct Args {
     #[command(flatten)]
     endpoint: EndpointFlags,
     /// MAC [default: 02:42 and the IPv4 address]
-    #[arg(long, value_name = "M", value_parser = unicast_mac)]
+    #[arg(long, value_name = "M", value_parser = device_mac)]
     mac: Option<Mac>,
     /// The device's name in the namespace
-    #[arg(long, value_name = "NAME", default_value = "eth0")]
+    #[arg(long, value_name = "NAME", default_value = "eth0", value_parser = checked(wanted::check_ifname))]
     ifname: String,
     /// The source guard: it sends from its own MAC and addresses only; off is for a nested switch, whose MACs are learned
     #[arg(long, value_name = "on|off", default_value = "on")]

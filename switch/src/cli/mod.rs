@@ -32,6 +32,7 @@ mod userns;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 
 use crate::daemon::api::client::Client;
@@ -55,7 +56,7 @@ X, FROM and TO are [NETWORK/]NAME. Exit status: 0 done, 1 failed, 2 bad usage."
 )]
 struct Cli {
     /// The daemon's api.sock; attach.sock lies beside it [default: in /run/tapswitch or $XDG_RUNTIME_DIR/tapswitch]
-    #[arg(long, global = true, env = "TAPSWITCH_SOCKET", hide_env_values = true, value_name = "PATH")]
+    #[arg(long, global = true, env = "TAPSWITCH_SOCKET", hide_env_values = true, value_name = "PATH", value_parser = socket_path())]
     socket: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
@@ -82,6 +83,11 @@ enum Command {
     Doctor(doctor::Args),
     Install(install::Args),
     Demo(demo::Args),
+}
+
+/// Paths need not be UTF-8.
+fn socket_path() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| settings::check_socket(&path).map(|()| path))
 }
 
 /// What a command ends with.

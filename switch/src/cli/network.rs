@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{ArgGroup, Subcommand};
 
-use super::args::NetworkFlags;
+use super::args::{NetworkFlags, mtu};
 use super::table::Table;
 use super::{Outcome, output};
 use crate::daemon::api::client::{Client, encoded};
@@ -85,7 +85,7 @@ struct SetArgs {
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "true|false")]
     icc: Option<bool>,
     /// Largest IP packet, in bytes
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = mtu)]
     mtu: Option<u32>,
     /// Containers may reach the host itself, as host.tapswitch
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "true|false")]

@@ -2,12 +2,13 @@
 
 use std::process::ExitCode;
 
-use super::args::NetworkFilter;
+use super::args::{NetworkFilter, checked};
 use super::table::Table;
 use super::{Outcome, output};
 use crate::daemon::api::client::Client;
 use crate::daemon::api::types::{RuleChange, RuleInfo};
 use crate::daemon::name::Target;
+use crate::daemon::wanted;
 
 /// Open traffic from one container to another while icc is false
 #[derive(Debug, clap::Args)]
@@ -41,7 +42,7 @@ struct RuleArgs {
     /// The endpoint towards which
     to: Target,
     /// As tcp/5432, udp/53 or icmp [default: any IP traffic]
-    #[arg(value_name = "PROTO/PORT")]
+    #[arg(value_name = "PROTO/PORT", value_parser = checked(wanted::check_rule))]
     what: Option<String>,
 }
 

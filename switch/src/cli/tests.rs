@@ -74,10 +74,25 @@ fn bad_usage_ends_with_2() {
         "tapswitch publish web",
         "tapswitch publish web 8080:80/sctp",
         "tapswitch unpublish web 0",
+        "tapswitch allow a b tcp/99999",
+        "tapswitch deny a b sctp/1",
+        "tapswitch attach 1 --ifname a/b",
+        "tapswitch attach 1 --mac 00:00:00:00:00:00",
+        "tapswitch up --workers 0",
+        "tapswitch up --workers 65",
+        "tapswitch up --mtu 70000",
+        "tapswitch network create n --mtu 67",
+        "tapswitch network set n --mtu 67",
+        &format!("tapswitch --socket /{}/api.sock ls", "d".repeat(95)),
     ] {
         let error = parse(line).unwrap_err();
         assert!(error.exit_code() == 2, "{line}: {error}");
     }
+}
+
+#[test]
+fn the_longest_socket_s_path_is_one() {
+    assert!(parse(&format!("tapswitch --socket /{}/api.sock ls", "d".repeat(94))).is_ok());
 }
 
 #[test]

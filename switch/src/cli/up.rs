@@ -18,7 +18,7 @@ use super::{Outcome, output, status};
 use crate::daemon::api::client::Client;
 use crate::daemon::host::has_ipv6;
 use crate::daemon::name::Name;
-use crate::daemon::settings::{DockerPlugin, Flags, Settings};
+use crate::daemon::settings::{DockerPlugin, Flags, Settings, check_workers};
 use crate::daemon::{keeper, log, refuse_contradiction, switch_main};
 
 /// The line a detached daemon says when it serves; any other says why it does not.
@@ -52,7 +52,7 @@ pub(super) struct Args {
     #[command(flatten)]
     network: NetworkFlags,
     /// Forwarding threads [default: one per core]
-    #[arg(long, value_name = "N", help_heading = "Forwarding")]
+    #[arg(long, value_name = "N", value_parser = workers, help_heading = "Forwarding")]
     workers: Option<usize>,
     /// Frames of up to 64 KB between containers, unsegmented and unsummed [default: auto]
     #[arg(long, value_name = "auto|on|off", value_parser = offload_mode, help_heading = "Forwarding")]
@@ -70,6 +70,11 @@ fn offload_mode(text: &str) -> Result<OffloadMode, String> {
         "off" => Ok(OffloadMode::Off),
         _ => Err("want auto, on or off".into()),
     }
+}
+
+fn workers(text: &str) -> Result<usize, String> {
+    let workers = text.parse().map_err(|e| format!("{e}"))?;
+    check_workers(workers).map(|()| workers).map_err(|e| e.to_string())
 }
 
 pub(super) fn run(args: Args, socket: Option<&Path>) -> Outcome {

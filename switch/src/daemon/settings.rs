@@ -213,10 +213,34 @@ fn parse(text: &str, path: &Path) -> Result<File, BadSettings> {
     Ok(file)
 }
 
+/// Checks a number of forwarding threads.
+///
+/// # Errors
+/// One line that names it and its limits.
+pub fn check_workers(workers: usize) -> Result<(), BadSettings> {
+    match workers {
+        1..=MAX_WORKERS => Ok(()),
+        n => Err(BadSettings(format!("workers {n}: must be 1 to {MAX_WORKERS}"))),
+    }
+}
+
+/// Checks the path of a daemon's api.sock: attach.sock, which lies beside it, has a longer name.
+///
+/// # Errors
+/// One line that names it and its limit.
+pub fn check_socket(path: &Path) -> Result<(), BadSettings> {
+    let length = path.with_file_name("attach.sock").as_os_str().len();
+    if length > MAX_SOCKET {
+        return Err(BadSettings(format!(
+            "{length} bytes for attach.sock beside it, and a socket's path holds {MAX_SOCKET}"
+        )));
+    }
+    Ok(())
+}
+
 fn workers(given: Option<usize>) -> Result<usize, BadSettings> {
     match given {
-        Some(n) if (1..=MAX_WORKERS).contains(&n) => Ok(n),
-        Some(n) => Err(BadSettings(format!("workers {n}: must be 1 to {MAX_WORKERS}"))),
+        Some(n) => check_workers(n).map(|()| n),
         None => Ok(std::thread::available_parallelism().map_or(1, |n| n.get().min(MAX_WORKERS))),
     }
 }

@@ -4,6 +4,8 @@
 
 use super::api::types::{NetworkCreate, Subnet4, Subnet6};
 use super::name::{Name, printable};
+use super::state::RulePortRecord;
+use crate::frame::Mac;
 
 /// Full-sized Ethernet payload.
 pub const DEFAULT_MTU: u32 = 1500;
@@ -89,6 +91,25 @@ pub fn check_ifname(ifname: &str) -> Result<(), String> {
         "`{}` cannot name a device (1 to {MAX_IFNAME} printable characters without `/`, `:` and `%`, not `lo`, `all` or `default`)",
         printable(ifname)
     ))
+}
+
+/// Checks what a rule opens, as `tcp/5432`.
+///
+/// # Errors
+/// One line that names it.
+pub fn check_rule(what: &str) -> Result<(), String> {
+    what.parse::<RulePortRecord>().map(drop)
+}
+
+/// Checks a MAC that a device is to have.
+///
+/// # Errors
+/// One line that names it.
+pub fn check_mac(mac: Mac) -> Result<(), String> {
+    if mac.is_group() || mac.to_u64() == 0 {
+        return Err(format!("mac {mac}: a group address or zero, which no device can have"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

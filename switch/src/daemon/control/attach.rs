@@ -321,9 +321,7 @@ fn free_name(netns: &str, endpoints: &Endpoints) -> Name {
 
 /// Whether an endpoint may have `mac`.
 fn check_mac(mac: Mac, network: &Network) -> Outcome<()> {
-    if mac.is_group() || mac.to_u64() == 0 {
-        return Err(Refusal::Impossible(format!("mac {mac}: a group address or zero, which no device can have")));
-    }
+    wanted::check_mac(mac).map_err(Refusal::Impossible)?;
     if mac == network.record.gateway_mac {
         return Err(Refusal::Conflict(format!("mac {mac} is the gateway's")));
     }
