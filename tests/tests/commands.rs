@@ -93,6 +93,45 @@ as_root_and_user! {
 }
 
 as_root_and_user! {
+    fn the_log_says_who_serves_and_where(who: Who) {
+        let session = std::rc::Rc::new(Session::new(who));
+        let mut up = Switch::up(&session, &[]);
+        up.env("TAPSWITCH_LOG", "nonsense===");
+        let switch = Switch::start_command(session, up);
+        let first = format!("serves at {}: keeper {}", switch.session().socket().display(), switch.keeper_pid());
+        assert!(switch.log().contains(&first), "{}", switch.log());
+        assert!(switch.log().starts_with("tapswitch: warning: TAPSWITCH_LOG=nonsense===: "), "{}", switch.log());
+        kill(Pid::from_raw(switch.switch_pid().cast_signed()), Signal::SIGKILL).expect("it runs");
+        tapswitch_tests::eventually("the next switch", Duration::from_secs(10), || {
+            switch.log().contains(" INFO a new switch, pid ")
+        });
+    }
+}
+
+as_root_and_user! {
+    fn a_signal_that_comes_to_a_process_and_its_group_is_one(who: Who) {
+        let switch = Switch::start(who, &[]);
+        let [keeper, hung] = [switch.keeper_pid(), switch.switch_pid()].map(|pid| Pid::from_raw(pid.cast_signed()));
+        let has_read = || {
+            let status = std::fs::read_to_string(format!("/proc/{keeper}/status")).expect("it runs");
+            status.lines().any(|line| line == "ShdPnd:\t0000000000000000")
+        };
+        // It does not stop before both have come.
+        kill(hung, Signal::SIGSTOP).expect("it runs");
+        for _ in 0..2 {
+            kill(keeper, Signal::SIGTERM).expect("it runs");
+            tapswitch_tests::eventually("the keeper to take it", Duration::from_secs(10), has_read);
+        }
+        // As timeout(1) continues what it ends.
+        kill(hung, Signal::SIGCONT).expect("it is not killed at once");
+        tapswitch_tests::eventually("the end of the keeper", Duration::from_secs(10), || {
+            std::fs::read_to_string(format!("/proc/{keeper}/stat")).map_or(true, |stat| stat.contains(") Z "))
+        });
+        assert!(!switch.log().contains("killing it"), "{}", switch.log());
+    }
+}
+
+as_root_and_user! {
     fn doctor_finds_this_host_able(who: Who) {
         let session = Session::new(who);
         let mut doctor = session.command("tapswitch");

@@ -80,6 +80,9 @@ fn workers(text: &str) -> Result<usize, String> {
 pub(super) fn run(args: Args, socket: Option<&Path>) -> Outcome {
     let detach = args.detach;
     let settings = settings(args, socket)?;
+    if let Some(complaint) = log::complaint() {
+        output::complain(&format!("warning: {complaint}"));
+    }
     if detach { detached(&settings) } else { serve(&settings, None) }
 }
 

@@ -3,12 +3,31 @@
 
 use tracing_subscriber::EnvFilter;
 
+use super::name::printable;
+
 /// What is logged; in the form of `RUST_LOG`. Absent: `info`.
 pub const VARIABLE: &str = "TAPSWITCH_LOG";
 
+/// What is wrong with the filter that the environment asks for: one line.
+pub fn complaint() -> Option<String> {
+    wanted().err()
+}
+
+fn wanted() -> Result<Option<EnvFilter>, String> {
+    let Some(text) = std::env::var_os(VARIABLE) else { return Ok(None) };
+    let text = text.to_string_lossy();
+    parsed(&text)
+        .map(Some)
+        .map_err(|error| format!("{VARIABLE}={}: {error}; what is logged is `info`", printable(&text)))
+}
+
+fn parsed(text: &str) -> Result<EnvFilter, String> {
+    EnvFilter::try_new(text).map_err(|error| error.to_string())
+}
+
 /// Starts the log, once for a process and those forked from it; later calls do nothing.
 pub fn start(with_time: bool) {
-    let filter = EnvFilter::try_from_env(VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = wanted().ok().flatten().unwrap_or_else(|| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -16,4 +35,17 @@ pub fn start(with_time: bool) {
         .with_ansi(false);
     // An error means that it was started already.
     let _ = if with_time { log.try_init() } else { log.without_time().try_init() };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_that_cannot_be_is_an_error() {
+        for text in ["error", "debug", "tapswitch=debug,warn", ""] {
+            assert!(parsed(text).is_ok(), "{text}");
+        }
+        assert!(parsed("nonsense===").is_err());
+    }
 }

@@ -34,6 +34,8 @@ const DEATHS_MAX: usize = 5;
 const DEATHS_WITHIN: Duration = Duration::from_secs(10);
 /// What a switch that was told to end has for it: writing a few small files.
 pub const STOP_PATIENCE: Duration = Duration::from_secs(5);
+/// Within this, a second signal is the first once more: timeout(1), a shell and a terminal send theirs to a process and to its group.
+const ONE_WISH: Duration = Duration::from_millis(500);
 /// Messages heard before the jobs and signals have their turn.
 const HEARD_AT_ONCE: usize = 64;
 /// How often something is tried again where no event says that it may succeed: an occupied socket, descriptors on their way.
@@ -197,6 +199,7 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
                     self.switch.tell(ToSwitch::Stop, None);
                     self.stop = Some(now + STOP_PATIENCE);
                 }
+                Some(end) if now + STOP_PATIENCE < end + ONE_WISH => {}
                 // Asked twice: at once.
                 Some(_) => self.stop = Some(now),
             }
@@ -216,6 +219,8 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
         }
         let pid = self.switch.pid();
         let status = self.switch.kill();
+        // What ended it may have been sent to both of us, and to it first.
+        self.hear_signals(now)?;
         if self.stop.is_some() {
             return Ok(false);
         }
@@ -312,7 +317,20 @@ impl<'a, F: Fn(SwitchStart) -> i32> Keeper<'a, F> {
                 self.kept.close_socket(socket);
                 self.switch.tell(ToSwitch::Done { job }, None);
             }
-            ToKeeper::Ready => self.ready.serves(),
+            ToKeeper::Ready => {
+                self.ready.serves();
+                let (pid, restarts) = (self.switch.pid(), self.restarts);
+                match restarts {
+                    0 => tracing::info!(
+                        "tapswitch {} serves at {}: keeper {}, switch {pid}; state in {}",
+                        env!("CARGO_PKG_VERSION"),
+                        self.config.api_socket.display(),
+                        std::process::id(),
+                        self.config.state_dir.display()
+                    ),
+                    _ => tracing::info!("a new switch, pid {pid}, serves"),
+                }
+            }
             ToKeeper::Fatal { error } => {
                 self.switch.kill();
                 return Err(Error::Fatal { error });
