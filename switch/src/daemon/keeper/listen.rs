@@ -17,7 +17,7 @@ use super::start::Config;
 /// Connections that wait for a restarting switch.
 const BACKLOG: i32 = 128;
 
-/// The sockets; their files are removed with this value.
+/// The sockets; their files, and the directories made for them, are removed with this value.
 #[derive(Debug)]
 pub(super) struct Listeners {
     pub(super) api: UnixListener,
@@ -25,6 +25,8 @@ pub(super) struct Listeners {
     pub(super) takeover: OwnedFd,
     pub(super) docker: Option<UnixListener>,
     _files: Vec<Unlink>,
+    /// After the files in them: fields are dropped in their order.
+    _directories: Directories,
 }
 
 impl Listeners {
@@ -34,16 +36,18 @@ impl Listeners {
         let (attach, attach_file) = bind_at(config.attach_socket(), SockType::SeqPacket)?;
         let (takeover, takeover_file) = bind_at(config.takeover_socket(), SockType::SeqPacket)?;
         let mut files = vec![api_file, attach_file, takeover_file];
+        let mut directories = Directories::default();
         let docker = match &config.docker_socket {
             None => None,
             Some(path) => {
-                make_directory_of(path)?;
+                let made = make_directory_of(path)?;
                 let (docker, file) = bind_at(path.clone(), SockType::Stream)?;
                 files.push(file);
+                directories = made;
                 Some(docker.into())
             }
         };
-        Ok(Listeners { api: api.into(), attach, takeover, docker, _files: files })
+        Ok(Listeners { api: api.into(), attach, takeover, docker, _files: files, _directories: directories })
     }
 
     /// The same sockets for a switch, which have no files to be removed there.
@@ -54,13 +58,29 @@ impl Listeners {
             takeover: self.takeover.try_clone()?,
             docker: self.docker.as_ref().map(UnixListener::try_clone).transpose()?,
             _files: Vec::new(),
+            _directories: Directories::default(),
         })
     }
 }
 
-fn make_directory_of(path: &Path) -> Result<()> {
-    let Some(directory) = path.parent() else { return Ok(()) };
-    fs::create_dir_all(directory).map_err(|error| Error::file("make directory", directory, error))
+fn make_directory_of(path: &Path) -> Result<Directories> {
+    let Some(directory) = path.parent() else { return Ok(Directories::default()) };
+    let missing = directory.ancestors().take_while(|path| !path.exists()).map(Path::to_path_buf).collect();
+    // From here on, so that a failure leaves none of them.
+    let made = Directories(missing);
+    fs::create_dir_all(directory).map_err(|error| Error::file("make directory", directory, error))?;
+    Ok(made)
+}
+
+/// Directories that were made for a socket, the inner first. What somebody else has put into one by now keeps it.
+#[derive(Debug, Default)]
+struct Directories(Vec<PathBuf>);
+
+impl Drop for Directories {
+    fn drop(&mut self) {
+        // Not empty, or gone already.
+        self.0.iter().take_while(|path| fs::remove_dir(path).is_ok()).count();
+    }
 }
 
 /// A socket's file.
@@ -167,6 +187,21 @@ mod tests {
         assert!(config.api_socket.exists());
         drop(live);
         assert!(!config.api_socket.exists() && !directory.path().join("plugins/docker.sock").exists());
+    }
+
+    #[test]
+    fn directories_made_for_a_socket_go_with_it_unless_they_are_used() {
+        let directory = tempfile::tempdir().unwrap();
+        let outer = directory.path().join("a");
+        let config = Config { docker_socket: Some(outer.join("b/docker.sock")), ..config(directory.path()) };
+        drop(Listeners::bind(&config).unwrap());
+        assert!(!outer.exists());
+        let listeners = Listeners::bind(&config).unwrap();
+        fs::write(outer.join("another's"), "").unwrap();
+        drop(listeners);
+        assert!(outer.exists() && !outer.join("b").exists());
+        drop(Listeners::bind(&config).unwrap());
+        assert!(outer.exists(), "it was there before");
     }
 
     #[test]
