@@ -40,7 +40,7 @@ pub(super) fn table(endpoints: &[EndpointInfo]) -> String {
             e.network.clone(),
             address(e),
             e.mac.to_string(),
-            e.netns.clone(),
+            short_ids(&e.netns),
             e.ifname.clone(),
             state(e.state).into(),
             ports(e),
@@ -58,6 +58,18 @@ fn address(endpoint: &EndpointInfo) -> String {
         Some(ipv4) => ipv4.to_string(),
         None => output::or_dash(endpoint.ipv6),
     }
+}
+
+/// `text`, of whose long hexadecimal numbers the first digits are left, as docker shows ids.
+fn short_ids(text: &str) -> String {
+    const DIGITS: usize = 12;
+    let words = text.split_inclusive(|c: char| !c.is_ascii_alphanumeric());
+    let short = words.map(|word| {
+        let (id, end) = word.split_at(word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric()).len());
+        let is_long = id.len() > DIGITS && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        format!("{}{end}", if is_long { &id[..DIGITS] } else { id })
+    });
+    short.collect()
 }
 
 fn ports(endpoint: &EndpointInfo) -> String {
@@ -92,6 +104,26 @@ mod tests {
             lines[1].split_whitespace().collect::<Vec<_>>(),
             ["web", "default", "172.17.0.2", "02:42:ac:11:00:02", "4711", "eth0", "up", "-", "1.50kB", "84B", "7"]
         );
+    }
+
+    #[test]
+    fn ids_of_engines_are_shown_as_docker_shows_them() {
+        let id = "4f".repeat(32);
+        for (netns, shown) in [
+            (id.clone(), "4f4f4f4f4f4f".to_owned()),
+            (format!("podman:{id}"), "podman:4f4f4f4f4f4f".into()),
+            (
+                "/run/netns/cni-0a1b2c3d-77aa-1234-5678-0a1b2c3d4e5f".into(),
+                "/run/netns/cni-0a1b2c3d-77aa-1234-5678-0a1b2c3d4e5f".into(),
+            ),
+            ("a-namespace-of-some-long-name".into(), "a-namespace-of-some-long-name".into()),
+            ("run:4711".into(), "run:4711".into()),
+            ("/run/netns/é".into(), "/run/netns/é".into()),
+        ] {
+            assert_eq!(short_ids(&netns), shown);
+        }
+        let endpoint = EndpointInfo { netns: id, ..web_of("default") };
+        assert!(table(&[endpoint]).contains(" 4f4f4f4f4f4f "));
     }
 
     #[test]
