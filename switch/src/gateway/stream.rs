@@ -1,8 +1,9 @@
 //! Names over a connection: RFC 7766. Each message has its length in two bytes before it; a connection carries many, several at
 //! a time, and their answers come as they are known.
 //!
-//! Limits: [`MAX_STREAMS`] connections, of which whoever has the most gives one up for an asker who has fewer; [`MAX_AT_ONCE`] questions at a time, the others wait in the socket; a connection on which nothing comes for
-//! [`IDLE`], or that does not take an answer for [`TAKEN_WITHIN`], ends.
+//! Limits: [`MAX_STREAMS`] connections, of which whoever has the most gives one up for an asker who has fewer;
+//! [`MAX_AT_ONCE`] questions at a time, the others wait in the socket; a connection on which nothing comes for [`IDLE`], or
+//! that does not take an answer for [`TAKEN_WITHIN`], ends.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -144,13 +144,18 @@ fn a_flood_is_charged_copies_times_bytes_to_its_sender_alone() {
     assert_eq!(lan.send(A, &frame), drop(DropReason::FloodLimit));
 }
 
+/// A second's budget is two copies of `frame`.
+fn with_budget_for_two(mut spec: NetworkSpec, frame: &[u8]) -> Lan {
+    let cost = 2 * frame.len() as u64;
+    spec.settings.flood_rate = Rate { bytes_per_second: cost, burst: cost };
+    Lan::new(spec)
+}
+
 #[test]
 fn a_flood_beyond_the_budget_is_dropped_before_anybody_is_looked_for() {
     let frame = data(A_MAC, Mac::BROADCAST);
-    for mut spec in [spec(), nested(&[B])] {
-        let cost = 2 * frame.len() as u64;
-        spec.settings.flood_rate = Rate { bytes_per_second: cost, burst: cost };
-        let mut lan = Lan::new(spec);
+    for spec in [spec(), nested(&[B])] {
+        let mut lan = with_budget_for_two(spec, &frame);
         assert_eq!(lan.send(A, &frame), Decision::Flood);
         assert_eq!(lan.send(A, &frame), drop(DropReason::FloodLimit));
         assert_eq!(lan.recipients(), []);
@@ -164,11 +169,8 @@ fn a_flood_beyond_the_budget_is_dropped_before_anybody_is_looked_for() {
 
 #[test]
 fn an_unknown_unicast_beyond_the_budget_is_dropped_before_anybody_is_looked_for() {
-    let mut spec = nested(&[A, B, C]);
     let frame = data(A_MAC, X_MAC);
-    let cost = 2 * frame.len() as u64;
-    spec.settings.flood_rate = Rate { bytes_per_second: cost, burst: cost };
-    let mut lan = Lan::new(spec);
+    let mut lan = with_budget_for_two(nested(&[A, B, C]), &frame);
     assert_eq!(lan.send(A, &frame), Decision::Flood);
     assert_eq!(lan.send(A, &frame), drop(DropReason::FloodLimit));
     assert_eq!(lan.recipients(), []);

@@ -22,6 +22,7 @@ use super::flow::{End, Flow, Stage, Work};
 use super::pool::Pool;
 use super::segment::Segment;
 use super::slab::Slab;
+use super::socket::FarSocket;
 use super::timers::Timers;
 use crate::engine::{Changed, Ready};
 use crate::forwarding::{DropReason, Instant, PortId};
@@ -155,8 +156,7 @@ impl Tcp {
         let mut baggage = Baggage::default();
         for at in self.of(port).collect::<Vec<_>>() {
             let Some(flow) = self.remove(at) else { continue };
-            // Registered it was; a poll that lost it has nothing to forget.
-            let _ = registry.deregister(&mut SourceFd(&flow.socket().as_fd().as_raw_fd()));
+            deregister(registry, flow.socket());
             baggage.flows.push(flow);
         }
         baggage
@@ -325,4 +325,9 @@ impl Tcp {
             }
         }
     }
+}
+
+/// Takes a flow's socket out of the poll. It is in there; a poll that lost it has nothing to forget.
+fn deregister(registry: &Registry, socket: &FarSocket) {
+    let _ = registry.deregister(&mut SourceFd(&socket.as_fd().as_raw_fd()));
 }

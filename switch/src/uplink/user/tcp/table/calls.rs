@@ -3,10 +3,8 @@
 use std::hash::BuildHasher;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-
-use mio::unix::SourceFd;
 
 use super::super::super::errors::{self, Unreachable};
 use super::super::super::publication;
@@ -18,7 +16,7 @@ use super::super::options::Options;
 use super::super::segment::Segment;
 use super::super::sequence::Seq;
 use super::super::socket::FarSocket;
-use super::{Key, Tcp};
+use super::{Key, Tcp, deregister};
 use crate::forwarding::{DropReason, Instant};
 use crate::gateway::Asker;
 use crate::uplink::plan::{Destination, Publication, Transport};
@@ -88,8 +86,7 @@ impl Tcp {
         let of = |publication: &&Arc<Publication>| refused.publication == Some(publication.id);
         let publication = cx.plan().published.of(home.port).iter().find(of).cloned();
         let socket = refused.into_socket();
-        // It is registered; a poll that lost it has nothing to forget.
-        let _ = cx.registry.deregister(&mut SourceFd(&socket.as_fd().as_raw_fd()));
+        deregister(cx.registry, &socket);
         let way = publication
             .as_ref()
             .and_then(|publication| publication::way(cx, self, &home, publication, socket.as_fd(), Some(tried)));
