@@ -16,6 +16,7 @@ use tun_tap::{Iface, Mode};
 
 use crate::device::OffloadMode;
 use crate::error::{Error, Os, Result};
+use crate::kernel::kernel_version;
 use crate::tun;
 
 /// `struct virtio_net_hdr`, virtio 1.2 section 5.1.6, without num_buffers.
@@ -47,6 +48,18 @@ pub struct TapInfo {
     pub header_len: usize,
     /// The TUN_F_* bits the kernel granted.
     pub offload: u32,
+}
+
+/// The first kernel whose IPv4 takes a packet of more than 64 KB, whose length field is 0 then: 6.3. Its IPv6 takes them as
+/// RFC 2675 has them, with their length in an option.
+const BIG_TCP_KERNEL: (u32, u32) = (6, 3);
+
+impl TapInfo {
+    /// Whether TCP may be written to it in frames of more than 64 KB, which the kernel calls BIG TCP. It never sends such itself.
+    pub fn takes_big_tcp(&self) -> bool {
+        let tso = TUN_F_TSO4 | TUN_F_TSO6;
+        self.offload & tso == tso && kernel_version().is_some_and(|version| version >= BIG_TCP_KERNEL)
+    }
 }
 
 /// An open TAP. Non-blocking; the send buffer was never set.

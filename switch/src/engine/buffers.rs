@@ -1,9 +1,7 @@
 //! A worker's hot buffers.
 
+use crate::frame::MAX_FRAME;
 use crate::frame::offload::HEADER_LEN;
-
-/// Longest Ethernet frame: header, one tag, and the longest IP packet.
-const MAX_FRAME: usize = 14 + 4 + 65_535;
 
 /// What one read may fill: a read that fills all of it was cut by the kernel.
 pub(super) const READ_SPACE: usize = HEADER_LEN + MAX_FRAME + 1;

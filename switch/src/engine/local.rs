@@ -140,6 +140,11 @@ impl<'a, F: Forward> Out<'a, F> {
         self.forward.tx(place.network, place.port).shaper().map_or(usize::MAX, |shaper| shaper.room(least))
     }
 
+    /// Longest frame that the port at `place` takes, in bytes from Ethernet on.
+    pub fn longest(&self, place: Place) -> usize {
+        self.forward.tx(place.network, place.port).longest()
+    }
+
     /// Sends one frame to the port at `place`: `headers`, from Ethernet to the upper layer, and at most two pieces of payload. `offload`
     /// says what is left to do to it, which is done here where the port has no offload. Counted as a copy sent to
     /// that port.

@@ -15,6 +15,9 @@ pub mod segment;
 #[cfg(test)]
 pub(crate) mod testing;
 
+/// Longest Ethernet frame, in bytes: header, one tag, and the longest IP packet, whose length field has 16 bits.
+pub(crate) const MAX_FRAME: usize = 14 + 4 + 65_535;
+
 pub use ip::{Fragment, Packet};
 pub use layer4::{IcmpQuote, Layer4, TcpFlags};
 pub use mac::Mac;

@@ -26,6 +26,10 @@ use std::sync::Arc;
 use tapswitch_netns::Tap;
 
 use crate::forwarding::{PortId, Rate};
+use crate::frame::MAX_FRAME;
+
+/// Longest frame of BIG TCP, in bytes. The kernel puts a frame into at most 17 pieces (MAX_SKB_FRAGS) of 32 KB.
+pub(crate) const BIG_TCP: usize = 512 * 1024;
 
 /// What a port's frames come from and go to.
 #[derive(Clone, Debug)]
@@ -59,7 +63,9 @@ pub fn open(id: PortId, tap: Tap, workers: usize) -> (RxPort, Arc<TxPort>) {
 
 /// As [`open`], with limits of its rate.
 pub fn open_limited(id: PortId, tap: Tap, workers: usize, limits: Limits) -> (RxPort, Arc<TxPort>) {
-    split(id, Link::Tap(Arc::new(tap.fd)), tap.info.header_len, workers, limits)
+    // Where a rate has a limit, frames are better short: one that is under way is not shared with others.
+    let longest = if limits.tx.is_none() && tap.info.takes_big_tcp() { BIG_TCP } else { MAX_FRAME };
+    split(id, Link::Tap(Arc::new(tap.fd)), tap.info.header_len, longest, workers, limits)
 }
 
 /// Splits the switch's end of a cable; frames on it carry `header_len` bytes of offload header, 0 or
@@ -76,11 +82,24 @@ pub fn open_cable_limited(
     workers: usize,
     limits: Limits,
 ) -> (RxPort, Arc<TxPort>) {
-    split(id, Link::Cable(plug), header_len, workers, limits)
+    split(id, Link::Cable(plug), header_len, MAX_FRAME, workers, limits)
 }
 
-fn split(id: PortId, link: Link, header_len: usize, workers: usize, limits: Limits) -> (RxPort, Arc<TxPort>) {
-    let tx = TxPort::new(id, link.clone(), header_len, workers, limits.tx);
+/// As [`open_cable`], for one who takes frames of [`BIG_TCP`].
+#[cfg(test)]
+pub(crate) fn open_big_cable(id: PortId, plug: Plug, workers: usize) -> (RxPort, Arc<TxPort>) {
+    split(id, Link::Cable(plug), crate::frame::offload::HEADER_LEN, BIG_TCP, workers, Limits::default())
+}
+
+fn split(
+    id: PortId,
+    link: Link,
+    header_len: usize,
+    longest: usize,
+    workers: usize,
+    limits: Limits,
+) -> (RxPort, Arc<TxPort>) {
+    let tx = TxPort::new(id, link.clone(), header_len, longest, workers, limits.tx);
     (RxPort::new(id, link, header_len, limits.rx), Arc::new(tx))
 }
 

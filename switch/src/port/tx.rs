@@ -18,6 +18,7 @@ pub struct TxPort {
     id: PortId,
     link: Link,
     header_len: usize,
+    longest: usize,
     /// What the writers ask first, where its rate has a limit. Control's announcements pass by it.
     shaper: Option<Box<Shaper>>,
     /// One set per worker, and control's, each with one writer.
@@ -25,10 +26,17 @@ pub struct TxPort {
 }
 
 impl TxPort {
-    pub(super) fn new(id: PortId, link: Link, header_len: usize, workers: usize, limit: Option<Rate>) -> Self {
+    pub(super) fn new(
+        id: PortId,
+        link: Link,
+        header_len: usize,
+        longest: usize,
+        workers: usize,
+        limit: Option<Rate>,
+    ) -> Self {
         let shaper = limit.map(|rate| Box::new(Shaper::new(rate)));
         let counters = (0..=workers).map(|_| TxCounters::default()).collect();
-        TxPort { id, link, header_len, shaper, counters }
+        TxPort { id, link, header_len, longest, shaper, counters }
     }
 
     /// Its port.
@@ -39,6 +47,12 @@ impl TxPort {
     /// Bytes of offload header before each frame; 0 is a port without the offload.
     pub fn header_len(&self) -> usize {
         self.header_len
+    }
+
+    /// Longest frame that may be written, in bytes without the offload header: of TCP, whose lengths are not in the header of
+    /// IP any more, even more than [`MAX_FRAME`](crate::frame::MAX_FRAME). The kernel may have no memory for such, and then has for shorter ones.
+    pub(crate) fn longest(&self) -> usize {
+        self.longest
     }
 
     /// Whom to ask before each write, where its rate has a limit.

@@ -5,6 +5,10 @@
 //! hole says that the hole was lost: it is sent again at the first such word. Without SACK three equal acknowledgements
 //! say so, and all is sent again, as after a timeout. There is no congestion window: between us and the container is a queue in memory,
 //! and its own window is the measure. Pure: time and acknowledgements come as arguments.
+//!
+//! A frame may be longer than 64 KB, which the container's TCP takes as one, and acknowledges as one. But a container that
+//! hands it on, to one inside of it, has its kernel cut all of it into segments, where it would let a shorter one through whole
+//! (`gso_max_size` of the device behind). What is then acknowledged lies within what was sent: that shows it.
 
 use std::time::Duration;
 
@@ -22,6 +26,9 @@ const MAX_UNANSWERED: u32 = 22;
 
 /// After the first write that failed: soon, for memory comes back.
 const AGAIN: Duration = Duration::from_millis(5);
+
+/// Bytes of payload that no frame of up to 64 KB has.
+const LONG: u32 = 64 * 1024;
 
 /// Equal acknowledgements that mean a loss. RFC 5681 3.2.
 const DUPLICATES: u32 = 3;
@@ -78,6 +85,10 @@ pub(super) struct Download {
     due: Option<Instant>,
     /// Bytes of payload acknowledged, and still in the socket.
     acked: usize,
+    /// One of the long frames that are on their way for the first time.
+    long: Option<(Seq, Seq)>,
+    /// Some of one was acknowledged without the rest.
+    is_cut: bool,
 }
 
 impl Download {
@@ -156,6 +167,11 @@ impl Download {
         self.una != self.max
     }
 
+    /// Whether the container takes a long frame as one, for all that is known.
+    pub(super) fn is_taken_whole(&self) -> bool {
+        !self.is_cut
+    }
+
     /// Whether the socket keeps bytes that it need not keep any more.
     pub(super) fn has_acked(&self) -> bool {
         self.acked > 0
@@ -194,6 +210,9 @@ impl Download {
 
     fn advance(&mut self, ack: Seq, first_sacked: Option<Seq>, now: Instant) {
         let is_fin = self.fin.is_some_and(|fin| ack == fin + 1);
+        if let Some((_, end)) = self.long.take_if(|(start, _)| start.is_before(ack)) {
+            self.is_cut |= ack.is_before(end);
+        }
         self.acked += ack.since(self.una) as usize - usize::from(is_fin);
         self.una = ack;
         self.next = self.next.later(ack);
@@ -214,6 +233,8 @@ impl Download {
             if first_sacked.is_some() {
                 self.recovery = Some(self.max);
                 self.refilled = self.una;
+                // What is sent again is put into frames anew.
+                self.long = None;
                 self.find_hole(first_sacked);
             }
         } else if edge == self.edge {
@@ -237,7 +258,7 @@ impl Download {
         // All of it is sent again: no hole needs more.
         self.refilled = self.max;
         self.next = self.una;
-        self.hole = None;
+        (self.hole, self.long) = (None, None);
     }
 
     /// What to send next, at most `most` bytes; `mss` are in one segment.
@@ -266,8 +287,12 @@ impl Download {
         Some(Want::New { seq, len: if whole > 0 { whole } else { len } })
     }
 
-    /// Sent, up to `end`.
+    /// Sent, in one frame, up to `end`.
     pub(super) fn sent(&mut self, end: Seq, now: Instant) {
+        let (start, is_new) = (self.next, self.hole.is_none() && self.next == self.max);
+        if is_new && end.since(start) > LONG && self.long.is_none() {
+            self.long = Some((start, end));
+        }
         match self.hole {
             Some((_, to)) => {
                 self.refilled = end;

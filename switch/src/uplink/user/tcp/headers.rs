@@ -6,7 +6,7 @@ use super::super::{Ends, Home};
 use super::options::{MAX_OPTIONS, Options};
 use super::segment::TCP;
 use super::sequence::Seq;
-use crate::frame::{Gso, Offload, checksum};
+use crate::frame::{Gso, MAX_FRAME, Offload, checksum};
 
 const ETHERNET: usize = 14;
 const IPV4: usize = 20;
@@ -20,6 +20,13 @@ const MAX_PACKET: usize = 65_535;
 
 /// Most segments of one frame: what a receiver's kernel is asked to cut at once.
 const MAX_SEGMENTS: usize = crate::frame::offload::MAX_SEGMENTS;
+
+/// The same of a frame whose packet is longer than [`MAX_PACKET`].
+const MAX_BIG_SEGMENTS: usize = 4 * MAX_SEGMENTS;
+
+/// What an IPv6 packet that is longer than its length field can say has behind its header: hop-by-hop options, of which one
+/// is its length (RFC 2675 2). An IPv4 packet has none, and its length field is 0: that its end is the frame's is Linux's own (BIG TCP).
+const JUMBO: usize = 8;
 
 /// Hops that a packet from a gateway may still make; as Linux starts with.
 const HOPS: u8 = 64;
@@ -53,7 +60,7 @@ pub(super) struct Template {
 /// Headers that were made, and what the receiver's kernel is left to do.
 #[derive(Debug)]
 pub(super) struct Headers {
-    bytes: [u8; MAX_PLAIN + MAX_OPTIONS],
+    bytes: [u8; MAX_PLAIN + JUMBO + MAX_OPTIONS],
     len: usize,
     pub(super) offload: Offload,
 }
@@ -107,34 +114,50 @@ impl Template {
         self.l4 == ETHERNET + IPV4
     }
 
-    /// Most payload of one frame whose segments are of `mss` bytes: whole segments.
-    pub(super) fn most_payload(&self, mss: u16) -> usize {
-        let room = MAX_PACKET - (self.l4 - ETHERNET) - PLAIN;
-        (room / usize::from(mss)).clamp(1, MAX_SEGMENTS) * usize::from(mss)
+    /// Most payload of one frame of at most `longest` bytes whose segments are of `mss` bytes: whole segments.
+    pub(super) fn most_payload(&self, mss: u16, longest: usize) -> usize {
+        let mss = usize::from(mss);
+        let segments = |longest: usize| (longest - self.l4 - PLAIN) / mss;
+        let big = segments(longest - JUMBO);
+        if longest > MAX_FRAME && big <= MAX_BIG_SEGMENTS {
+            return big * mss;
+        }
+        segments(ETHERNET + MAX_PACKET).clamp(1, MAX_SEGMENTS) * mss
     }
 
     /// The headers of `payload_len` bytes, cut into segments of `mss` by the receiver.
     pub(super) fn make(&self, fields: &Fields, payload_len: usize, mss: u16) -> Headers {
         let options = fields.options.as_bytes();
-        let (l4, len) = (self.l4, self.l4 + PLAIN + options.len());
-        let mut bytes = [0; MAX_PLAIN + MAX_OPTIONS];
+        let tcp_len = PLAIN + options.len() + payload_len;
+        let mut bytes = [0; MAX_PLAIN + JUMBO + MAX_OPTIONS];
         bytes[..MAX_PLAIN].copy_from_slice(&self.bytes);
-        let tcp_len = narrow(len - l4 + payload_len);
-        if self.is_ipv4() {
-            let ip = &mut bytes[ETHERNET..ETHERNET + IPV4];
-            ip[2..4].copy_from_slice(&narrow(IPV4 + usize::from(tcp_len)).to_be_bytes());
-            let sum = !checksum::sum(ip, 0);
+        let ip = &mut bytes[ETHERNET..];
+        let l4 = if self.is_ipv4() {
+            // 0 where it does not say it.
+            let total = u16::try_from(IPV4 + tcp_len).unwrap_or(0);
+            ip[2..4].copy_from_slice(&total.to_be_bytes());
+            let sum = !checksum::sum(&ip[..IPV4], 0);
             ip[10..12].copy_from_slice(&sum.to_be_bytes());
+            self.l4
+        } else if let Ok(payload) = u16::try_from(tcp_len) {
+            ip[4..6].copy_from_slice(&payload.to_be_bytes());
+            self.l4
         } else {
-            bytes[ETHERNET + 4..ETHERNET + 6].copy_from_slice(&tcp_len.to_be_bytes());
-        }
+            // Next header: hop-by-hop options. Of them one, of type 194 and 4 bytes.
+            ip[6] = 0;
+            ip[IPV6..IPV6 + 4].copy_from_slice(&[TCP, 0, 194, 4]);
+            ip[IPV6 + 4..IPV6 + JUMBO].copy_from_slice(&wide(JUMBO + tcp_len).to_be_bytes());
+            self.l4 + JUMBO
+        };
+        let len = l4 + PLAIN + options.len();
         let tcp = &mut bytes[l4..];
+        tcp[..4].copy_from_slice(&self.bytes[self.l4..self.l4 + 4]);
         tcp[4..8].copy_from_slice(&fields.seq.0.to_be_bytes());
         tcp[8..12].copy_from_slice(&fields.ack.0.to_be_bytes());
         tcp[12] = ((PLAIN + options.len()) / 4) as u8 * 16;
         tcp[13] = fields.flags;
         tcp[14..16].copy_from_slice(&fields.window.to_be_bytes());
-        tcp[16..18].copy_from_slice(&checksum::sum(&tcp_len.to_be_bytes(), self.pseudo.into()).to_be_bytes());
+        tcp[16..18].copy_from_slice(&checksum::sum(&wide(tcp_len).to_be_bytes(), self.pseudo.into()).to_be_bytes());
         tcp[PLAIN..PLAIN + options.len()].copy_from_slice(options);
         let is_cut = payload_len > usize::from(mss);
         let gso = if is_cut { Gso::Tcp { size: mss, ecn: false, ipv6: !self.is_ipv4() } } else { Gso::None };
@@ -156,7 +179,11 @@ pub(super) fn overhead(address: SocketAddr) -> u32 {
 }
 
 fn narrow(len: usize) -> u16 {
-    u16::try_from(len).expect("a frame is at most 64 KB")
+    u16::try_from(len).expect("headers are shorter than 64 KB")
+}
+
+fn wide(len: usize) -> u32 {
+    u32::try_from(len).expect("a frame is shorter than 4 GiB")
 }
 
 #[cfg(test)]
@@ -167,6 +194,7 @@ mod tests {
     use crate::forwarding::{PortId, PortIndex};
     use crate::frame::segment::segment;
     use crate::frame::{Frame, Mac, Payload};
+    use crate::port::BIG_TCP;
     use proptest::prelude::*;
 
     const HOME: Home = Home {
@@ -187,7 +215,7 @@ mod tests {
         #[test]
         fn frames_are_cut_into_whole_segments(is_ipv4: bool, mss in 48_u16..1400, len in 0_usize..70_000, seq: u32) {
             let template = Template::new(&HOME, &ends(is_ipv4));
-            let payload: Vec<u8> = (0..len.min(template.most_payload(mss))).map(|n| (n % 251) as u8).collect();
+            let payload: Vec<u8> = (0..len.min(template.most_payload(mss, MAX_FRAME))).map(|n| (n % 251) as u8).collect();
             let fields = Fields { seq: Seq(seq), ack: Seq(7), flags: ACK | PSH, window: 99, options: Options::NONE };
             let headers = template.make(&fields, payload.len(), mss);
             let frame = [headers.as_bytes(), &payload].concat();
@@ -203,6 +231,41 @@ mod tests {
                 true
             });
             prop_assert_eq!(got, payload);
+        }
+    }
+
+    #[test]
+    fn a_packet_longer_than_its_length_field_can_say_has_its_length_elsewhere() {
+        const MSS: u16 = 1400;
+        for ends in [ends(true), ends(false)] {
+            let template = Template::new(&HOME, &ends);
+            let payload = template.most_payload(MSS, BIG_TCP);
+            let fields = Fields { seq: Seq(1), ack: Seq(7), flags: ACK, window: 99, options: Options::NONE };
+            let headers = template.make(&fields, payload, MSS);
+            let (bytes, len) = (headers.as_bytes(), headers.as_bytes().len() + payload);
+            assert!(len <= BIG_TCP && len > BIG_TCP - 2 * usize::from(MSS));
+            let l4 = usize::from(headers.offload.csum_start);
+            let said = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+            if ends.near.is_ipv4() {
+                assert_eq!((&bytes[16..18], l4, checksum::sum(&bytes[14..34], 0)), (&[0, 0][..], 34, 0xffff));
+            } else {
+                // Payload length, next header; a header of options with the length in it (RFC 2675 2).
+                assert_eq!((&bytes[18..21], &bytes[54..58], l4), (&[0, 0, 0][..], &[6, 0, 194, 4][..], 62));
+                assert_eq!(said(58), len - 54);
+            }
+            let sum = checksum::pseudo_header(ends.far.ip(), ends.near.ip(), TCP, (len - l4) as u32);
+            assert_eq!(bytes[l4 + 16..l4 + 18], sum.to_be_bytes());
+            assert_eq!((&bytes[l4..l4 + 4], headers.offload.header_len), (&[0, 80, 0, 1][..], bytes.len() as u16));
+        }
+    }
+
+    #[test]
+    fn frames_are_of_few_segments_or_short() {
+        for ends in [ends(true), ends(false)] {
+            let template = Template::new(&HOME, &ends);
+            let segments = [(200, BIG_TCP), (1448, BIG_TCP), (200, MAX_FRAME), (1448, MAX_FRAME)]
+                .map(|(mss, longest)| template.most_payload(mss, longest) / usize::from(mss));
+            assert_eq!(segments, [128, 362, 128, 45]);
         }
     }
 

@@ -116,6 +116,57 @@ fn with_sack_only_what_was_lost_is_sent_again() {
     assert_eq!(sent, stream.len() + usize::from(MSS));
 }
 
+/// With a window for several frames of which each is longer than 64 KB, and the first of them on its way.
+fn with_a_long_frame() -> (Download, Seq) {
+    let mut download = Download::new(FIRST);
+    download.agree(8, true);
+    download.open(u16::MAX, false);
+    let start = download.una();
+    download.sent(start + 3 * LONG, Instant(0));
+    (download, start)
+}
+
+#[test]
+fn who_acknowledges_a_long_frame_as_one_takes_it_whole() {
+    let (mut download, start) = with_a_long_frame();
+    download.sent(start + 6 * LONG, Instant(0));
+    for end in [start + 3 * LONG, start + 6 * LONG] {
+        assert!(download.acknowledge(end, u16::MAX, None, true, Instant(0)));
+    }
+    // The end of one and a part of the next may have one acknowledgement: of frames that are short.
+    download.sent(start + 6 * LONG + 10, Instant(0));
+    download.sent(start + 6 * LONG + 20, Instant(0));
+    assert!(download.acknowledge(start + 6 * LONG + 10, u16::MAX, None, true, Instant(0)));
+    assert!(download.is_taken_whole());
+}
+
+#[test]
+fn who_acknowledges_a_part_of_a_long_frame_does_not_take_it_whole() {
+    let (mut download, start) = with_a_long_frame();
+    assert!(download.acknowledge(start + 2896, u16::MAX, None, true, Instant(0)));
+    assert!(!download.is_taken_whole());
+    // What is sent to it then says nothing new.
+    assert!(download.acknowledge(start + 3 * LONG, u16::MAX, None, true, Instant(0)));
+    assert!(!download.is_taken_whole());
+}
+
+#[test]
+fn what_is_sent_again_may_be_acknowledged_in_parts() {
+    let (mut download, start) = with_a_long_frame();
+    download.sent(start + 6 * LONG, Instant(0));
+    // The first was lost, and is sent again in another frame than it was.
+    assert!(download.acknowledge(start, u16::MAX, Some(start + 3 * LONG), true, Instant(0)));
+    download.sent(start + LONG, Instant(0));
+    assert!(download.acknowledge(start + LONG, u16::MAX, Some(start + 3 * LONG), true, Instant(0)));
+    assert!(download.is_taken_whole());
+    // So is all after a timeout.
+    let (mut download, start) = with_a_long_frame();
+    assert_eq!(download.expire(download.due().unwrap()), Expired::Resend);
+    download.sent(start + LONG, Instant(0));
+    assert!(download.acknowledge(start + LONG, u16::MAX, None, true, Instant(0)));
+    assert!(download.is_taken_whole());
+}
+
 #[test]
 fn three_equal_acknowledgements_go_back_without_sack() {
     let mut download = opened(false, 1000);

@@ -8,6 +8,7 @@ use super::super::options::Options;
 use super::super::sequence::{Seq, distance};
 use super::{End, Flow, Stage, Work, sink};
 use crate::engine::Activity;
+use crate::frame::MAX_FRAME;
 
 /// More than this moved at once is part of a bulk transfer.
 const BULK_BYTES: usize = 32 * 1024;
@@ -147,19 +148,26 @@ impl Flow {
     /// Sends the first `len` bytes of the space from `seq` on; false: not all of it could be written.
     fn send_bytes(&mut self, seq: Seq, len: usize, work: &mut Work<'_, '_>) -> bool {
         let limit = self.limit(work.account);
-        let most = self.template.most_payload(self.mss);
-        let (mut at, mut sent) = (seq, 0);
-        for payload in work.space[..len].chunks(most) {
-            sent += payload.len();
-            let flags = if sent == len { ACK | PSH } else { ACK };
+        let longest = if self.down.is_taken_whole() { work.out.longest(self.home.place) } else { MAX_FRAME };
+        let mut most = self.template.most_payload(self.mss, longest);
+        let (mut at, mut rest) = (seq, &work.space[..len]);
+        while !rest.is_empty() {
+            let (payload, after) = rest.split_at(most.min(rest.len()));
+            let flags = if after.is_empty() { ACK | PSH } else { ACK };
             let window = self.up.announce(limit, false);
             let fields = Fields { seq: at, ack: self.up.next(), flags, window, options: Options::NONE };
-            if !self.emit(&mut work.out, &fields, payload) {
+            if self.emit(&mut work.out, &fields, payload) {
+                (at, rest) = (at + distance(payload.len()), after);
+                self.down.sent(at, work.now);
+                continue;
+            }
+            // The kernel's memory may be in pieces too small for so long a frame.
+            let short = self.template.most_payload(self.mss, MAX_FRAME);
+            if payload.len() <= short {
                 self.down.failed(work.now);
                 return false;
             }
-            at = at + distance(payload.len());
-            self.down.sent(at, work.now);
+            most = short;
         }
         // A hole of ours is told of by itself; else the acknowledgement went along.
         self.slot.owes = false;

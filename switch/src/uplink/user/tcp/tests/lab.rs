@@ -20,7 +20,7 @@ use crate::forwarding::{
 use crate::frame::Mac;
 use crate::frame::offload::HEADER_LEN;
 use crate::gateway::Link;
-use crate::port::{self, Cable, Limits, PortCounts, RxCounters, TxPort};
+use crate::port::{self, BIG_TCP, Cable, Limits, Plug, PortCounts, RxCounters, RxPort, TxPort};
 use crate::uplink::{NetworkPlan, Plan, Publication, Published, Transport, View};
 
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
@@ -110,7 +110,19 @@ impl Lab {
     /// The same with this MTU, and the container's rate has `limits`.
     pub(super) fn limited(loss: u64, mtu: u32, limits: Limits) -> Self {
         let (near, far) = Cable::new();
-        let (rx, tx) = port::open_cable_limited(PORT, near, HEADER_LEN, 1, limits);
+        Lab::on(port::open_cable_limited(PORT, near, HEADER_LEN, 1, limits), far, loss, mtu)
+    }
+
+    /// The container takes frames of more than 64 KB, and has windows for them; it acknowledges every few segments.
+    pub(super) fn big() -> Self {
+        let (near, far) = Cable::new();
+        let mut lab = Lab::on(port::open_big_cable(PORT, near, 1), far, 0, MTU);
+        lab.container.buffer = 4 * BIG_TCP;
+        lab.container.line.most = 16;
+        lab
+    }
+
+    fn on((rx, tx): (RxPort, Arc<TxPort>), far: Plug, loss: u64, mtu: u32) -> Self {
         let view = Arc::new(view(Some(tx.clone()), mtu, Published::default()));
         let poll = Poll::new().expect("epoll");
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).expect("a waker"));
@@ -243,6 +255,11 @@ impl Lab {
         frame[HEADER_LEN + 12..][..2].copy_from_slice(&[0x88, 0xb5]);
         self.is_away = is_away;
         while is_away && self.tx.write(&frame).is_ok() {}
+    }
+
+    /// Bytes of each frame that the container got.
+    pub(super) fn came(&self) -> &[usize] {
+        &self.container.line.came
     }
 
     /// From now on the container's TCP sums are wrong.

@@ -17,6 +17,7 @@ use smoltcp::socket::tcp::State;
 
 use super::account::MAX_BYTES;
 use crate::forwarding::{DropReason, EgressDrop, Rate};
+use crate::frame::MAX_FRAME;
 use crate::port::Limits;
 use lab::{Lab, MTU, stream};
 
@@ -87,6 +88,20 @@ fn a_segment_that_is_longer_than_the_limit_of_the_rate_lets_wait_comes_alone() {
         assert!(lab.exchange(serve(mirror), &sent) == sent);
     }
     assert_eq!(lab.counts().tx_drops, [0; EgressDrop::COUNT]);
+}
+
+#[test]
+fn a_container_that_hands_on_what_it_gets_in_segments_gets_no_long_frames_any_more() {
+    let mut lab = Lab::big();
+    let sent = stream(6_000_000);
+    let whole = sent.clone();
+    let server = serve(move |mut client| client.write_all(&whole).expect("write"));
+    let socket = lab.connect(server);
+    assert!(lab.read_to_end(socket) == sent);
+    let came = lab.came();
+    let last_long = came.iter().rposition(|len| *len > MAX_FRAME).expect("at first it is not known");
+    let late: usize = came[last_long + 1..].iter().sum();
+    assert!(late > sent.len() / 2, "{late} bytes in frames of up to 64 KB");
 }
 
 #[test]
