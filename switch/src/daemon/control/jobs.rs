@@ -47,21 +47,6 @@ struct Made {
     namespace: NamespaceId,
 }
 
-/// An MTU on its way to the devices of a network.
-#[derive(Debug)]
-pub(super) struct MtuChange {
-    /// Its jobs know it by this.
-    pub(super) id: u64,
-    /// Whose.
-    pub(super) network: Name,
-    /// Jobs that are not answered.
-    pub(super) left: usize,
-    /// One line for each device that kept its MTU.
-    pub(super) failures: Vec<String>,
-    /// Who waits.
-    pub(super) reply: Reply<NetworkInfo>,
-}
-
 impl Control {
     /// Takes what the keeper said.
     pub(super) fn hear(&mut self, from: FromKeeper) {

@@ -12,10 +12,12 @@
 
 mod attach;
 mod command;
+mod contradiction;
 mod detach;
 mod docker;
 mod follow;
 mod jobs;
+mod mtu;
 mod networks;
 mod pools;
 mod port_ids;
@@ -63,7 +65,8 @@ use crate::engine::{Changed, Engine, EngineEvent, Snapshot};
 use crate::forwarding::Ranges;
 use crate::gateway::{Names, Zones};
 use crate::uplink::{HostAddresses, Plan, Published, Refused, View};
-use jobs::{Job, MtuChange};
+use jobs::Job;
+use mtu::MtuChange;
 use pools::Pools;
 use port_ids::Ports;
 

@@ -22,9 +22,10 @@ use nix::sys::time::{TimeVal, TimeValLike};
 use tapswitch_ipam::{GlobalId, Occupied, Wanted};
 use tapswitch_netns::{Tap, message};
 
+use super::contradiction::contradiction;
 use super::detach::Then;
 use super::jobs::Job;
-use super::networks::{contradiction, random_global_id};
+use super::networks::random_global_id;
 use super::pools::Pools;
 use super::port_ids::Ports;
 use super::publish::Closed;
