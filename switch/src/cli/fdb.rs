@@ -29,9 +29,9 @@ pub(super) fn run(args: &Args, client: &Client) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The table that `fdb` prints.
+/// The table that `fdb` prints: whose each MAC is. The port's number is internal, and only in the JSON.
 pub(super) fn table(entries: &[FdbEntry]) -> String {
-    let mut table = Table::new(&["MAC", "NETWORK", ">PORT", "ENDPOINT", "KIND", ">AGE"]);
+    let mut table = Table::new(&["MAC", "NETWORK", "ENDPOINT", "KIND", ">AGE"]);
     for entry in entries {
         let (kind, age) = match entry.kind {
             FdbKind::Static => ("static", "-".into()),
@@ -40,7 +40,6 @@ pub(super) fn table(entries: &[FdbEntry]) -> String {
         table.row([
             entry.mac.to_string(),
             entry.network.clone(),
-            output::or_dash(entry.port),
             entry.endpoint.clone().unwrap_or_else(|| "(gateway)".into()),
             kind.into(),
             age,
@@ -55,12 +54,12 @@ mod tests {
     use crate::frame::Mac;
 
     #[test]
-    fn the_gateway_has_no_port_and_static_lines_no_age() {
+    fn a_line_says_whose_the_mac_is_and_not_the_port_s_number() {
         let mac = Mac::of_ipv4([172, 17, 0, 1].into());
         let gateway =
             FdbEntry { mac, network: "default".into(), port: None, endpoint: None, kind: FdbKind::Static, age_ms: 0 };
         let learned = FdbEntry {
-            port: Some(3),
+            port: Some(3073),
             endpoint: Some("web".into()),
             kind: FdbKind::Learned,
             age_ms: 1_250,
@@ -68,7 +67,7 @@ mod tests {
         };
         let text = table(&[gateway, learned]);
         let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(lines[1], ["02:42:ac:11:00:01", "default", "-", "(gateway)", "static", "-"]);
-        assert_eq!(lines[2], ["02:42:ac:11:00:01", "default", "3", "web", "learned", "1.2s"]);
+        assert_eq!(lines[1], ["02:42:ac:11:00:01", "default", "(gateway)", "static", "-"]);
+        assert_eq!(lines[2], ["02:42:ac:11:00:01", "default", "web", "learned", "1.2s"]);
     }
 }
