@@ -31,12 +31,17 @@ mod userns;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 
 use crate::daemon::api::client::Client;
 use crate::daemon::settings;
+
+/// How long the daemon has to answer a command that only reads: twice what `status` gives it, for the longest lists. What
+/// changes something may take longer.
+const READING: Duration = Duration::from_secs(10);
 
 /// A userspace virtual switch for containers: what docker0 does, without a bridge, veth or netfilter.
 #[derive(Debug, Parser)]
@@ -85,6 +90,17 @@ enum Command {
     Demo(demo::Args),
 }
 
+impl Command {
+    /// Whether all it asks of the daemon is what is there.
+    fn only_reads(&self) -> bool {
+        match self {
+            Command::Ls(_) | Command::Fdb(_) | Command::Rules(_) | Command::Stats(_) | Command::Exec(_) => true,
+            Command::Network(args) => args.only_reads(),
+            _ => false,
+        }
+    }
+}
+
 /// Paths need not be UTF-8.
 fn socket_path() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().try_map(|path| settings::check_socket(&path).map(|()| path))
@@ -108,11 +124,13 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(cli: Cli) -> Outcome {
+    let only_reads = cli.command.only_reads();
     let client = || -> anyhow::Result<Client> {
-        Ok(Client::new(match &cli.socket {
+        let client = Client::new(match &cli.socket {
             Some(path) => path.clone(),
             None => settings::default_run_dir()?.join("api.sock"),
-        }))
+        });
+        Ok(if only_reads { client.within(READING) } else { client })
     };
     match cli.command {
         Command::Up(args) => up::run(*args, cli.socket.as_deref()),

@@ -95,6 +95,13 @@ struct SetArgs {
     json: bool,
 }
 
+impl Args {
+    /// Whether nothing of the daemon is changed.
+    pub(super) fn only_reads(&self) -> bool {
+        matches!(self.verb, Verb::Ls { .. } | Verb::Inspect { .. })
+    }
+}
+
 pub(super) fn run(args: Args, client: &Client) -> Outcome {
     match args.verb {
         Verb::Create(args) => create(&args, client),

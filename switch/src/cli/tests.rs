@@ -151,6 +151,29 @@ fn every_boolean_is_among_those_that_may_be_written_in_three_ways() {
 }
 
 #[test]
+fn what_only_reads_gives_a_daemon_up_that_is_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("api.sock");
+    // The kernel connects, and nobody accepts.
+    let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let (done, ended) = std::sync::mpsc::channel();
+    let commands =
+        ["ls", "fdb --json", "rules", "stats web", "network ls", "network inspect default", "exec web -- true"];
+    for command in commands {
+        let cli = parse(&format!("tapswitch --socket {} {command}", path.display())).unwrap();
+        let done = done.clone();
+        std::thread::spawn(move || done.send((command, dispatch(cli).unwrap_err().to_string())));
+    }
+    for _ in commands {
+        let (command, error) = ended.recv_timeout(2 * READING).expect("they end");
+        assert!(error.contains("no answer within 10 s") && error.contains("`tapswitch down`"), "{command}: {error}");
+    }
+    for command in ["detach web", "network rm blue", "allow a b"] {
+        assert!(!parse(&format!("tapswitch {command}")).unwrap().command.only_reads(), "{command}");
+    }
+}
+
+#[test]
 fn help_and_version_are_no_errors() {
     for line in ["tapswitch --help", "tapswitch ls --help", "tapswitch --version", "tapswitch network create -h"] {
         let error = parse(line).unwrap_err();
