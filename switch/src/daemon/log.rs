@@ -2,6 +2,7 @@
 //! service manager writes its own.
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use super::name::printable;
 
@@ -22,7 +23,19 @@ fn wanted() -> Result<Option<EnvFilter>, String> {
 }
 
 fn parsed(text: &str) -> Result<EnvFilter, String> {
+    if let Some(word) = text.split(',').find(|word| is_mistyped(word)) {
+        return Err(format!(
+            "{word} is no level: these are error, warn, info, debug, trace and off, alone or as tapswitch=debug"
+        ));
+    }
     EnvFilter::try_new(text).map_err(|error| error.to_string())
+}
+
+/// Whether it is a word alone that names neither a level nor a crate of ours. To `tracing` it is a crate, of which nothing
+/// is ever logged.
+fn is_mistyped(word: &str) -> bool {
+    let is_alone = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    is_alone && word.parse::<LevelFilter>().is_err() && !word.starts_with("tapswitch")
 }
 
 /// Starts the log, once for a process and those forked from it; later calls do nothing.
@@ -43,9 +56,13 @@ mod tests {
 
     #[test]
     fn a_filter_that_cannot_be_is_an_error() {
-        for text in ["error", "debug", "tapswitch=debug,warn", ""] {
+        for text in ["error", "DEBUG", "off", "tapswitch", "tapswitch=debug,warn", "info,tapswitch::engine=trace", ""] {
             assert!(parsed(text).is_ok(), "{text}");
         }
-        assert!(parsed("nonsense===").is_err());
+        for text in ["nonsense===", "tapswitch=debgu", "debgu", "info,debgu"] {
+            assert!(parsed(text).is_err(), "{text}");
+        }
+        let error = parsed("debgu").unwrap_err();
+        assert!(error.starts_with("debgu is no level: these are error, warn, info, debug, trace"), "{error}");
     }
 }
