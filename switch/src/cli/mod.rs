@@ -7,6 +7,7 @@
 mod args;
 mod attach;
 mod booleans;
+mod completion;
 mod container;
 mod demo;
 mod detach;
@@ -88,6 +89,7 @@ enum Command {
     Doctor(doctor::Args),
     Install(install::Args),
     Demo(demo::Args),
+    Completion(completion::Args),
 }
 
 impl Command {
@@ -135,6 +137,7 @@ fn dispatch(cli: Cli) -> Outcome {
     match cli.command {
         Command::Up(args) => up::run(*args, cli.socket.as_deref()),
         Command::Demo(args) => demo::run(&args),
+        Command::Completion(args) => completion::run(&args),
         Command::Doctor(args) => doctor::run(&args, &client()?),
         Command::Install(args) => install::run(&args, cli.socket.as_deref()),
         Command::Down(args) => down::run(&args, &client()?),

@@ -69,6 +69,8 @@ fn bad_usage_ends_with_2() {
         "tapswitch up --offload perhaps",
         "tapswitch up --subnet 10.0.0.0/33",
         "tapswitch status --wait -1",
+        "tapswitch completion",
+        "tapswitch completion csh",
         "tapswitch allow web",
         "tapswitch run -p 8080:80:80 -- sh",
         "tapswitch publish web",
