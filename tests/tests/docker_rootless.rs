@@ -2,6 +2,8 @@
 
 mod docked;
 
+use std::path::Path;
+
 use docked::{CREATE, Engine, Setup};
 use serde_json::json;
 use tapswitch_tests::{Probe, Who};
@@ -23,6 +25,10 @@ fn containers_of_a_rootless_engine_reach_each_other_and_far_hosts_as_root() {
     let said = Probe::ask(internet.far(), "read", internet.host_addresses()[0], 8080, &[]);
     assert!(said.contains(&format!("you are {far}")), "{said}");
     engine.has_no_bridge();
+    // RootlessKit's folder goes with the room.
+    for folder in engine.ok("ls -d /tmp/rootlesskit*").lines() {
+        assert!(!Path::new(folder).exists(), "{folder} is on the host");
+    }
     engine.ok("docker rm -f app db && docker network rm web");
     assert_eq!(engine.json("tapswitch ls"), json!([]));
 }

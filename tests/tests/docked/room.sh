@@ -52,6 +52,9 @@ put "$(command -v iperf3)" iperf3
 put "$(command -v redis-check-rdb)" redis-server
 put "$(command -v redis-cli)" redis-cli
 
+# Last, for what is used above may lie there.
+mount -t tmpfs -o mode=1777 none /tmp
+
 echo ready
 # The shell stays, to wait for whoever loses their parent.
 sleep infinity & wait
