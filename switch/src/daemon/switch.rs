@@ -7,10 +7,12 @@
 //! | api | serves `api.sock`, `attach.sock` and Docker's socket, and relays containers' names |
 //! | keeper-link | receives from the keeper |
 //! | names | answers at the gateways |
+//! | disk | brings what must outlive a loss of power to the disk |
 //! | host-watch | reads the host's routes and addresses again when they change |
 //!
 //! The process has no capability and gets none; what needs one is asked of the keeper.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
@@ -33,6 +35,7 @@ use super::keeper_link::{self, MAX_UNDER_WAY};
 use super::log;
 use super::names;
 use super::settings::Settings;
+use super::state::Disk;
 
 /// Runs the switch process and returns its exit status.
 pub fn switch_main(start: SwitchStart, settings: &Settings) -> i32 {
@@ -67,6 +70,7 @@ fn live(start: SwitchStart, settings: &Settings) -> Result<Ending, String> {
     let keeper_socket = start.keeper.try_clone().map_err(|e| e.to_string())?;
     let names = names::start().map_err(|e| format!("start the thread of the names: {e}"))?;
     let (relays, relaying) = docker::relays();
+    let disk = Disk::start(File::sync_all).map_err(|e| format!("start the thread of the disk: {e}"))?;
     let control = control::begin(Begin {
         settings: settings.clone(),
         keeper: start.keeper,
@@ -79,6 +83,7 @@ fn live(start: SwitchStart, settings: &Settings) -> Result<Ending, String> {
         names,
         relays,
         events,
+        disk,
     })?;
     let (to_control, keeper) = bounded(2 * MAX_UNDER_WAY);
     keeper_link::listen(keeper_socket, to_control).map_err(|e| format!("start a thread: {e}"))?;
@@ -187,7 +192,6 @@ async fn serve_http(what: &str, listener: UnixListener, router: axum::Router, st
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
     use std::os::fd::AsRawFd;
     use std::time::Duration;
 

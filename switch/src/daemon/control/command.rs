@@ -1,10 +1,14 @@
 //! How other threads have control do something: a closure that runs in its thread, and a place for the answer.
+//!
+//! An answer leaves when what it speaks of is kept: when the disk has what was ordered as the command began, and as its answer was
+//! given. Control itself goes on.
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use tokio::sync::oneshot;
 
 use super::Control;
 use crate::daemon::refusal::{Outcome, Refusal};
+use crate::daemon::state::{Kept, Orders};
 
 /// Most commands that wait: as many as connections are served at a time, and as many again whose clients gave up.
 const MAX_WAITING: usize = 256;
@@ -14,17 +18,21 @@ pub(crate) type Command = Box<dyn FnOnce(&mut Control) + Send>;
 
 /// Where an answer is awaited.
 #[derive(Debug)]
-pub(crate) struct Reply<T>(oneshot::Sender<Outcome<T>>);
+pub(crate) struct Reply<T> {
+    to: oneshot::Sender<Outcome<T>>,
+    disk: Orders,
+}
 
-impl<T> Reply<T> {
+impl<T: Send + 'static> Reply<T> {
     /// Whether nobody waits any more.
     pub(crate) fn is_closed(&self) -> bool {
-        self.0.is_closed()
+        self.to.is_closed()
     }
 
-    /// Answers. A client that gave up is told nothing.
+    /// Answers, when the disk has what control ordered in this turn. A client that gave up is told nothing.
     pub(crate) fn send(self, outcome: Outcome<T>) {
-        let _ = self.0.send(outcome);
+        let Reply { to, disk } = self;
+        disk.then(move |kept| drop(to.send(outcome.and_then(|done| if_kept(done, kept)))));
     }
 }
 
@@ -48,10 +56,19 @@ impl Handle {
         T: Send + 'static,
         F: FnOnce(&mut Control, Reply<T>) + Send + 'static,
     {
-        let (sender, receiver) = oneshot::channel();
-        let reply = Reply(sender);
-        match self.0.try_send(Box::new(move |control| command(control, reply))) {
-            Ok(()) => receiver.await.unwrap_or_else(|_| Err(ending())),
+        let (to, outcome) = oneshot::channel();
+        let (kept, is_kept) = oneshot::channel();
+        let begun = move |control: &mut Control| {
+            let disk = control.disk.orders().clone();
+            command(control, Reply { to, disk: disk.clone() });
+            // The answer may come in a later turn, which has ordered nothing.
+            disk.then(move |done| drop(kept.send(done)));
+        };
+        match self.0.try_send(Box::new(begun)) {
+            Ok(()) => {
+                let done = outcome.await.unwrap_or_else(|_| Err(ending()))?;
+                if_kept(done, is_kept.await.unwrap_or_else(|_| Err(ending().to_string())))
+            }
             Err(TrySendError::Full(_)) => Err(Refusal::Failed("the daemon is busy: try again".into())),
             Err(TrySendError::Disconnected(_)) => Err(ending()),
         }
@@ -72,6 +89,10 @@ impl Handle {
         })
         .await
     }
+}
+
+fn if_kept<T>(done: T, kept: Kept) -> Outcome<T> {
+    kept.map(|()| done).map_err(Refusal::Failed)
 }
 
 fn ending() -> Refusal {

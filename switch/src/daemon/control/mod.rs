@@ -3,7 +3,8 @@
 //! It waits for commands (of the API and of `attach.sock`), answers of the keeper, events of the workers, changes of the
 //! host, and does one thing at a time. What takes long is done by the keeper: meanwhile an endpoint is `Coming` or
 //! `Going`, which holds its name, addresses and device, a [`Job`] remembers who waits for it, and other commands are
-//! served. Nothing here is locked, and nothing wakes it but these channels: idle, it costs nothing.
+//! served. The disk is waited for as little: what is to be kept is ordered, and an answer that depends on it leaves when it
+//! is there ([`Reply`]). Nothing here is locked, and nothing wakes it but these channels: idle, it costs nothing.
 //!
 //! An order that is kept everywhere: a device exists before its endpoint's file and is destroyed after it, so that a
 //! file always speaks of a device, and a device without a file is known to be nobody's.
@@ -60,7 +61,7 @@ use super::name::Name;
 use super::network::Network;
 use super::refusal::{Outcome, Refusal};
 use super::settings::Settings;
-use super::state::{NetworkRecord, StateDir};
+use super::state::{Disk, NetworkRecord, StateDir};
 use crate::engine::{Changed, Engine, EngineEvent, Snapshot};
 use crate::forwarding::Ranges;
 use crate::gateway::{Names, Zones};
@@ -124,6 +125,8 @@ pub(crate) struct Control {
     ports: Ports,
     pools: Pools,
     relays: Relays,
+    /// Brings files to the disk.
+    disk: Disk,
     /// Networks, for good.
     kept: StateDir,
     /// The same once more beside the sockets, for the case that a file in `kept` is bad.
@@ -163,6 +166,7 @@ impl Control {
     /// Serves until it is told to end.
     pub(crate) fn run(mut self, mut inputs: Inputs) -> Ending {
         loop {
+            self.disk.orders().turn();
             self.settle();
             if let Some(ending) = self.ending {
                 return ending;
@@ -185,6 +189,7 @@ impl Control {
                     Ok(host) => self.host_changed(host),
                     Err(_) => inputs.host = never(),
                 },
+                recv(self.disk.failures()) -> failure => failure.into_iter().for_each(|failure| self.warn(failure)),
                 recv(self.expire) -> _ => self.expire_learned(),
                 recv(self.knocks) -> knock => match knock {
                     Ok(()) => self.hand_over(),
@@ -306,11 +311,11 @@ impl Control {
         network.endpoints.get(&at.name).map(|e| e.info()).ok_or_else(|| resolve::unknown_endpoint(at))
     }
 
-    /// Writes a network's file, and its spare: that first, since alone it is nothing.
+    /// Writes a network's file, and its spare: that first, since alone it is nothing. Who asked for it is answered when it is kept.
     fn store(&self, record: &NetworkRecord) -> Outcome<()> {
         let failed = |e: std::io::Error| Refusal::Failed(e.to_string());
         self.spare.write(record.name.as_str(), record).map_err(failed)?;
-        self.kept.write(record.name.as_str(), record).map_err(failed)
+        self.disk.orders().write(&self.kept, record.name.as_str(), record).map_err(failed)
     }
 
     /// Notes, in the log and for `status`, what somebody should know.

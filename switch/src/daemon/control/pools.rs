@@ -20,7 +20,7 @@ use super::attach::lease_refusal;
 use super::{Control, MAX_NETWORKS};
 use crate::daemon::network::Network;
 use crate::daemon::refusal::{Outcome, Refusal};
-use crate::daemon::state::{PoolRecord, StateDir};
+use crate::daemon::state::{Orders, PoolRecord, StateDir};
 use crate::frame::Mac;
 
 /// Both families of every network.
@@ -32,6 +32,7 @@ const NAME: &str = "of a Docker pool";
 #[derive(Debug)]
 pub(super) struct Pools {
     dir: StateDir,
+    disk: Orders,
     pools: BTreeMap<IpNet, PoolRecord>,
 }
 
@@ -48,10 +49,10 @@ pub(crate) enum Purpose {
 
 impl Pools {
     /// Those of `dir`, and one line about each bad file.
-    pub(super) fn open(dir: StateDir) -> io::Result<(Pools, Vec<String>)> {
+    pub(super) fn open(dir: StateDir, disk: Orders) -> io::Result<(Pools, Vec<String>)> {
         let loaded = dir.read_all::<PoolRecord>()?;
         let pools = loaded.entries.into_iter().map(|(_, pool)| (pool.subnet, pool)).collect();
-        Ok((Pools { dir, pools }, loaded.bad.into_iter().map(|(_, warning)| warning).collect()))
+        Ok((Pools { dir, disk, pools }, loaded.bad.into_iter().map(|(_, warning)| warning).collect()))
     }
 
     /// As networks must avoid them.
@@ -72,7 +73,7 @@ impl Pools {
         if self.pools.len() >= MAX_POOLS {
             return Err(Refusal::Failed(format!("there are {MAX_POOLS} pools, which is the most")));
         }
-        self.dir.write(&key(pool.subnet), &pool).map_err(failed)?;
+        self.disk.write(&self.dir, &key(pool.subnet), &pool).map_err(failed)?;
         self.pools.insert(pool.subnet, pool);
         Ok(())
     }
@@ -80,7 +81,7 @@ impl Pools {
     /// Removes one, if it is there.
     pub(super) fn remove(&mut self, subnet: IpNet) -> Outcome<()> {
         if self.pools.contains_key(&subnet) {
-            self.dir.remove(&key(subnet)).map_err(failed)?;
+            self.disk.remove(&self.dir, &key(subnet)).map_err(failed)?;
             self.pools.remove(&subnet);
         }
         Ok(())

@@ -51,13 +51,12 @@ impl Ports {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::state::Survives;
 
     #[test]
     fn no_number_is_given_twice_across_starts() {
         let dir = tempfile::tempdir().unwrap();
         let open = |used: &[u32]| {
-            let state = StateDir::open(dir.path(), Survives::Process).unwrap();
+            let state = StateDir::open(dir.path()).unwrap();
             Ports::open(state, used.iter().copied().map(PortId).collect::<Vec<_>>().into_iter())
         };
         let mut given = std::collections::BTreeSet::new();

@@ -71,7 +71,7 @@ impl Control {
         let failed = |e: std::io::Error| Refusal::Failed(format!("remove network {name}: {e}"));
         // The spare would bring it back.
         self.spare.remove(name.as_str()).map_err(failed)?;
-        self.kept.remove(name.as_str()).map_err(failed)?;
+        self.disk.orders().remove(&self.kept, name.as_str()).map_err(failed)?;
         let removed = self.networks.remove(name);
         let pools: Outcome<()> = removed.iter().flat_map(Network::subnets).try_for_each(|pool| self.pools.remove(pool));
         self.devices.retain(|_, place| place.network != *name);

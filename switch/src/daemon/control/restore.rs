@@ -40,7 +40,9 @@ use crate::daemon::name::Name;
 use crate::daemon::network::Network;
 use crate::daemon::refusal::{Outcome, Refusal};
 use crate::daemon::settings::Settings;
-use crate::daemon::state::{EndpointRecord, Loaded, NetworkRecord, PublicationRecord, SiteRecord, StateDir, Survives};
+use crate::daemon::state::{
+    Disk, EndpointRecord, Loaded, NetworkRecord, Orders, PublicationRecord, SiteRecord, StateDir,
+};
 use crate::daemon::tun_node;
 use crate::engine::{Engine, EngineConfig, EngineEvent, Snapshot};
 use crate::gateway::Names;
@@ -75,6 +77,8 @@ pub(crate) struct Begin {
     pub relays: Relays,
     /// Where workers tell what happens to ports.
     pub events: Sender<EngineEvent>,
+    /// Brings files to the disk.
+    pub disk: Disk,
 }
 
 /// Restores everything; on return what the keeper kept is forwarded.
@@ -84,11 +88,12 @@ pub(crate) struct Begin {
 pub(crate) fn begin(begin: Begin) -> Result<Control, String> {
     let mut warnings = Vec::new();
     let Dirs { kept, spare, site, live, ports, pools } = Dirs::open(&begin.settings).map_err(|e| e.to_string())?;
-    let (networks, lost) = networks(&kept, &spare, &mut warnings).map_err(|e| e.to_string())?;
+    let disk = begin.disk.orders();
+    let (networks, lost) = networks(&kept, &spare, disk, &mut warnings).map_err(|e| e.to_string())?;
     if begin.restarts == 0 {
         warnings.extend(contradictions(&begin.settings, &networks, begin.has_ipv6));
     }
-    let global_id = global_id(&site, &mut warnings).map_err(|e| e.to_string())?;
+    let global_id = global_id(&site, disk, &mut warnings).map_err(|e| e.to_string())?;
     let config = EngineConfig { workers: begin.settings.workers, io: begin.settings.io };
     let udp_permits = udp_permits();
     let user = |_| User::new(begin.names.link(), udp_permits.clone());
@@ -99,7 +104,7 @@ pub(crate) fn begin(begin: Begin) -> Result<Control, String> {
     warnings.extend(warning);
     let (descriptors, _) =
         getrlimit(Resource::RLIMIT_NOFILE).map_err(|e| format!("read the limit of open files: {e}"))?;
-    let (pools, bad) = Pools::open(pools).map_err(|e| e.to_string())?;
+    let (pools, bad) = Pools::open(pools, disk.clone()).map_err(|e| e.to_string())?;
     warnings.extend(bad);
     let mut control = Control {
         settings: begin.settings,
@@ -115,6 +120,7 @@ pub(crate) fn begin(begin: Begin) -> Result<Control, String> {
         ports,
         pools,
         relays: begin.relays,
+        disk: begin.disk,
         kept,
         spare,
         live,
@@ -146,6 +152,12 @@ pub(crate) fn begin(begin: Begin) -> Result<Control, String> {
     control.make_missing_networks(may_refuse, &lost)?;
     control.restore_endpoints(endpoints, handed_over);
     control.look_for_collisions();
+    // Nobody is kept waiting yet.
+    if let Err(error) = control.disk.settle()
+        && may_refuse
+    {
+        return Err(error);
+    }
     if let Some(warning) = tun_node::warning(control.privileged) {
         tracing::warn!("{warning}");
         control.lacks_tun = true;
@@ -167,12 +179,12 @@ impl Dirs {
     fn open(settings: &Settings) -> io::Result<Dirs> {
         let (state, run) = (&settings.state_dir, &settings.run_dir);
         Ok(Dirs {
-            kept: StateDir::open(networks_dir(settings), Survives::PowerLoss)?,
-            site: StateDir::open(state.join("site"), Survives::PowerLoss)?,
-            spare: StateDir::open(run.join("networks"), Survives::Process)?,
-            live: StateDir::open(run.join("endpoints"), Survives::Process)?,
-            ports: StateDir::open(run.join("ports"), Survives::Process)?,
-            pools: StateDir::open(state.join("pools"), Survives::PowerLoss)?,
+            kept: StateDir::open(networks_dir(settings))?,
+            site: StateDir::open(state.join("site"))?,
+            spare: StateDir::open(run.join("networks"))?,
+            live: StateDir::open(run.join("endpoints"))?,
+            ports: StateDir::open(run.join("ports"))?,
+            pools: StateDir::open(state.join("pools"))?,
         })
     }
 }
@@ -181,6 +193,7 @@ impl Dirs {
 fn networks(
     kept: &StateDir,
     spare: &StateDir,
+    disk: &Orders,
     warnings: &mut Vec<String>,
 ) -> io::Result<(BTreeMap<Name, Network>, Vec<String>)> {
     let Loaded { entries, bad } = kept.read_all::<NetworkRecord>()?;
@@ -201,7 +214,7 @@ fn networks(
         match spare.read::<NetworkRecord>(&key).ok().filter(|record| record.name.as_str() == key) {
             Some(record) => {
                 warnings.push(format!("{warning}; restored from its copy in the run directory"));
-                kept.write(&key, &record)?;
+                disk.write(kept, &key, &record)?;
                 networks.insert(record.name.clone(), Network::new(record));
             }
             None => {
@@ -220,7 +233,7 @@ fn networks(
 /// One line that names both values.
 pub(crate) fn refuse_contradiction(settings: &Settings, has_ipv6: bool) -> Result<(), String> {
     let Some(flags) = &settings.flags else { return Ok(()) };
-    let kept = StateDir::open(networks_dir(settings), Survives::PowerLoss).map_err(|e| e.to_string())?;
+    let kept = StateDir::open(networks_dir(settings)).map_err(|e| e.to_string())?;
     // One that is bad or not there contradicts nothing.
     let stored = kept.read::<NetworkRecord>(&flags.name).ok();
     let Some(contradiction) = stored.and_then(|stored| contradiction(flags, &stored, has_ipv6)) else { return Ok(()) };
@@ -238,7 +251,7 @@ fn contradictions(settings: &Settings, networks: &BTreeMap<Name, Network>, has_i
     of_file.map(|found| format!("settings: {}; the stored value is kept", found.text)).collect()
 }
 
-fn global_id(site: &StateDir, warnings: &mut Vec<String>) -> io::Result<GlobalId> {
+fn global_id(site: &StateDir, disk: &Orders, warnings: &mut Vec<String>) -> io::Result<GlobalId> {
     const KEY: &str = "site";
     let loaded = site.read_all::<SiteRecord>()?;
     warnings.extend(loaded.bad.into_iter().map(|(_, warning)| warning));
@@ -246,7 +259,7 @@ fn global_id(site: &StateDir, warnings: &mut Vec<String>) -> io::Result<GlobalId
         return Ok(record.global_id);
     }
     let global_id = random_global_id()?;
-    site.write(KEY, &SiteRecord { global_id })?;
+    disk.write(site, KEY, &SiteRecord { global_id })?;
     Ok(global_id)
 }
 

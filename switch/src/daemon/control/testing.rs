@@ -1,5 +1,7 @@
 //! Control with a keeper that is a thread of the test: devices are socket pairs, which read and write whole frames as a TAP does.
 
+mod slow_disk;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,6 +18,8 @@ use parking_lot::Mutex;
 use tapswitch_ipam::Occupied;
 use tapswitch_netns::{Namespace, NamespaceId, OffloadMode, TapInfo, message};
 
+pub(crate) use slow_disk::SlowDisk;
+
 use super::{Begin, Control, Ending, Handle, Inputs, Selection, begin, channel};
 use crate::daemon::api::types::{
     AttachRequest, EndpointInfo, NetworkCreate, PublicationInfo, PublishRequest, Subnet4, Subnet6,
@@ -25,6 +29,7 @@ use crate::daemon::keeper::message::{EndpointKey, Holder, JobId, SocketKey, ToKe
 use crate::daemon::keeper_link;
 use crate::daemon::refusal::Outcome;
 use crate::daemon::settings::Settings;
+use crate::daemon::state::Disk;
 use crate::engine::{EngineEvent, IoChoice};
 use crate::forwarding::PortId;
 use crate::gateway::{DNS, Resolvers, service};
@@ -126,12 +131,17 @@ impl Daemon {
 
     /// A first start in `dir` on a kernel without IPv6.
     pub(crate) fn without_ipv6(dir: &Path) -> Daemon {
-        Daemon::start_on(settings(dir), 0, Keeper::default(), Box::new(|_| Act::Do), false).unwrap()
+        Daemon::start_on(settings(dir), 0, Keeper::default(), Box::new(|_| Act::Do), false, in_memory()).unwrap()
+    }
+
+    /// A first start in `dir` on this disk.
+    pub(crate) fn on_disk(dir: &Path, disk: Disk) -> Daemon {
+        Daemon::start_on(settings(dir), 0, Keeper::default(), Box::new(|_| Act::Do), true, disk).unwrap()
     }
 
     /// A start with what `keeper` has kept.
     pub(crate) fn start(settings: Settings, restarts: u32, keeper: Keeper, judge: Judge) -> Result<Daemon, String> {
-        Daemon::start_on(settings, restarts, keeper, judge, true)
+        Daemon::start_on(settings, restarts, keeper, judge, true, in_memory())
     }
 
     fn start_on(
@@ -140,6 +150,7 @@ impl Daemon {
         keeper: Keeper,
         judge: Judge,
         has_ipv6: bool,
+        disk: Disk,
     ) -> Result<Daemon, String> {
         let (ours, theirs) = message::pair().unwrap();
         keeper.heard.lock().clear();
@@ -165,6 +176,7 @@ impl Daemon {
             names: service(Resolvers::new(&[], DNS)).0,
             relays: Relays::nobody(),
             events: events.clone(),
+            disk,
         })?;
         let (to_control, from_keeper) = bounded(64);
         keeper_link::listen(ours, to_control).unwrap();
@@ -262,6 +274,11 @@ fn publish_request(endpoint: &str, specs: &[&str]) -> PublishRequest {
 fn shown(published: &PublicationInfo) -> String {
     let host = SocketAddr::new(published.ip, published.host_port);
     format!("{host} {}/{}", published.container_port, published.protocol)
+}
+
+/// A disk that syncs nothing: how busy the machine's is must not matter.
+fn in_memory() -> Disk {
+    Disk::start(|_| Ok(())).unwrap()
 }
 
 /// Waits for an answer.

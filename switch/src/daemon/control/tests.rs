@@ -1,6 +1,7 @@
 //! Control with a keeper of the test's own, by theme.
 
 mod announcing;
+mod disk;
 mod endpoints;
 mod host_access;
 mod networks;

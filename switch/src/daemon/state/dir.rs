@@ -1,9 +1,10 @@
 //! A directory of JSON files, each written whole or not at all.
 //!
 //! A file is one header line, `tapswitch 1 crc32 XXXXXXXX bytes N`, and N bytes of JSON. It is written to a temporary file
-//! beside it and renamed, so that a reader sees the old or the new one; with [`Survives::PowerLoss`] file and directory
-//! are synced too. A file whose header, length or checksum is wrong, or whose JSON says what it cannot, is renamed to
-//! `*.bad`, named in a warning, and costs nothing else. Control's one thread calls all of it.
+//! beside it and renamed, so that a reader sees the old or the new one. That outlives a killed process; what must outlive the
+//! machine's losing power too is written by way of [`Orders`](super::Orders), which sync file and directory. A file whose header,
+//! length or checksum is wrong, or whose JSON says what it cannot, is renamed to `*.bad`, named in a warning, and costs
+//! nothing else. Control's one thread calls all of it, but for what it has the thread of the [`Disk`](super::Disk) do.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -18,21 +19,21 @@ const MAX_FILE: u64 = 4 << 20;
 /// Most files read of one directory.
 const MAX_FILES: usize = 65_536;
 const MAGIC: &str = "tapswitch 1 crc32";
-
-/// What a directory's files must outlive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Survives {
-    /// A killed process: what a file says is void after a restart of the machine, so nothing waits for the disk.
-    Process,
-    /// The machine losing power.
-    PowerLoss,
-}
+/// How files end that are not in their place yet; they begin with a dot.
+const TEMPORARY: &str = ".tmp";
 
 /// The directory.
 #[derive(Clone, Debug)]
 pub(crate) struct StateDir {
     path: PathBuf,
-    survives: Survives,
+}
+
+/// A file that is written, and not yet in its place.
+#[derive(Debug)]
+pub(super) struct Beside {
+    dir: StateDir,
+    temporary: PathBuf,
+    target: PathBuf,
 }
 
 /// What [`StateDir::read_all`] found.
@@ -49,10 +50,10 @@ impl StateDir {
     ///
     /// # Errors
     /// When it cannot be made.
-    pub(crate) fn open(path: impl Into<PathBuf>, survives: Survives) -> io::Result<Self> {
+    pub(crate) fn open(path: impl Into<PathBuf>) -> io::Result<Self> {
         let path = path.into();
         DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|e| about("make directory", &path, e))?;
-        Ok(StateDir { path, survives })
+        Ok(StateDir { path })
     }
 
     /// Writes `value` as the file of `key`, which holds no `/` and starts with a letter or digit.
@@ -60,13 +61,24 @@ impl StateDir {
     /// # Errors
     /// When the disk does not take it; the old file is unchanged then.
     pub(crate) fn write<T: Serialize>(&self, key: &str, value: &T) -> io::Result<()> {
-        let target = self.file(key);
-        let temporary = self.path.join(format!(".{key}.tmp"));
-        self.replace(&temporary, &target, &sealed(value)).map_err(|e| {
-            // The next write of this key would overwrite it anyway.
-            let _ = fs::remove_file(&temporary);
-            about("write", &target, e)
-        })
+        let beside = self.write_beside(key, "0", value)?;
+        beside.rename()
+    }
+
+    /// Writes `value` beside the file of `key`, in a place named after `number`.
+    ///
+    /// # Errors
+    /// When it cannot be written; nothing of it is left then.
+    pub(super) fn write_beside<T: Serialize>(&self, key: &str, number: &str, value: &T) -> io::Result<Beside> {
+        let beside = Beside {
+            dir: self.clone(),
+            temporary: self.path.join(format!(".{key}.{number}{TEMPORARY}")),
+            target: self.file(key),
+        };
+        match beside.write(&sealed(value)) {
+            Ok(()) => Ok(beside),
+            Err(e) => Err(beside.failed(e)),
+        }
     }
 
     /// Removes the file of `key`; a missing one is well.
@@ -77,7 +89,7 @@ impl StateDir {
         let target = self.file(key);
         match fs::remove_file(&target) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(about("remove", &target, e)),
-            _ => self.sync_dir(),
+            _ => Ok(()),
         }
     }
 
@@ -86,6 +98,7 @@ impl StateDir {
     /// # Errors
     /// When the directory itself cannot be read.
     pub(crate) fn read_all<T: DeserializeOwned>(&self) -> io::Result<Loaded<T>> {
+        self.sweep()?;
         let mut loaded = Loaded { entries: Vec::new(), bad: Vec::new() };
         for key in self.keys()? {
             match self.read(&key) {
@@ -126,39 +139,64 @@ impl StateDir {
         self.path.join(format!("{key}.json"))
     }
 
-    fn keys(&self) -> io::Result<Vec<String>> {
-        let mut keys = Vec::new();
-        for entry in fs::read_dir(&self.path).map_err(|e| about("read directory", &self.path, e))?.take(MAX_FILES) {
-            let name = entry?.file_name();
-            let key = name.to_str().and_then(|n| n.strip_suffix(".json")).filter(|k| !k.starts_with('.'));
-            keys.extend(key.map(str::to_owned));
+    /// Removes what a process that was killed had not put in its place.
+    fn sweep(&self) -> io::Result<()> {
+        for name in self.names()?.iter().filter(|n| n.starts_with('.') && n.ends_with(TEMPORARY)) {
+            // One that stays costs nothing but its room.
+            let _ = fs::remove_file(self.path.join(name));
         }
+        Ok(())
+    }
+
+    fn keys(&self) -> io::Result<Vec<String>> {
+        let names = self.names()?;
+        let keys = names.iter().filter_map(|n| n.strip_suffix(".json")).filter(|k| !k.starts_with('.'));
+        let mut keys: Vec<String> = keys.map(str::to_owned).collect();
         keys.sort();
         Ok(keys)
     }
 
-    fn replace(&self, temporary: &Path, target: &Path, bytes: &[u8]) -> io::Result<()> {
-        let flags = libc::O_NOFOLLOW;
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .custom_flags(flags)
-            .open(temporary)?;
-        file.write_all(bytes)?;
-        if self.survives == Survives::PowerLoss {
-            file.sync_all()?;
-        }
-        fs::rename(temporary, target)?;
-        self.sync_dir()
+    fn names(&self) -> io::Result<Vec<String>> {
+        let entries = fs::read_dir(&self.path).map_err(|e| about("read directory", &self.path, e))?;
+        // One that is no text is nothing of ours.
+        entries
+            .take(MAX_FILES)
+            .filter_map(|entry| entry.map(|e| e.file_name().into_string().ok()).transpose())
+            .collect()
     }
 
-    fn sync_dir(&self) -> io::Result<()> {
-        match self.survives {
-            Survives::PowerLoss => File::open(&self.path)?.sync_all(),
-            Survives::Process => Ok(()),
+    /// Syncs the directory itself: which files are in it.
+    pub(super) fn sync(&self, sync: &mut impl FnMut(&File) -> io::Result<()>) -> io::Result<()> {
+        File::open(&self.path).and_then(|dir| sync(&dir)).map_err(|e| about("sync directory", &self.path, e))
+    }
+}
+
+impl Beside {
+    /// Puts it in its place, on the disk.
+    pub(super) fn replace(self, sync: &mut impl FnMut(&File) -> io::Result<()>) -> io::Result<()> {
+        // Opened again, since many may wait, and there is a limit of open files.
+        if let Err(e) = File::open(&self.temporary).and_then(|file| sync(&file)) {
+            return Err(self.failed(e));
         }
+        let dir = self.dir.clone();
+        self.rename()?;
+        dir.sync(sync)
+    }
+
+    fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+        options.open(&self.temporary)?.write_all(bytes)
+    }
+
+    fn rename(self) -> io::Result<()> {
+        fs::rename(&self.temporary, &self.target).map_err(|e| self.failed(e))
+    }
+
+    fn failed(&self, error: io::Error) -> io::Error {
+        // The next start would remove it anyway.
+        let _ = fs::remove_file(&self.temporary);
+        about("write", &self.target, error)
     }
 }
 
@@ -207,7 +245,7 @@ mod tests {
 
     fn fresh() -> (tempfile::TempDir, StateDir) {
         let dir = tempfile::tempdir().unwrap();
-        let state = StateDir::open(dir.path().join("networks"), Survives::PowerLoss).unwrap();
+        let state = StateDir::open(dir.path().join("networks")).unwrap();
         (dir, state)
     }
 
@@ -245,8 +283,10 @@ mod tests {
     fn a_write_cut_by_a_crash_leaves_the_old_file() {
         let (_dir, state) = fresh();
         state.write("k", &value(1)).unwrap();
-        fs::write(state.path.join(".k.tmp"), &sealed(&value(2))[..20]).unwrap();
+        let torn = [".k.tmp", ".k.0.tmp", ".k.7.tmp"].map(|name| state.path.join(name));
+        torn.iter().for_each(|torn| fs::write(torn, &sealed(&value(2))[..20]).unwrap());
         assert_eq!(state.read_all::<Value>().unwrap().entries, [("k".to_owned(), value(1))]);
+        assert!(torn.iter().all(|torn| !torn.exists()), "nobody would ever remove them");
         state.write("k", &value(3)).unwrap();
         assert_eq!(state.read_all::<Value>().unwrap().entries, [("k".to_owned(), value(3))]);
     }

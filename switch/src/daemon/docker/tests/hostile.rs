@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{A, B, NETWORK, Plugin, endpoint, failure, network, of};
 use crate::daemon::api::types::{AttachRequest, NetworkCreate};
+use crate::daemon::control::testing::{Daemon, SlowDisk};
 
 /// Every call that takes a body.
 const CALLS: [&str; 13] = [
@@ -206,4 +207,29 @@ fn a_range_that_nobody_asked_for_makes_way_unless_somebody_is_there() {
     assert_eq!(plugin.daemon().attach_as(there).unwrap().ipv4, Some([172, 18, 0, 2].into()));
     let text = plugin.fails("NetworkDriver.CreateNetwork", &network(A, "172.18.0.0/16"));
     assert!(text.contains("overlaps network auto"), "{text}");
+}
+
+#[test]
+fn who_waits_for_the_disk_keeps_no_other_waiting() {
+    let dir = tempfile::tempdir().unwrap();
+    let (slow, disk) = SlowDisk::new();
+    let plugin = Plugin::over(Daemon::on_disk(dir.path(), disk), dir.path());
+    plugin.well("NetworkDriver.CreateNetwork", &network(NETWORK, "10.91.0.0/24"));
+    slow.slow();
+    std::thread::scope(|scope| {
+        let made = scope.spawn(|| plugin.well("NetworkDriver.CreateNetwork", &network(A, "10.92.0.0/24")));
+        slow.await_sync();
+        for (call, request) in [
+            ("CreateEndpoint", endpoint(NETWORK, A, "10.91.0.2/24")),
+            ("Join", json!({"NetworkID": NETWORK, "EndpointID": A, "SandboxKey": "", "Options": null})),
+            ("EndpointOperInfo", of(A)),
+            ("Leave", of(A)),
+            ("DeleteEndpoint", of(A)),
+        ] {
+            plugin.well(&format!("NetworkDriver.{call}"), &request);
+        }
+        assert!(!made.is_finished(), "it is not kept yet");
+        slow.hurry();
+        assert_eq!(made.join().unwrap(), json!({}));
+    });
 }
