@@ -110,11 +110,11 @@ mod tests {
     use super::*;
     use crate::daemon::api::client::Client;
     use crate::daemon::api::router::router;
-    use crate::daemon::control::testing::Daemon;
+    use crate::daemon::control::testing::{Daemon, dir};
 
     /// Does `work` with a daemon and the path of its API.
     fn served<T>(work: impl FnOnce(&Daemon, &Path) -> T) -> T {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = dir();
         let daemon = Daemon::new(dir.path());
         let path = dir.path().join("api.sock");
         let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();

@@ -281,6 +281,11 @@ fn in_memory() -> Disk {
     Disk::start(|_| Ok(())).unwrap()
 }
 
+/// A directory for a daemon, in memory where the machine has that, for the same reason.
+pub(crate) fn dir() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 /// Waits for an answer.
 pub(crate) fn wait<T>(answer: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(answer)

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tapswitch_ipam::{Occupied, Route, RouteKind};
 use tapswitch_netns::Namespace;
 
-use super::testing::{Act, Daemon, Gate, Keeper, settings, wait};
+use super::testing::{Act, Daemon, Gate, Keeper, dir, settings, wait};
 use super::{Ending, Selection};
 use crate::daemon::api::types::{
     AttachRequest, EndpointState, NetworkCreate, NetworkInfo, NetworkSet, RuleChange, Subnet4, Subnet6, UplinkKind,
@@ -26,10 +26,6 @@ use crate::daemon::rate_limit::RateLimit;
 use crate::daemon::refusal::Refusal;
 use crate::engine::EngineEvent;
 use crate::forwarding::PortId;
-
-fn dir() -> tempfile::TempDir {
-    tempfile::tempdir().unwrap()
-}
 
 fn network(name: &str, subnet: &str) -> NetworkCreate {
     NetworkCreate {

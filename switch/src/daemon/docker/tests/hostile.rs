@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{A, B, NETWORK, Plugin, endpoint, failure, network, of};
 use crate::daemon::api::types::{AttachRequest, NetworkCreate};
-use crate::daemon::control::testing::{Daemon, SlowDisk};
+use crate::daemon::control::testing::{Daemon, SlowDisk, dir};
 
 /// Every call that takes a body.
 const CALLS: [&str; 13] = [
@@ -31,7 +31,7 @@ fn nothing_is_left(plugin: &Plugin) {
 
 #[test]
 fn a_connection_does_not_outlast_its_call() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = dir();
     let plugin = Plugin::new(dir.path());
     let answer = plugin.exchange(b"POST /Plugin.Activate HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("connection: close"), "{answer}");
@@ -39,7 +39,7 @@ fn a_connection_does_not_outlast_its_call() {
 
 #[test]
 fn a_body_that_is_none_is_an_error_in_the_protocol_s_shape() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = dir();
     let plugin = Plugin::new(dir.path());
     for call in CALLS {
         for body in
@@ -54,7 +54,7 @@ fn a_body_that_is_none_is_an_error_in_the_protocol_s_shape() {
 
 #[test]
 fn a_hundred_megabytes_are_refused_before_they_are_read() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = dir();
     let plugin = Plugin::new(dir.path());
     for call in ["NetworkDriver.Join", "Plugin.Activate"] {
         let head =
@@ -72,7 +72,7 @@ fn a_hundred_megabytes_are_refused_before_they_are_read() {
 
 #[test]
 fn ids_that_are_none_are_refused_and_unknown_ones_are_gone_already() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = dir();
     let plugin = Plugin::new(dir.path());
     for id in ["", "../../etc", "é", "G", &"a".repeat(1000), "x\ny"] {
         let text = plugin.fails("NetworkDriver.Join", &json!({"NetworkID": id, "EndpointID": id}));
@@ -99,7 +99,7 @@ fn ids_that_are_none_are_refused_and_unknown_ones_are_gone_already() {
 
 #[test]
 fn what_is_no_call_is_not_found_and_nothing_but_post_goes() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = dir();
     let plugin = Plugin::new(dir.path());
     let (status, value) = plugin.post("NetworkDriver.Fly", b"{}");
     assert!(status == 404 && value["Err"] == "there is no /NetworkDriver.Fly", "{status} {value}");
@@ -109,7 +109,7 @@ fn what_is_no_call_is_not_found_and_nothing_but_post_goes() {
 
 #[test]
 fn what_is_asked_twice_gives_the_same_answer() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = dir();
     let plugin = Plugin::new(dir.path());
     let calls: [(&str, Value); 8] = [
         ("CreateNetwork", network(NETWORK, "10.91.0.0/24")),
@@ -137,7 +137,7 @@ fn what_is_asked_twice_gives_the_same_answer() {
 
 #[test]
 fn many_at_once_are_all_answered_and_nothing_is_left_of_them() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = dir();
     let plugin = Plugin::new(dir.path());
     plugin.well("NetworkDriver.CreateNetwork", &network(NETWORK, "10.91.0.0/24"));
     std::thread::scope(|scope| {
@@ -170,7 +170,7 @@ fn many_at_once_are_all_answered_and_nothing_is_left_of_them() {
 
 #[test]
 fn an_address_given_to_another_ends_whoever_had_it() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = dir();
     let plugin = Plugin::new(dir.path());
     plugin.well("NetworkDriver.CreateNetwork", &network(NETWORK, "10.91.0.0/24"));
     plugin.well("NetworkDriver.CreateEndpoint", &endpoint(NETWORK, A, "10.91.0.2/24"));
@@ -181,7 +181,7 @@ fn an_address_given_to_another_ends_whoever_had_it() {
 
 #[test]
 fn a_range_given_to_another_network_ends_an_empty_one_and_no_other() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = dir();
     let plugin = Plugin::new(dir.path());
     plugin.well("NetworkDriver.CreateNetwork", &network(NETWORK, "10.91.0.0/24"));
     plugin.well("NetworkDriver.CreateNetwork", &network(A, "10.91.0.0/24"));
@@ -194,7 +194,7 @@ fn a_range_given_to_another_network_ends_an_empty_one_and_no_other() {
 
 #[test]
 fn a_range_that_nobody_asked_for_makes_way_unless_somebody_is_there() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = dir();
     let plugin = Plugin::new(dir.path());
     let auto = NetworkCreate { name: "auto".into(), ..NetworkCreate::default() };
     let subnet =
@@ -211,7 +211,7 @@ fn a_range_that_nobody_asked_for_makes_way_unless_somebody_is_there() {
 
 #[test]
 fn who_waits_for_the_disk_keeps_no_other_waiting() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = dir();
     let (slow, disk) = SlowDisk::new();
     let plugin = Plugin::over(Daemon::on_disk(dir.path(), disk), dir.path());
     plugin.well("NetworkDriver.CreateNetwork", &network(NETWORK, "10.91.0.0/24"));

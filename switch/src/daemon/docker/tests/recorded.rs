@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::Plugin;
+use crate::daemon::control::testing::dir;
 
 #[test]
 fn docker_20_10_gets_the_right_answers() {
@@ -32,7 +33,7 @@ struct Seen {
 }
 
 fn replay(recorded: &str) {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = dir();
     let plugin = Plugin::new(dir.path());
     let mut seen = Seen::default();
     for line in recorded.lines() {
