@@ -3,7 +3,6 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use nix::unistd::Uid;
 use serde_json::Value;
@@ -12,10 +11,7 @@ use crate::process::{Background, Output, run};
 use crate::program::tool;
 use crate::session::{Session, Who, held_namespace, wait_for_sleep};
 use crate::switch::Switch;
-use crate::wait::eventually;
-
-/// How long a command in a container may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::wait::{PATIENCE, eventually};
 
 /// A network namespace; as an ordinary user, in a user namespace of its own. Dropped, it goes, and its device with it.
 #[derive(Debug)]
@@ -174,7 +170,7 @@ impl Container {
     #[track_caller]
     pub fn wait_for_listener(&self, port: u16) {
         let listens = format!(":{port:04X}");
-        eventually(&format!("a listener on port {port}"), Duration::from_secs(10), || {
+        eventually(&format!("a listener on port {port}"), PATIENCE, || {
             ["tcp", "tcp6"].iter().any(|table| {
                 let text = std::fs::read_to_string(format!("/proc/{}/net/{table}", self.pid())).unwrap_or_default();
                 text.lines().any(|line| {

@@ -11,7 +11,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
-use std::time::Duration;
 
 use crate::container::Container;
 use crate::process::Background;
@@ -27,8 +26,6 @@ const UNREACHABLE: [IpAddr; 2] = [v4(203, 0, 113, 99), v6(7, 0x99)];
 /// The far namespace's own on the cable, from which it asks the host.
 /// The host's own.
 const HOST: [IpAddr; 2] = [v4(198, 51, 100, 2), v6(0x100, 2)];
-
-const DEADLINE: Duration = Duration::from_secs(10);
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -107,7 +104,7 @@ impl Internet {
     pub fn serve(&self, verb: &str, port: u16, words: &[&str]) -> Background {
         let at = FAR.map(|address| SocketAddr::new(address, port).to_string());
         let mut service = self.far.spawn(&[&["tapswitch-probe", verb, &at[0], &at[1]], words].concat());
-        service.wait_for_line("ready", DEADLINE);
+        service.wait_until_ready();
         service
     }
 }

@@ -1,13 +1,10 @@
 //! What `tapswitch-probe` does inside a container, as verbs.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use crate::container::Container;
 use crate::frames::hex;
 use crate::process::Background;
-
-const DEADLINE: Duration = Duration::from_secs(10);
 
 /// A running probe.
 #[derive(Debug)]
@@ -82,7 +79,7 @@ impl Probe {
     #[track_caller]
     fn ready(container: &Container, words: &[&str]) -> Probe {
         let mut probe = container.spawn(words);
-        probe.wait_for_line("ready", DEADLINE);
+        probe.wait_until_ready();
         Probe(probe)
     }
 }

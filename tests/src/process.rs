@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::wait::{eventually, eventually_some};
+use crate::wait::{PATIENCE, eventually, eventually_some};
 
 /// What a program left behind.
 #[derive(Clone, Debug)]
@@ -100,6 +100,15 @@ impl Background {
     /// The lines of its standard error so far.
     pub fn errors(&self) -> Vec<String> {
         self.stderr.so_far.lock().clone()
+    }
+
+    /// Waits until it says that it is ready.
+    ///
+    /// # Panics
+    /// When it ends before, or says nothing for very long.
+    #[track_caller]
+    pub fn wait_until_ready(&mut self) {
+        self.wait_for_line("ready", PATIENCE);
     }
 
     /// Waits for a line of its standard output that starts with `start`, and returns it.

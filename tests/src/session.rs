@@ -10,7 +10,6 @@ use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use nix::unistd::{Gid, Uid};
 use tempfile::TempDir;
@@ -229,7 +228,7 @@ pub(crate) fn held_namespace(mut command: Command, options: &[&str]) -> Command 
 
 /// Waits until the holder is `sleep`: all that it had to make is made.
 pub(crate) fn wait_for_sleep(pid: u32) {
-    crate::wait::eventually("a namespace to be made", Duration::from_secs(10), || {
+    crate::wait::eventually("a namespace to be made", crate::wait::PATIENCE, || {
         std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == "sleep")
     });
 }

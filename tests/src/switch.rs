@@ -4,7 +4,6 @@ use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
-use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -12,10 +11,7 @@ use serde_json::Value;
 
 use crate::process::{Output, kill_session, run, wait_for_end};
 use crate::session::{Session, Who};
-use crate::wait::eventually;
-
-/// How long a command may take. Far above what any takes, since machines of CI are slow.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::wait::{PATIENCE, eventually};
 
 /// A running daemon: keeper and switch. Dropped, both are killed; the devices of its containers go with them.
 #[derive(Debug)]

@@ -2,6 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+/// How long a program may take to be ready, or a command to end. Far above what any takes, since machines of CI are slow, and a
+/// program comes from a disk that others use.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Between two looks at a condition.
 const INTERVAL: Duration = Duration::from_millis(10);
 

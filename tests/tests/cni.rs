@@ -3,7 +3,6 @@
 mod plugged;
 
 use std::thread;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tapswitch_tests::{Container, Internet, Probe, Switch, Who, as_root_and_user};
@@ -341,7 +340,7 @@ as_root_and_user! {
         first.call("ADD", &labnet).ok();
         second.call("ADD", &back).ok();
         let mut server = container.spawn(&["tapswitch-probe", "peer", "0.0.0.0:80"]);
-        server.wait_for_line("ready", Duration::from_secs(10));
+        server.wait_until_ready();
         let (host, far) = (internet.host_addresses()[0], internet.addresses()[0]);
         let from_afar = format!("ready\nyou are {far}\nend");
         assert_eq!(Probe::ask(internet.far(), "read", host, 8080, &[]), from_afar);

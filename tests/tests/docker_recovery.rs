@@ -140,7 +140,7 @@ impl Pair {
         let to = format!("{}:9", engine.address("db", "web"));
         let inside = |name: &str| format!("exec nsenter --net=/proc/{}/ns/net tapswitch-probe", engine.pid(name));
         let mut sink = engine.spawn(&format!("{} sink {to}", inside("db")));
-        sink.wait_for_line("ready", PATIENCE);
+        sink.wait_until_ready();
         let stamps = engine.spawn(&format!("{} stamps {to}", inside("app")));
         let mut pair = Pair { sink, _stamps: stamps };
         pair.talks("from the start");

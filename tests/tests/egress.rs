@@ -184,7 +184,7 @@ as_root_and_user! {
         let host = internet.host();
         let _echo = Probe::echo(host, "::".parse().expect("an address"), ECHO);
         let mut udp = host.spawn(&["tapswitch-probe", "peer-udp", &format!("[::]:{ECHO}")]);
-        udp.wait_for_line("ready", Duration::from_secs(10));
+        udp.wait_until_ready();
         let switch = internet.switch(&[]);
         let web = Container::new(&switch, "web");
         // While routes keep changing they are read again every 5 s only.

@@ -101,7 +101,7 @@ as_root_and_user! {
         let alone = iperf::measure(internet.far(), &web, far[0], Load::Tcp, false, 1);
         let mut pours: Vec<_> = (0..8).map(|at| background(&web, "pour", far[at % 2], OTHER, &[])).collect();
         for pour in &mut pours {
-            pour.wait_for_line("ready", Duration::from_secs(10));
+            pour.wait_until_ready();
         }
         stall.wait_for_line("accepted", Duration::from_secs(10));
         wait_until_quiet(&switch, "web");
@@ -165,7 +165,7 @@ as_root_and_user! {
         let serve = |verb: &str, port: u16, words: &[&str]| {
             let at = inside.map(|address| SocketAddr::new(address, port).to_string());
             let mut service = web.spawn(&[&["tapswitch-probe", verb, &at[0], &at[1]], words].concat());
-            service.wait_for_line("ready", Duration::from_secs(10));
+            service.wait_until_ready();
             service
         };
         let _services = [serve("files", 80, &[]), serve("names", 53, &["here.test=192.0.2.1"])];

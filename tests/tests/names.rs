@@ -87,7 +87,7 @@ as_root_and_user! {
         let switch = internet.switch(&[]);
         let probe = internet.session().program("tapswitch-probe").display().to_string();
         let mut web = start(internet.session(), &["--name", "web", "--", &probe, "echo", "[::]:80"]);
-        web.wait_for_line("ready", Duration::from_secs(10));
+        web.wait_until_ready();
         let job = |words: &[&str]| {
             let output = switch.cli(&[&["run", "--name", "job", "--"], words].concat());
             assert_eq!(output.code, 0, "{words:?}: {}{}", output.stdout, output.stderr);
@@ -112,7 +112,7 @@ as_root_and_user! {
         let probe = internet.session().program("tapswitch-probe").display().to_string();
         let mut web =
             start(internet.session(), &["--name", "web", "-p", "8080:80", "--", &probe, "peer", "[::]:80"]);
-        web.wait_for_line("ready", Duration::from_secs(10));
+        web.wait_until_ready();
         for (host, client) in internet.host_addresses().into_iter().zip(internet.addresses()) {
             let said = Probe::ask(internet.far(), "read", host, 8080, &[]);
             assert!(said.contains(&format!("you are {client}")), "{said}");

@@ -77,7 +77,7 @@ as_root_and_user! {
         for (listens, gateway) in web.addresses().into_iter().zip(["gateway", "gateway6"]) {
             let at = SocketAddr::new(listens, INSIDE).to_string();
             let mut seen = web.spawn(&["tapswitch-probe", "peer", &at]);
-            seen.wait_for_line("ready", SOON);
+            seen.wait_until_ready();
             let gateway = network[gateway].as_str().expect("it has one");
             let you_are = |seen: &str| format!("ready\nyou are {seen}\nend");
             for (host, far) in internet.host_addresses().into_iter().zip(internet.addresses()) {
@@ -145,7 +145,7 @@ as_root_and_user! {
             command.args(["echo", "0.0.0.0:8085"]);
             command
         });
-        other.wait_for_line("ready", SOON);
+        other.wait_until_ready();
         let line = switch.cli(&["publish", "web", "8080-8090:80-90"]).one_line_of_failure(1);
         let holder = format!("port 8085/tcp is in use by tapswitch-probe (pid {})", other.pid());
         assert!(line.contains(&holder), "{line}");
@@ -258,7 +258,7 @@ as_root_and_user! {
 fn serve(container: &Container, verb: &str) -> Background {
     let at = container.addresses().map(|address| SocketAddr::new(address, INSIDE).to_string());
     let mut service = container.spawn(&["tapswitch-probe", verb, &at[0], &at[1]]);
-    service.wait_for_line("ready", SOON);
+    service.wait_until_ready();
     service
 }
 

@@ -114,7 +114,7 @@ fn of_another_program(internet: &Internet, command: Command, pid: impl FnOnce(&s
     let mut web = internet.session().command("tapswitch");
     web.args(["run", "--name", "web", "--", &probe, "echo", "[::]:80"]);
     let mut web = Background::start(web);
-    web.wait_for_line("ready", SOON);
+    web.wait_until_ready();
     let addresses = |name: &str| {
         let endpoint = switch.endpoint(name).unwrap_or_else(|| panic!("{name} is not shown"));
         ["ipv4", "ipv6"].map(|field| endpoint[field].as_str().expect("it has both").to_owned())
@@ -138,7 +138,7 @@ fn of_another_program(internet: &Internet, command: Command, pid: impl FnOnce(&s
     let mut service = internet.session().command("tapswitch");
     service.args(["exec", "theirs", "--", &probe, "peer", &format!("{theirs4}:80")]);
     let mut service = Background::start(service);
-    service.wait_for_line("ready", SOON);
+    service.wait_until_ready();
     switch.ok(&["publish", "theirs", "8080:80"]);
     let said = Probe::ask(internet.far(), "read", internet.host_addresses()[0], 8080, &[]);
     assert!(said.contains(&format!("you are {}", internet.addresses()[0])), "{said}");

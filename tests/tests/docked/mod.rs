@@ -87,7 +87,7 @@ impl Engine {
         command.env("BUSYBOX", tool("busybox")).env("RESOLV_CONF", internet.session().resolv_conf());
         command.env("USER_ID", USER_ID.to_string());
         let mut room = Background::start(command);
-        room.wait_for_line("ready", PATIENCE);
+        room.wait_until_ready();
         let engine = Engine { setup, dockerd: None, daemon: None, room, internet };
         engine.as_root(&format!("echo '{SETTINGS}' >/etc/docker/daemon.json"));
         engine
