@@ -5,9 +5,9 @@ use super::buffers::{READ_SPACE, read_offset};
 use super::served::Served;
 use super::{Arrival, Forward, Local, Out, Place, Verdict};
 use crate::forwarding::{Decision, DropReason, EgressDrop, Instant, PortIndex, Scratch};
+use crate::frame::Offload;
 use crate::frame::offload::{HEADER_LEN, MAX_SEGMENTS};
 use crate::frame::segment::segment;
-use crate::frame::{MAX_FRAME, Offload};
 use crate::port::TxPort;
 
 /// Where copies go: written at once, or queued for the round's one system call.
@@ -151,9 +151,7 @@ impl<F: Forward> Desk<F> {
 /// Whether `tx` takes a frame of `frame_len` bytes, behind an offload header, as it is.
 #[inline]
 pub(super) fn takes_whole(tx: &TxPort, frame_len: usize, offload: &Offload) -> bool {
-    let is_coarse = offload.segments(frame_len) <= MAX_SEGMENTS;
-    // Only the switch's own are longer, whose segments it has chosen.
-    tx.header_len() == HEADER_LEN && (is_coarse || frame_len > MAX_FRAME)
+    tx.header_len() == HEADER_LEN && offload.segments(frame_len) <= MAX_SEGMENTS
 }
 
 /// Writes `bytes`, offload header first, at once.

@@ -13,8 +13,8 @@ use super::backlog::Space;
 use super::dispatch::{finish, takes_whole};
 use super::{Changed, Forward, Place};
 use crate::forwarding::{DropReason, EgressDrop, Instant, PortId};
-use crate::frame::Offload;
 use crate::frame::offload::HEADER_LEN;
+use crate::frame::{MAX_FRAME, Offload};
 use crate::port::TxPort;
 
 /// Tokens from here on are a [`Local`]'s own; below it they are ports.
@@ -170,7 +170,8 @@ impl<'a, F: Forward> Out<'a, F> {
             let parts = [&[&header[..], headers][..], payload].concat();
             return self.space.send_shaped((tx, shaper), offload, &parts, self.worker, self.now);
         }
-        if takes_whole(tx, len, offload) {
+        // Only the switch's own are longer, whose segments it has chosen.
+        if len > MAX_FRAME || takes_whole(tx, len, offload) {
             let outcome = tx.write_parts(&header, headers, payload);
             tx.count(self.worker, len, outcome);
             return outcome;
