@@ -37,6 +37,9 @@ struct Queue {
     frames: VecDeque<Vec<u8>>,
     /// Buffers of frames that were taken out.
     spare: Vec<Vec<u8>>,
+    /// Longer ones are lost.
+    #[cfg(test)]
+    most: Option<usize>,
 }
 
 impl Plug {
@@ -44,6 +47,10 @@ impl Plug {
     pub fn send(&self, parts: &[&[u8]]) -> bool {
         let mut queue = self.outgoing.lock();
         if queue.frames.len() >= QUEUE_FRAMES || parts.iter().all(|part| part.is_empty()) {
+            return false;
+        }
+        #[cfg(test)]
+        if queue.most.is_some_and(|most| parts.iter().map(|part| part.len()).sum::<usize>() > most) {
             return false;
         }
         let mut buffer = queue.spare.pop().unwrap_or_default();
@@ -61,6 +68,12 @@ impl Plug {
         out[..len].copy_from_slice(&frame[..len]);
         queue.spare.push(frame);
         Some(len)
+    }
+
+    /// From now on there is no memory for longer frames that come to this end.
+    #[cfg(test)]
+    pub(crate) fn refuse_longer(&self, most: usize) {
+        self.incoming.lock().most = Some(most);
     }
 
     /// Frames waiting at this end.

@@ -87,7 +87,7 @@ pub(super) struct Download {
     acked: usize,
     /// One of the long frames that are on their way for the first time.
     long: Option<(Seq, Seq)>,
-    /// Some of one was acknowledged without the rest.
+    /// Some of one was acknowledged without the rest, or one could not be sent.
     is_cut: bool,
 }
 
@@ -170,6 +170,11 @@ impl Download {
     /// Whether the container takes a long frame as one, for all that is known.
     pub(super) fn is_taken_whole(&self) -> bool {
         !self.is_cut
+    }
+
+    /// A long frame could not be sent: no more of them.
+    pub(super) fn shorten(&mut self) {
+        self.is_cut = true;
     }
 
     /// Whether the socket keeps bytes that it need not keep any more.

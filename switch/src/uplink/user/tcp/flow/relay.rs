@@ -161,12 +161,13 @@ impl Flow {
                 self.down.sent(at, work.now);
                 continue;
             }
-            // The kernel's memory may be in pieces too small for so long a frame.
             let short = self.template.most_payload(self.mss, MAX_FRAME);
             if payload.len() <= short {
                 self.down.failed(work.now);
                 return false;
             }
+            // The kernel's memory may be in pieces too small for so long a frame.
+            self.down.shorten();
             most = short;
         }
         // A hole of ours is told of by itself; else the acknowledgement went along.

@@ -92,6 +92,11 @@ fn socket(len: usize) -> tcp::Socket<'static> {
 }
 
 impl Line {
+    /// There is no memory for frames of more than 64 KB.
+    pub(super) fn lack_memory(&self) {
+        self.plug.refuse_longer(HEADER_LEN + MAX_FRAME);
+    }
+
     /// SplitMix64.
     fn is_lost(&mut self) -> bool {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -257,6 +257,11 @@ impl Lab {
         while is_away && self.tx.write(&frame).is_ok() {}
     }
 
+    /// For long frames the kernel has no memory any more.
+    pub(super) fn lack_memory(&mut self) {
+        self.container.line.lack_memory();
+    }
+
     /// Bytes of each frame that the container got.
     pub(super) fn came(&self) -> &[usize] {
         &self.container.line.came

@@ -105,6 +105,20 @@ fn a_container_that_hands_on_what_it_gets_in_segments_gets_no_long_frames_any_mo
 }
 
 #[test]
+fn what_there_is_no_memory_for_in_one_piece_comes_in_short_frames_at_once() {
+    let mut lab = Lab::big();
+    lab.lack_memory();
+    let sent = stream(6_000_000);
+    let whole = sent.clone();
+    let socket = lab.connect(serve(move |mut client| client.write_all(&whole).expect("write")));
+    assert!(lab.read_to_end(socket) == sent);
+    let came: usize = lab.came().iter().sum();
+    assert!(lab.came().iter().all(|len| *len <= MAX_FRAME));
+    assert!(came < sent.len() + sent.len() / 8, "{came} bytes: nothing was sent again");
+    assert_eq!(lab.counts().tx_drops[EgressDrop::NoMemory.index()], 1, "a long one is tried once");
+}
+
+#[test]
 fn a_refused_connection_is_refused() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let nobody = listener.local_addr().unwrap();
