@@ -87,8 +87,8 @@ pub(super) struct Download {
     acked: usize,
     /// One of the long frames that are on their way for the first time.
     long: Option<(Seq, Seq)>,
-    /// Some of one was acknowledged without the rest, or one could not be sent.
-    is_cut: bool,
+    /// No more of these: some of one was acknowledged without the rest, or one could not be sent.
+    is_short: bool,
 }
 
 impl Download {
@@ -167,14 +167,14 @@ impl Download {
         self.una != self.max
     }
 
-    /// Whether the container takes a long frame as one, for all that is known.
-    pub(super) fn is_taken_whole(&self) -> bool {
-        !self.is_cut
+    /// Whether frames may be long, for all that is known of the container.
+    pub(super) fn may_be_long(&self) -> bool {
+        !self.is_short
     }
 
     /// A long frame could not be sent: no more of them.
     pub(super) fn shorten(&mut self) {
-        self.is_cut = true;
+        self.is_short = true;
     }
 
     /// Whether the socket keeps bytes that it need not keep any more.
@@ -216,7 +216,7 @@ impl Download {
     fn advance(&mut self, ack: Seq, first_sacked: Option<Seq>, now: Instant) {
         let is_fin = self.fin.is_some_and(|fin| ack == fin + 1);
         if let Some((_, end)) = self.long.take_if(|(start, _)| start.is_before(ack)) {
-            self.is_cut |= ack.is_before(end);
+            self.is_short |= ack.is_before(end);
         }
         self.acked += ack.since(self.una) as usize - usize::from(is_fin);
         self.una = ack;

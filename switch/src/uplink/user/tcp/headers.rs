@@ -147,11 +147,12 @@ impl Template {
             ip[6] = 0;
             ip[IPV6..IPV6 + 4].copy_from_slice(&[TCP, 0, 194, 4]);
             ip[IPV6 + 4..IPV6 + JUMBO].copy_from_slice(&wide(JUMBO + tcp_len).to_be_bytes());
+            // The ports stood where these are now.
+            ip[IPV6 + JUMBO..][..4].copy_from_slice(&self.bytes[self.l4..][..4]);
             self.l4 + JUMBO
         };
         let len = l4 + PLAIN + options.len();
         let tcp = &mut bytes[l4..];
-        tcp[..4].copy_from_slice(&self.bytes[self.l4..self.l4 + 4]);
         tcp[4..8].copy_from_slice(&fields.seq.0.to_be_bytes());
         tcp[8..12].copy_from_slice(&fields.ack.0.to_be_bytes());
         tcp[12] = ((PLAIN + options.len()) / 4) as u8 * 16;

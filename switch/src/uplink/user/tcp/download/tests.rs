@@ -137,17 +137,17 @@ fn who_acknowledges_a_long_frame_as_one_takes_it_whole() {
     download.sent(start + 6 * LONG + 10, Instant(0));
     download.sent(start + 6 * LONG + 20, Instant(0));
     assert!(download.acknowledge(start + 6 * LONG + 10, u16::MAX, None, true, Instant(0)));
-    assert!(download.is_taken_whole());
+    assert!(download.may_be_long());
 }
 
 #[test]
 fn who_acknowledges_a_part_of_a_long_frame_does_not_take_it_whole() {
     let (mut download, start) = with_a_long_frame();
     assert!(download.acknowledge(start + 2896, u16::MAX, None, true, Instant(0)));
-    assert!(!download.is_taken_whole());
+    assert!(!download.may_be_long());
     // What is sent to it then says nothing new.
     assert!(download.acknowledge(start + 3 * LONG, u16::MAX, None, true, Instant(0)));
-    assert!(!download.is_taken_whole());
+    assert!(!download.may_be_long());
 }
 
 #[test]
@@ -158,13 +158,13 @@ fn what_is_sent_again_may_be_acknowledged_in_parts() {
     assert!(download.acknowledge(start, u16::MAX, Some(start + 3 * LONG), true, Instant(0)));
     download.sent(start + LONG, Instant(0));
     assert!(download.acknowledge(start + LONG, u16::MAX, Some(start + 3 * LONG), true, Instant(0)));
-    assert!(download.is_taken_whole());
+    assert!(download.may_be_long());
     // So is all after a timeout.
     let (mut download, start) = with_a_long_frame();
     assert_eq!(download.expire(download.due().unwrap()), Expired::Resend);
     download.sent(start + LONG, Instant(0));
     assert!(download.acknowledge(start + LONG, u16::MAX, None, true, Instant(0)));
-    assert!(download.is_taken_whole());
+    assert!(download.may_be_long());
 }
 
 #[test]

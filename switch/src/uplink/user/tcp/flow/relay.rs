@@ -148,7 +148,7 @@ impl Flow {
     /// Sends the first `len` bytes of the space from `seq` on; false: not all of it could be written.
     fn send_bytes(&mut self, seq: Seq, len: usize, work: &mut Work<'_, '_>) -> bool {
         let limit = self.limit(work.account);
-        let longest = if self.down.is_taken_whole() { work.out.longest(self.home.place) } else { MAX_FRAME };
+        let longest = if self.down.may_be_long() { work.out.longest(self.home.place) } else { MAX_FRAME };
         let mut most = self.template.most_payload(self.mss, longest);
         let (mut at, mut rest) = (seq, &work.space[..len]);
         while !rest.is_empty() {
